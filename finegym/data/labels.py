@@ -1,0 +1,99 @@
+"""The classes of a dataset and the attribute vocabulary behind them, as read from `labels.json`."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from .files import write_text
+
+
+@dataclass(frozen=True)
+class ActionClass:
+    """One class of a dataset.
+
+    `name` is unique within the dataset; `text` is the dataset's own wording and need not be. `event`, `set`, `set_name` and
+    `element` place a FineGym class in its hierarchy (`element` is FineGym's Glabel, 0 to 529) and are None elsewhere.
+    `attributes` are ids into `Labels.attributes`, in the order of the phrase, without the blank id 0.
+    """
+
+    id: int
+    name: str
+    text: str
+    event: str | None = None
+    set: int | None = None
+    set_name: str | None = None
+    element: int | None = None
+    attributes: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Labels:
+    """All classes of a dataset in the order of their ids, and the texts of its attributes (id 0 is the blank).
+
+    A dataset without attributes has an empty `attributes` list: the video-text cross encoder needs one, the others do not.
+    """
+
+    name: str
+    classes: list[ActionClass]
+    attributes: list[str]
+    source: str = ""
+    license: str = ""
+
+    def __post_init__(self):
+        for position, action in enumerate(self.classes):
+            if action.id != position:
+                raise ValueError(f"Class ids must count up from 0: class {action.name!r} stands at {position}, id {action.id}.")
+            for attribute in action.attributes:
+                if not 0 < attribute < len(self.attributes):
+                    raise ValueError(
+                        f"Class {action.name!r} names attribute {attribute}, but the ids run from 1 to {len(self.attributes) - 1}."
+                    )
+        repeated = sorted({name for name in self.names if self.names.count(name) > 1})
+        if repeated:
+            raise ValueError(f"Class names must be unique, or `label2id` would lose classes. Repeated: {repeated}.")
+        if self.attributes and self.attributes[0] != "":
+            raise ValueError(f"Attribute 0 must be the blank '', not {self.attributes[0]!r}.")
+
+    @property
+    def names(self) -> list[str]:
+        return [action.name for action in self.classes]
+
+    @property
+    def id2label(self) -> dict[int, str]:
+        return dict(enumerate(self.names))
+
+    @property
+    def label2id(self) -> dict[str, int]:
+        return {name: label for label, name in self.id2label.items()}
+
+    @classmethod
+    def read(cls, path: str | Path) -> "Labels":
+        """Read a `labels.json`.
+
+        Raises:
+            FileNotFoundError: if there is no such file.
+            ValueError: naming the file, if it is not of the documented form, repeats a name or refers to an unknown attribute.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise FileNotFoundError(f"There is no label file at {path}. `finegym prepare` writes one beside the index.")
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            classes = [ActionClass(**{**row, "attributes": tuple(row.get("attributes", ()))}) for row in content["classes"]]
+            return cls(
+                name=content["name"],
+                classes=classes,
+                attributes=list(content.get("attributes", ())),
+                source=content.get("source", ""),
+                license=content.get("license", ""),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path} is not a label file ({type(error).__name__}: {error}).") from error
+
+    def write(self, path: str | Path) -> None:
+        """Write a `labels.json` that `read` returns unchanged; one class a line."""
+        rows = [json.dumps(asdict(action), ensure_ascii=False) for action in self.classes]
+        header = {"name": self.name, "source": self.source, "license": self.license, "attributes": self.attributes}
+        fields = [f"  {json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in header.items()]
+        classes = ",\n".join(f"    {row}" for row in rows)
+        write_text(path, "{\n" + ",\n".join(fields) + ',\n  "classes": [\n' + classes + "\n  ]\n}\n")
