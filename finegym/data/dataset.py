@@ -1,0 +1,199 @@
+"""Training clips as a dataset and the order in which they are seen, both pure functions of the seed and the position.
+
+Nothing here depends on the number of processes or workers, or on what was drawn before. That is why a run can stop anywhere and go on,
+on any number of processes, with the same clips, crops and flips.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import torch
+from torch.utils.data import Dataset, Sampler
+from tqdm import tqdm
+
+from modeling_finegym.clip_sampling import random_clip
+from modeling_finegym.video_decoding import VideoDecodingError, open_video
+
+from .index import Clip
+from .transforms import clip_generator, resize_short_side
+
+
+# The label that cross entropy leaves out (torch's and Transformers' `ignore_index`).
+IGNORED_LABEL = -100
+
+
+class ClipDataset(Dataset):
+    """Clips of video files, cut and augmented at random for training.
+
+    `dataset[(epoch, index)]` is `{"pixel_values": float32 (T, 3, H, W), "labels": int}`, where window, crop and flip depend on
+    (seed, epoch, clip id) alone. `dataset[index]` takes the epoch from `set_epoch`, for loaders that know only indices.
+
+    Args:
+        clips: what `read_index` returns.
+        seed: of all random choices.
+        clip_len: frames of a clip, T.
+        frame_interval: distance of two of these frames, in frames of the video.
+        out_of_range: what stands past the end of a short video: "loop" or "repeat_last".
+        transform: frames uint8 (N, height, width, 3) and a generator -> (T, 3, H, W), see `transforms.augment`.
+        skip_unreadable: give a clip that cannot be decoded as blank frames with the label that losses ignore, and the reason
+            under "error"; otherwise `VideoDecodingError` is raised.
+    """
+
+    def __init__(
+        self,
+        clips: Sequence[Clip],
+        *,
+        seed: int,
+        clip_len: int,
+        frame_interval: int,
+        out_of_range: str = "loop",
+        transform: Callable[[torch.Tensor, torch.Generator], torch.Tensor],
+        skip_unreadable: bool = False,
+    ):
+        self.clips = list(clips)
+        self.seed = seed
+        self.clip_len = clip_len
+        self.frame_interval = frame_interval
+        self.out_of_range = out_of_range
+        self.transform = transform
+        self.skip_unreadable = skip_unreadable
+        self.epoch = 0
+        self._cache: list[torch.Tensor | VideoDecodingError] | None = None
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Any]:
+        epoch, index = key if isinstance(key, tuple) else (self.epoch, key)
+        clip = self.clips[index]
+        generator = clip_generator(self.seed, epoch, clip.id)
+        try:
+            frames = self._read(index, generator)
+        except VideoDecodingError as error:
+            if not self.skip_unreadable:
+                raise
+            blank = torch.zeros(self.clip_len, 8, 8, 3, dtype=torch.uint8)
+            return {"pixel_values": self.transform(blank, generator), "labels": IGNORED_LABEL, "error": (clip.id, str(error))}
+        return {"pixel_values": self.transform(frames, generator), "labels": clip.label}
+
+    def cache_frames(self, short_side: int, *, num_threads: int = 2, progress: bool = True) -> None:
+        """Decode every clip once and keep all its frames in memory as uint8 of this short side.
+
+        Worth it for small clips on machines where decoding takes longer than the model: the memory is about
+        clips x frames x short_side^2 x 4 bytes. A clip that cannot be decoded is remembered as such.
+        """
+
+        def read(clip: Clip) -> torch.Tensor | VideoDecodingError:
+            try:
+                with open_video(clip.path) as video:
+                    return resize_short_side(video.frames(list(range(*frame_range(video, clip)))), short_side)
+            except VideoDecodingError as error:
+                return error
+
+        with ThreadPoolExecutor(num_threads) as pool:
+            frames = tqdm(pool.map(read, self.clips), "Decoding clips", total=len(self), unit="clip", disable=not progress)
+            self._cache = list(frames)
+
+    def _read(self, index: int, generator: torch.Generator) -> torch.Tensor:
+        if self._cache is not None:
+            frames = self._cache[index]
+            if isinstance(frames, VideoDecodingError):
+                raise frames
+            return frames[self._window(len(frames), generator)]
+        clip = self.clips[index]
+        with open_video(clip.path) as video:
+            first, stop = frame_range(video, clip)
+            return video.frames([first + position for position in self._window(stop - first, generator)])
+
+    def _window(self, num_frames: int, generator: torch.Generator) -> list[int]:
+        return random_clip(
+            num_frames,
+            clip_len=self.clip_len,
+            frame_interval=self.frame_interval,
+            out_of_range=self.out_of_range,
+            generator=generator,
+        )
+
+
+def frame_range(video, clip: Clip) -> tuple[int, int]:
+    """The frames (first, stop) of an open video that belong to the clip: all, or those between its start and end."""
+    if clip.start is None and clip.end is None:
+        return 0, video.num_frames
+    return video.index_range(clip.start or 0.0, float("inf") if clip.end is None else clip.end)
+
+
+def collate(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Stack items to a batch: tensors get a first dimension B, labels become (B,), errors (if any) a dict id -> reason."""
+    batch: dict[str, Any] = {"labels": torch.tensor([item["labels"] for item in items])}
+    for name in ("pixel_values", "video_features"):
+        if name in items[0]:
+            batch[name] = torch.stack([item[name] for item in items])
+    errors = dict(item["error"] for item in items if "error" in item)
+    if errors:
+        batch["errors"] = errors
+    return batch
+
+
+class StepSampler(Sampler[list[tuple[int, int]]]):
+    """The clips of every step, a pure function of (seed, step); what one process sees of them is its slice.
+
+    An epoch is one random order of all clips, cut into global batches; the clips that do not fill the last batch are left to
+    other epochs. Iterating yields, for each step from `first_step` on, this process's list of (epoch, index).
+
+    Args:
+        num_clips: size of the dataset.
+        batch_size: clips of a step over all processes.
+        num_steps: where the run ends.
+        seed: of the order.
+        first_step: where it starts or goes on.
+        rank, world_size: which slice of every batch is this process's.
+
+    Raises:
+        ValueError: if there are fewer clips than one batch takes, or a batch does not divide among the processes.
+    """
+
+    def __init__(
+        self,
+        num_clips: int,
+        *,
+        batch_size: int,
+        num_steps: int,
+        seed: int,
+        first_step: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+    ):
+        if num_clips < batch_size:
+            raise ValueError(f"A batch of {batch_size} clips cannot be filled from {num_clips} training clips; lower batch_size.")
+        if batch_size % world_size:
+            raise ValueError(f"A global batch of {batch_size} clips does not divide among {world_size} processes.")
+        self.num_clips = num_clips
+        self.batch_size = batch_size
+        self.num_steps = num_steps
+        self.seed = seed
+        self.first_step = first_step
+        self.rank = rank
+        self.world_size = world_size
+        self.steps_per_epoch = num_clips // batch_size
+        self._order: tuple[int, list[int]] = (-1, [])
+
+    def __len__(self) -> int:
+        return self.num_steps - self.first_step
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        share = self.batch_size // self.world_size
+        for step in range(self.first_step, self.num_steps):
+            yield self.global_batch(step)[self.rank * share : (self.rank + 1) * share]
+
+    def global_batch(self, step: int) -> list[tuple[int, int]]:
+        """The (epoch, index) of every clip of a step, over all processes."""
+        epoch, position = divmod(step, self.steps_per_epoch)
+        if self._order[0] != epoch:
+            order = torch.randperm(self.num_clips, generator=clip_generator(self.seed, epoch, "order"))
+            self._order = (epoch, order.tolist())
+        start = position * self.batch_size
+        return [(epoch, index) for index in self._order[1][start : start + self.batch_size]]
