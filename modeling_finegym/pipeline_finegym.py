@@ -1,0 +1,127 @@
+"""The `video-classification` pipeline under the paper's protocol: several clips of a video, their scores averaged."""
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+from huggingface_hub import get_session
+from torch.utils.data import DataLoader
+from transformers import VideoClassificationPipeline
+from transformers.pipelines.pt_utils import PipelineDataset, PipelineIterator
+
+from .clip_scoring import VideoClips, VideoScores, score_videos
+
+
+# Seconds without an answer after which an address is given up.
+DOWNLOAD_TIMEOUT = 10.0
+
+
+class FineGymPipeline(VideoClassificationPipeline):
+    """
+    Video classification as the paper evaluates it (section 4.2): `num_clips` clips spread over the video, one crop each,
+    the mean of their softmax. Clips that would be the same are run once and weighted.
+
+    ```python
+    classify = pipeline("video-classification", model=checkpoint, trust_remote_code=True)
+    classify("vault.mp4")  # [{"score": 0.93, "label": "(VT) ..."}, ...]
+    ```
+
+    Args:
+        batch_size (`int`, defaults to 8): Clips per forward pass. Clips of different videos share a pass.
+    """
+
+    _load_video_processor = True
+    _load_image_processor = False
+
+    def __init__(self, *args, batch_size=8, **kwargs):
+        # Past the parent's own __init__, which demands PyAV also of those who pass arrays of frames, and compares the
+        # model with a list of built-in ones.
+        super(VideoClassificationPipeline, self).__init__(*args, batch_size=batch_size, **kwargs)
+        if not hasattr(self.video_processor, "load_clips"):
+            raise ValueError("FineGymPipeline samples clips with a FineGymVideoProcessor: pass it as `video_processor`.")
+
+    def __call__(self, inputs, **kwargs):
+        """
+        Classifies one video or each of several.
+
+        Args:
+            inputs: A path, an http(s) address, a uint8 array or tensor of shape `(frames, height, width, 3)`; or a list, a
+                dataset or a generator of these. For a dataset or a generator the results come as an iterator.
+            top_k (`int`, defaults to 5): How many classes to return, at most all of them.
+            num_clips (`int`, defaults to 8): Clips spread over the video.
+            start (`float`), end (`float`): Seconds; only what is shown in between is looked at. For files and addresses.
+            return_clip_scores (`bool`, defaults to `False`): Also return what each distinct clip says.
+
+        Returns:
+            A list of `{"score": float, "label": str}` per video, best first. With `return_clip_scores`, a dictionary
+            `{"scores": that list, "clips": [{"weight": float, "scores": such a list}, ...]}` per video.
+
+        Raises:
+            `ValueError`: a file or what an address gives is not a readable video.
+            `ImportError`: files need PyAV, which is not installed.
+        """
+        return super().__call__(inputs, **kwargs)
+
+    def _sanitize_parameters(self, top_k=None, num_clips=None, start=None, end=None, return_clip_scores=None):
+        preprocess = {"num_clips": num_clips, "start": start, "end": end}
+        postprocess = {"top_k": top_k, "return_clip_scores": return_clip_scores}
+        given = [{name: value for name, value in group.items() if value is not None} for group in (preprocess, postprocess)]
+        for name in ("num_clips", "top_k"):
+            if {**given[0], **given[1]}.get(name, 1) < 1:
+                raise ValueError(f"`{name}` must be at least 1.")
+        return given[0], {}, given[1]
+
+    def preprocess(self, video, num_clips=8, start=None, end=None) -> VideoClips:
+        if isinstance(video, str) and video.startswith(("http://", "https://")):
+            clips = self._download_clips(video, num_clips=num_clips, start=start, end=end)
+        else:
+            clips = self.video_processor.load_clips(video, num_clips=num_clips, start=start, end=end)
+        return replace(clips, pixel_values=clips.pixel_values.to(self.dtype))
+
+    def _download_clips(self, address, **kwargs) -> VideoClips:
+        response = get_session().get(address, follow_redirects=True, timeout=DOWNLOAD_TIMEOUT)
+        if response.status_code != 200:
+            raise ValueError(f"{address} answered {response.status_code} instead of a video.")
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "video"
+            file.write_bytes(response.content)
+            try:
+                return self.video_processor.load_clips(file, **kwargs)
+            except ValueError as error:
+                raise ValueError(f"{address}: {error}") from error
+
+    def run_single(self, inputs, preprocess_params, forward_params, postprocess_params):
+        return next(self.get_iterator([inputs], 0, self._batch_size, preprocess_params, forward_params, postprocess_params))
+
+    def get_iterator(self, inputs, num_workers, batch_size, preprocess_params, forward_params, postprocess_params):
+        """Videos are loaded one by one, by `num_workers` processes, and their clips scored in batches of `batch_size`."""
+        dataset_class = PipelineDataset if hasattr(inputs, "__len__") else PipelineIterator
+        videos = DataLoader(
+            dataset_class(inputs, self.preprocess, preprocess_params),
+            batch_size=None,
+            num_workers=num_workers,
+            collate_fn=_unchanged,
+        )
+        for scores in score_videos(self.model, videos, batch_size=batch_size):
+            yield self.postprocess(scores, **postprocess_params)
+
+    def postprocess(self, model_outputs: VideoScores, top_k=5, return_clip_scores=False):
+        def best(scores):
+            values, labels = scores.topk(min(top_k, len(scores)))
+            names = self.model.config.id2label
+            return [{"score": s, "label": names[label]} for s, label in zip(values.tolist(), labels.tolist())]
+
+        if not return_clip_scores:
+            return best(model_outputs.scores)
+        clips = zip(model_outputs.weights.tolist(), model_outputs.clip_scores)
+        return {
+            "scores": best(model_outputs.scores),
+            "clips": [{"weight": weight, "scores": best(scores)} for weight, scores in clips],
+        }
+
+
+def _unchanged(video):
+    return video
+
+
+__all__ = ["FineGymPipeline"]
