@@ -38,7 +38,9 @@ class FineGymPipeline(VideoClassificationPipeline):
         # model with a list of built-in ones.
         super(VideoClassificationPipeline, self).__init__(*args, batch_size=batch_size, **kwargs)
         if not hasattr(self.video_processor, "load_clips"):
-            raise ValueError("FineGymPipeline samples clips with a FineGymVideoProcessor: pass it as `video_processor`.")
+            raise ValueError(
+                "FineGymPipeline samples clips with a FineGymVideoProcessor: pass it as `video_processor`."
+            )
 
     def __call__(self, inputs, **kwargs):
         """
@@ -48,7 +50,7 @@ class FineGymPipeline(VideoClassificationPipeline):
             inputs: A path, an http(s) address, a uint8 array or tensor of shape `(frames, height, width, 3)`; or a list, a
                 dataset or a generator of these. For a dataset or a generator the results come as an iterator.
             top_k (`int`, defaults to 5): How many classes to return, at most all of them.
-            num_clips (`int`, defaults to 8): Clips spread over the video.
+            num_clips (`int`): Clips spread over the video; by default as many as the processor says, the paper's eight.
             start (`float`), end (`float`): Seconds; only what is shown in between is looked at. For files and addresses.
             return_clip_scores (`bool`, defaults to `False`): Also return what each distinct clip says.
 
@@ -65,13 +67,15 @@ class FineGymPipeline(VideoClassificationPipeline):
     def _sanitize_parameters(self, top_k=None, num_clips=None, start=None, end=None, return_clip_scores=None):
         preprocess = {"num_clips": num_clips, "start": start, "end": end}
         postprocess = {"top_k": top_k, "return_clip_scores": return_clip_scores}
-        given = [{name: value for name, value in group.items() if value is not None} for group in (preprocess, postprocess)]
+        given = [
+            {name: value for name, value in group.items() if value is not None} for group in (preprocess, postprocess)
+        ]
         for name in ("num_clips", "top_k"):
             if {**given[0], **given[1]}.get(name, 1) < 1:
                 raise ValueError(f"`{name}` must be at least 1.")
         return given[0], {}, given[1]
 
-    def preprocess(self, video, num_clips=8, start=None, end=None) -> VideoClips:
+    def preprocess(self, video, num_clips=None, start=None, end=None) -> VideoClips:
         if isinstance(video, str) and video.startswith(("http://", "https://")):
             clips = self._download_clips(video, num_clips=num_clips, start=start, end=end)
         else:
@@ -91,7 +95,9 @@ class FineGymPipeline(VideoClassificationPipeline):
                 raise ValueError(f"{address}: {error}") from error
 
     def run_single(self, inputs, preprocess_params, forward_params, postprocess_params):
-        return next(self.get_iterator([inputs], 0, self._batch_size, preprocess_params, forward_params, postprocess_params))
+        return next(
+            self.get_iterator([inputs], 0, self._batch_size, preprocess_params, forward_params, postprocess_params)
+        )
 
     def get_iterator(self, inputs, num_workers, batch_size, preprocess_params, forward_params, postprocess_params):
         """Videos are loaded one by one, by `num_workers` processes, and their clips scored in batches of `batch_size`."""

@@ -1,0 +1,50 @@
+# Every target sets up what it needs in .venv first; `make train` and `make test` are all a newcomer has to type.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+EXPORT_INSTALLED := .venv/.export-installed
+BENCHES := synthgym slowonly decode features resume
+
+.PHONY: install train test test-slow lint bench $(addprefix bench-,$(BENCHES)) clean
+
+install: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed, this is %s: make PYTHON=python3.12 ..." % sys.version.split()[0])'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[test]'
+	touch $@
+
+# SynthGym is drawn, SlowOnly trained, and both encoders on its features; goes on where it was interrupted.
+train: $(INSTALLED)
+	$(BIN)/python -m finegym synthgym --root data/synthgym
+	$(BIN)/python train.py --config configuration/synthgym/slowonly.yaml
+	$(BIN)/python train.py --config configuration/synthgym/vision_encoder.yaml
+	$(BIN)/python train.py --config configuration/synthgym/video_text.yaml
+	$(BIN)/python -m finegym table outputs/synthgym
+
+test: $(INSTALLED)
+	$(BIN)/ruff check --quiet .
+	$(BIN)/ruff format --check --quiet .
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest
+
+test-slow: $(INSTALLED)
+	$(BIN)/python -m pytest -m slow
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/lint-imports
+
+bench: $(addprefix bench-,$(BENCHES))
+
+$(EXPORT_INSTALLED): $(INSTALLED)
+	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[test,bench,export]'
+	touch $@
+
+$(addprefix bench-,$(BENCHES)): bench-%: $(EXPORT_INSTALLED)
+	$(BIN)/python -m benchmarks.$*
+
+clean:
+	rm -rf .venv build .ruff_cache .pytest_cache

@@ -1,0 +1,90 @@
+"""The paper's protocol, shared by the pipeline, `finegym predict` and `finegym evaluate`: the distinct clips of a video,
+each run once, their softmax averaged. Clips of many videos are packed into full batches."""
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import torch
+
+from .clip_sampling import average_clips
+
+
+@dataclass
+class VideoClips:
+    """
+    The distinct clips of one video.
+
+    Args:
+        weights (`torch.FloatTensor` of shape `(num_clips,)`): Share of each clip in the score; they sum to 1.
+        pixel_values (`torch.FloatTensor` of shape `(num_clips, num_frames, num_channels, height, width)`), or
+        video_features (`torch.FloatTensor` of shape `(num_clips, num_video_tokens, video_feature_size)`).
+    """
+
+    weights: torch.Tensor
+    pixel_values: torch.Tensor | None = None
+    video_features: torch.Tensor | None = None
+
+    @property
+    def inputs(self) -> tuple[str, torch.Tensor]:
+        """The name of the model's argument and its value."""
+        if self.video_features is not None:
+            return "video_features", self.video_features
+        return "pixel_values", self.pixel_values
+
+
+@dataclass
+class VideoScores:
+    """
+    Scores of one video, on the CPU in float32.
+
+    Args:
+        scores (`torch.FloatTensor` of shape `(num_labels,)`): Weighted mean of the clips' softmax.
+        clip_scores (`torch.FloatTensor` of shape `(num_clips, num_labels)`): Each distinct clip's softmax.
+        weights (`torch.FloatTensor` of shape `(num_clips,)`): Share of each clip in `scores`.
+    """
+
+    scores: torch.Tensor
+    clip_scores: torch.Tensor
+    weights: torch.Tensor
+
+
+@torch.no_grad()
+def score_videos(model: torch.nn.Module, videos: Iterable[VideoClips], batch_size: int = 8) -> Iterator[VideoScores]:
+    """
+    Scores of each video, in order. Only as many videos are held as it takes to fill a batch.
+
+    Args:
+        model: A model for video classification, in eval mode.
+        videos: The videos' distinct clips, all of them frames or all of them features.
+        batch_size (`int`): Clips per forward pass.
+    """
+    if model.training:
+        raise ValueError("The model is in training mode: call model.eval() before scoring videos.")
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be positive, got {batch_size}.")
+    clips: deque[torch.Tensor] = deque()  # not yet run
+    logits: deque[torch.Tensor] = deque()  # run, their video not yet complete
+    waiting: deque[torch.Tensor] = deque()  # weights of the videos not yet complete
+    name = "pixel_values"
+
+    def run_batch() -> None:
+        batch = torch.stack([clips.popleft() for _ in range(min(batch_size, len(clips)))])
+        logits.extend(model(**{name: batch.to(model.device)}).logits.float().cpu())
+
+    def complete() -> Iterator[VideoScores]:
+        while waiting and len(logits) >= len(waiting[0]):
+            weights = waiting.popleft().float()
+            video_logits = torch.stack([logits.popleft() for _ in range(len(weights))])
+            yield VideoScores(average_clips(video_logits, weights), video_logits.softmax(-1), weights)
+
+    for video in videos:
+        name, values = video.inputs
+        clips.extend(values)
+        waiting.append(video.weights)
+        while len(clips) >= batch_size:
+            run_batch()
+        yield from complete()
+    while clips:
+        run_batch()
+    yield from complete()

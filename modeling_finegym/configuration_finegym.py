@@ -1,0 +1,220 @@
+"""Configurations of SlowOnly, the 3D vision encoder and the video-text cross encoder."""
+
+import transformers
+from huggingface_hub.dataclasses import strict
+from transformers import AutoConfig, PreTrainedConfig
+
+
+__version__ = "0.1.0"
+MINIMUM_TRANSFORMERS = (5, 15)
+
+if tuple(int(part) for part in transformers.__version__.split(".")[:2]) < MINIMUM_TRANSFORMERS:
+    raise ImportError(
+        f"modeling_finegym {__version__} needs transformers >= {'.'.join(map(str, MINIMUM_TRANSFORMERS))}, found "
+        f"{transformers.__version__}. Run `pip install -U 'transformers>=5.15,<6'`."
+    )
+
+
+@strict
+class SlowOnlyConfig(PreTrainedConfig):
+    r"""
+    Configuration of [`SlowOnlyModel`], the Slow pathway of SlowFast (arXiv 1812.03982) as a 3-D ResNet. The defaults are
+    the paper's backbone: SlowOnly-R50 on 32 frames of 224 x 224 pixels, every second frame.
+
+    Args:
+        num_channels (`int`, defaults to 3): Channels of a frame.
+        num_frames (`int`, defaults to 32): Frames of a clip (paper, section 4.2). Any other length is computed too.
+        frame_interval (`int`, defaults to 2): Distance in frames between two frames of a clip (paper, section 4.2).
+        image_size (`int`, defaults to 224): Height and width of a frame in pixels. Any other size is computed too.
+        stem_width (`int`, defaults to 64): Output channels of the stem.
+        hidden_sizes (`list[int]`, defaults to `(256, 512, 1024, 2048)`): Output channels of the stages; a bottleneck's
+            inner width is a quarter of it.
+        depths (`list[int]`, defaults to `(3, 4, 6, 3)`): Bottlenecks per stage.
+        temporal_kernel_sizes (`list[int]`, defaults to `(1, 1, 3, 3)`): Temporal kernel of the first convolution of every
+            bottleneck, per stage. There is no temporal stride.
+        batch_norm_eps (`float`, defaults to 1e-5), batch_norm_momentum (`float`, defaults to 0.1): torch's defaults.
+        classifier_dropout (`float`, defaults to 0.5): Dropout before the classifier (mmaction2's `I3DHead`).
+        zero_init_residual (`bool`, defaults to `False`): Start every bottleneck's last normalisation at zero.
+        freeze_backbone (`bool`, defaults to `False`): Keep the stem and the stages in eval mode and without gradients.
+        num_trainable_stages (`int`, defaults to 0): With `freeze_backbone`, how many of the last stages learn after all.
+        initializer_range (`float`, defaults to 0.01): Standard deviation of the classifier's weights at the start.
+    """
+
+    model_type = "slowonly"
+
+    num_channels: int = 3
+    num_frames: int = 32
+    frame_interval: int = 2
+    image_size: int = 224
+    stem_width: int = 64
+    hidden_sizes: list[int] | tuple[int, ...] = (256, 512, 1024, 2048)
+    depths: list[int] | tuple[int, ...] = (3, 4, 6, 3)
+    temporal_kernel_sizes: list[int] | tuple[int, ...] = (1, 1, 3, 3)
+    batch_norm_eps: float = 1e-5
+    batch_norm_momentum: float = 0.1
+    classifier_dropout: float | int = 0.5
+    zero_init_residual: bool = False
+    freeze_backbone: bool = False
+    num_trainable_stages: int = 0
+    initializer_range: float = 0.01
+
+    def __post_init__(self, **kwargs):
+        if not len(self.hidden_sizes) == len(self.depths) == len(self.temporal_kernel_sizes):
+            raise ValueError(
+                f"hidden_sizes, depths and temporal_kernel_sizes have one entry per stage, got {self.hidden_sizes}, "
+                f"{self.depths} and {self.temporal_kernel_sizes}."
+            )
+        if any(size % 4 for size in self.hidden_sizes):
+            raise ValueError(f"hidden_sizes must be multiples of 4, got {self.hidden_sizes}.")
+        if any(size % 2 == 0 for size in self.temporal_kernel_sizes):
+            raise ValueError(f"temporal_kernel_sizes must be odd, got {self.temporal_kernel_sizes}.")
+        if not 0 <= self.num_trainable_stages <= len(self.depths):
+            raise ValueError(
+                f"num_trainable_stages must lie between 0 and {len(self.depths)}, got {self.num_trainable_stages}."
+            )
+        super().__post_init__(**kwargs)
+
+    @property
+    def hidden_size(self) -> int:
+        return self.hidden_sizes[-1]
+
+    @property
+    def num_hidden_layers(self) -> int:
+        return len(self.depths)
+
+
+# How the tokens of a Transformers vision model lie in its `last_hidden_state`: how many come before the patches, and
+# whether the patches run over time first ("time") or over space first ("space"). Read from the models' embeddings.
+TOKEN_LAYOUTS = {
+    "videomae": (0, "time"),
+    "vjepa2": (0, "time"),
+    "vivit": (1, "time"),
+    "timesformer": (1, "space"),
+    "vit": (1, "frame"),
+    "dinov2": (1, "frame"),
+}
+
+
+@strict
+class FineGymVisionConfig(PreTrainedConfig):
+    r"""
+    Configuration of [`FineGymVisionModel`], the 3D vision encoder (paper, section 3.1): BERT layers over the spatially
+    pooled features of a frozen backbone. What the paper leaves open follows UniVL, whose encoder it names.
+
+    Args:
+        vision_config (`dict` or `PreTrainedConfig`): The backbone: a [`SlowOnlyConfig`], or the configuration of any
+            Transformers model that gives tokens per frame or tubelet (VideoMAE, V-JEPA 2, TimeSformer, ViViT, ViT, DINOv2).
+        num_frames (`int`): Frames of a clip. Taken from the backbone; needed only for image backbones.
+        freeze_backbone (`bool`, defaults to `True`): Keep the backbone in eval mode and without gradients (section 3).
+        num_trainable_stages (`int`, defaults to 0): With `freeze_backbone`, how many of SlowOnly's last stages learn.
+        hidden_size (`int`, defaults to 768), num_hidden_layers (`int`, defaults to 3),
+        num_attention_heads (`int`, defaults to 12), intermediate_size (`int`, defaults to 3072): The encoder.
+        hidden_act (`str`, defaults to `"gelu"`), hidden_dropout_prob (`float`, defaults to 0.1),
+        attention_probs_dropout_prob (`float`, defaults to 0.1), layer_norm_eps (`float`, defaults to 1e-12),
+        initializer_range (`float`, defaults to 0.02): BERT's and UniVL's.
+        use_position_embeddings (`bool`, defaults to `True`): Without them the encoder cannot tell the order of frames.
+        normalize_features (`bool`, defaults to `False`): LayerNorm on the backbone's features (UniVL's NormalizeVideo).
+        classifier_dropout (`float`, defaults to 0.0): Dropout before the classifier.
+        num_prefix_tokens (`int`), token_layout (`str`): For a backbone of Transformers, how its tokens lie: how many
+            precede the patches, and whether the patches run over "time" first, over "space" first, or belong to one
+            "frame" of an image model. Filled in for the models named above.
+    """
+
+    model_type = "finegym_vision"
+    sub_configs = {"vision_config": AutoConfig}
+
+    vision_config: dict | PreTrainedConfig | None = None
+    num_frames: int | None = None
+    freeze_backbone: bool = True
+    num_trainable_stages: int = 0
+    hidden_size: int = 768
+    num_hidden_layers: int = 3
+    num_attention_heads: int = 12
+    intermediate_size: int = 3072
+    hidden_act: str = "gelu"
+    hidden_dropout_prob: float | int = 0.1
+    attention_probs_dropout_prob: float | int = 0.1
+    layer_norm_eps: float = 1e-12
+    initializer_range: float = 0.02
+    use_position_embeddings: bool = True
+    normalize_features: bool = False
+    classifier_dropout: float | int = 0.0
+    num_prefix_tokens: int | None = None
+    token_layout: str | None = None
+    # read by transformers' BertLayer
+    is_decoder: bool = False
+    add_cross_attention: bool = False
+
+    def __post_init__(self, **kwargs):
+        if self.vision_config is None:
+            self.vision_config = SlowOnlyConfig()
+        elif isinstance(self.vision_config, dict):
+            values = dict(self.vision_config)
+            model_type = values.pop("model_type", "slowonly")
+            if model_type == "slowonly":
+                self.vision_config = SlowOnlyConfig(**values)
+            else:
+                self.vision_config = AutoConfig.for_model(model_type, **values)
+        if self.num_frames is None:
+            self.num_frames = getattr(self.vision_config, "num_frames", None) or getattr(
+                self.vision_config, "frames_per_clip", None
+            )
+        if self.num_frames is None:
+            raise ValueError(f"{self.vision_config.model_type} is an image model: set num_frames, the clip's length.")
+        if self.vision_config.model_type != "slowonly":
+            self._describe_tokens()
+        super().__post_init__(**kwargs)
+
+    def _describe_tokens(self):
+        layout = TOKEN_LAYOUTS.get(self.vision_config.model_type)
+        if layout is None and (self.num_prefix_tokens is None or self.token_layout is None):
+            raise ValueError(
+                f"The token layout of {self.vision_config.model_type} is not known: set num_prefix_tokens and "
+                "token_layout ('time', 'space' or 'frame')."
+            )
+        if self.num_prefix_tokens is None:
+            self.num_prefix_tokens = layout[0] + (getattr(self.vision_config, "num_register_tokens", 0) or 0)
+        if self.token_layout is None:
+            self.token_layout = layout[1]
+        if self.token_layout not in ("time", "space", "frame"):
+            raise ValueError(f"token_layout must be 'time', 'space' or 'frame', got {self.token_layout!r}.")
+        if self.num_trainable_stages:
+            raise ValueError("num_trainable_stages counts SlowOnly's stages; with another backbone leave it at 0.")
+
+    @property
+    def video_feature_size(self) -> int:
+        """Channels of a video token before the encoder's embedding."""
+        return self.vision_config.hidden_size
+
+    @property
+    def num_video_tokens(self) -> int:
+        """T': video tokens of a clip, one per frame or tubelet."""
+        tubelet_size = getattr(self.vision_config, "tubelet_size", None) or 1
+        return self.num_frames // (tubelet_size if isinstance(tubelet_size, int) else tubelet_size[0])
+
+
+@strict
+class FineGymVideoTextConfig(FineGymVisionConfig):
+    r"""
+    Configuration of [`FineGymVideoTextModel`], the video-text cross encoder (paper, section 3.2): BERT layers over the
+    video tokens and one token per attribute text. All arguments of [`FineGymVisionConfig`], and:
+
+    Args:
+        num_hidden_layers (`int`, defaults to 2): Two cross encoder layers (section 3.2).
+        attribute_names (`list[str]`): The vocabulary of attribute texts; entry 0 is the blank attribute. Gym99 has 66,
+            Gym288 98 (section 4.4).
+        use_token_type_embeddings (`bool`, defaults to `True`): Type 0 for video tokens and 1 for text tokens.
+    """
+
+    model_type = "finegym_video_text"
+
+    num_hidden_layers: int = 2
+    attribute_names: list[str] | tuple[str, ...] = ("",)
+    use_token_type_embeddings: bool = True
+
+    @property
+    def num_attributes(self) -> int:
+        return len(self.attribute_names)
+
+
+__all__ = ["FineGymVideoTextConfig", "FineGymVisionConfig", "SlowOnlyConfig"]

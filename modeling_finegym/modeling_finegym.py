@@ -1,0 +1,395 @@
+"""The paper's two encoders on a frozen backbone: the 3D vision encoder and the video-text cross encoder.
+
+Shapes: B clips, T' video tokens, N attribute texts, D channels of the encoder.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from transformers import AutoModel, PreTrainedModel
+from transformers import initialization as init
+from transformers.modeling_outputs import BaseModelOutputWithPooling, ImageClassifierOutput
+from transformers.models.bert.modeling_bert import BertEncoder, BertLayer, BertSelfAttention
+from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
+from transformers.utils.output_capturing import capture_outputs
+
+from .configuration_finegym import FineGymVideoTextConfig, FineGymVisionConfig
+from .modeling_slowonly import SlowOnlyModel, check_pixel_values
+from .publishing_finegym import PublishedModelMixin
+
+
+VIDEO_TOKEN_TYPE, TEXT_TOKEN_TYPE = 0, 1
+
+
+class EmbeddingOutput(nn.Module):
+    """The tail that every embedding of BERT and UniVL has: LayerNorm and dropout."""
+
+    def __init__(self, config: FineGymVisionConfig):
+        super().__init__()
+        self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+
+    def forward(self, embeddings: torch.Tensor) -> torch.Tensor:
+        return self.dropout(self.LayerNorm(embeddings))
+
+
+class VideoEmbeddings(nn.Module):
+    """Features of the backbone -> video tokens: (B, T', features) -> (B, T', D) (paper, section 3.1)."""
+
+    def __init__(self, config: FineGymVisionConfig):
+        super().__init__()
+        self.feature_norm = nn.LayerNorm(config.video_feature_size) if config.normalize_features else nn.Identity()
+        self.projection = nn.Linear(config.video_feature_size, config.hidden_size)
+        self.position_embeddings = (
+            nn.Embedding(config.num_video_tokens, config.hidden_size) if config.use_position_embeddings else None
+        )
+        self.output = EmbeddingOutput(config)
+
+    def forward(self, video_features: torch.Tensor) -> torch.Tensor:
+        embeddings = self.projection(self.feature_norm(video_features))
+        if self.position_embeddings is not None:
+            embeddings = embeddings + self.position_embeddings.weight
+        return self.output(embeddings)
+
+
+class TextEmbeddings(nn.Module):
+    """Attribute ids -> text tokens: (B, N) -> (B, N, D); each attribute text is one word (paper, section 3.2)."""
+
+    def __init__(self, config: FineGymVideoTextConfig):
+        super().__init__()
+        self.word_embeddings = nn.Embedding(config.num_attributes, config.hidden_size)
+        self.position_embeddings = nn.Embedding(config.num_attributes, config.hidden_size)
+        self.output = EmbeddingOutput(config)
+
+    def forward(self, attribute_ids: torch.Tensor) -> torch.Tensor:
+        positions = self.position_embeddings.weight[: attribute_ids.shape[1]]
+        return self.output(self.word_embeddings(attribute_ids) + positions)
+
+
+class CrossEmbeddings(nn.Module):
+    """Video and text tokens -> one sequence: (B, T', D), (B, N, D) -> (B, T'+N, D) (paper, section 3.2)."""
+
+    def __init__(self, config: FineGymVideoTextConfig):
+        super().__init__()
+        sequence_length = config.num_video_tokens + config.num_attributes
+        self.position_embeddings = (
+            nn.Embedding(sequence_length, config.hidden_size) if config.use_position_embeddings else None
+        )
+        self.token_type_embeddings = nn.Embedding(2, config.hidden_size) if config.use_token_type_embeddings else None
+        self.output = EmbeddingOutput(config)
+
+    def forward(self, video_tokens: torch.Tensor, text_tokens: torch.Tensor) -> torch.Tensor:
+        embeddings = torch.cat([video_tokens, text_tokens], dim=1)  # (B, T'+N, D)
+        if self.position_embeddings is not None:
+            embeddings = embeddings + self.position_embeddings.weight[: embeddings.shape[1]]
+        if self.token_type_embeddings is not None:
+            video_type, text_type = self.token_type_embeddings.weight[[VIDEO_TOKEN_TYPE, TEXT_TOKEN_TYPE]]
+            types = torch.cat([video_type.expand_as(video_tokens[0]), text_type.expand_as(text_tokens[0])])
+            embeddings = embeddings + types
+        return self.output(embeddings)
+
+
+class FineGymPreTrainedModel(PublishedModelMixin, PreTrainedModel):
+    main_input_name = "pixel_values"
+    supports_gradient_checkpointing = True
+    _no_split_modules = ["SlowOnlyResidualBlock", "BertLayer"]
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+    _can_record_outputs = {"hidden_states": BertLayer, "attentions": BertSelfAttention}
+
+    @torch.no_grad()
+    def _init_weights(self, module):
+        super()._init_weights(module)
+        if isinstance(module, (nn.Linear, nn.Embedding)):
+            init.normal_(module.weight, std=self.config.initializer_range)
+            if getattr(module, "bias", None) is not None:
+                init.zeros_(module.bias)
+
+
+class FineGymModel(FineGymPreTrainedModel):
+    """What the two encoders share: the backbone, its freezing, its features, and the check of what comes in."""
+
+    def __init__(self, config: FineGymVisionConfig):
+        super().__init__(config)
+        if config.vision_config.model_type == "slowonly":
+            self.backbone = SlowOnlyModel(config.vision_config)
+            self.backbone.freeze_backbone = config.freeze_backbone
+            self.backbone.num_trainable_stages = config.num_trainable_stages
+        else:
+            self.backbone = AutoModel.from_config(config.vision_config)
+        self.video_embeddings = VideoEmbeddings(config)
+
+    def train(self, mode: bool = True):
+        super().train(mode)
+        if self.config.freeze_backbone and self.config.vision_config.model_type != "slowonly":
+            self.backbone.eval().requires_grad_(False)
+        return self
+
+    def get_input_embeddings(self):
+        return self.backbone.get_input_embeddings()
+
+    def get_video_features(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """
+        The backbone's features averaged over space (paper, section 3.1).
+
+        Args:
+            pixel_values (`torch.FloatTensor` of shape `(batch_size, num_frames, num_channels, height, width)`):
+                Normalised frames, as the backbone's video processor returns them.
+
+        Returns:
+            `torch.FloatTensor` of shape `(batch_size, num_video_tokens, video_feature_size)`.
+
+        Raises:
+            `ValueError`: `pixel_values` has another shape, or another number of frames than `config.num_frames`.
+        """
+        check_pixel_values(pixel_values, getattr(self.config.vision_config, "num_channels", None) or 3)
+        if pixel_values.shape[1] != self.config.num_frames:
+            raise ValueError(
+                f"This model takes clips of {self.config.num_frames} frames, got {pixel_values.shape[1]}: sample that "
+                "many (the video processor does), or load the model with another num_frames and train it."
+            )
+        if self.config.vision_config.model_type == "slowonly":
+            return self.backbone.get_video_features(pixel_values)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.freeze_backbone):
+            return self._pool_tokens(pixel_values)
+
+    def _pool_tokens(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        config = self.config
+        frames = pixel_values.flatten(0, 1) if config.token_layout == "frame" else pixel_values
+        extra = {"skip_predictor": True} if config.vision_config.model_type == "vjepa2" else {}
+        tokens = self.backbone(frames, return_dict=True, **extra).last_hidden_state[:, config.num_prefix_tokens :]
+        if config.token_layout == "frame":  # (B*T', patches, D)
+            return tokens.mean(1).unflatten(0, (-1, config.num_video_tokens))
+        if config.token_layout == "time":  # (B, T'*patches, D)
+            return tokens.unflatten(1, (config.num_video_tokens, -1)).mean(2)
+        return tokens.unflatten(1, (-1, config.num_video_tokens)).mean(1)  # (B, patches*T', D)
+
+    def embed_video(self, pixel_values: torch.Tensor | None, video_features: torch.Tensor | None) -> torch.Tensor:
+        """Frames, or the backbone's features in their place -> video tokens (B, T', D)."""
+        if (pixel_values is None) == (video_features is None):
+            raise ValueError("Give either pixel_values or video_features.")
+        if video_features is None:
+            video_features = self.get_video_features(pixel_values)
+        expected = (self.config.num_video_tokens, self.config.video_feature_size)
+        if video_features.ndim != 3 or tuple(video_features.shape[1:]) != expected:
+            raise ValueError(
+                f"video_features must have shape (batch_size, {expected[0]}, {expected[1]}), got "
+                f"{tuple(video_features.shape)}."
+            )
+        return self.video_embeddings(video_features.to(self.video_embeddings.projection.weight.dtype))
+
+
+class FineGymVisionModel(FineGymModel):
+    """The 3D vision encoder (paper, section 3.1): video tokens through BERT layers, and their mean."""
+
+    config_class = FineGymVisionConfig
+    base_model_prefix = "finegym_vision"
+    input_modalities = ("video",)
+
+    def __init__(self, config: FineGymVisionConfig):
+        super().__init__(config)
+        self.encoder = BertEncoder(config)
+        self.post_init()
+        self.train(self.training)
+
+    @merge_with_config_defaults
+    @capture_outputs(tie_last_hidden_states=False)
+    def forward(
+        self, pixel_values: torch.Tensor | None = None, video_features: torch.Tensor | None = None, **kwargs
+    ) -> BaseModelOutputWithPooling:
+        r"""
+        Args:
+            pixel_values (`torch.FloatTensor` of shape `(batch_size, num_frames, num_channels, height, width)`):
+                Normalised frames, as the video processor returns them.
+            video_features (`torch.FloatTensor` of shape `(batch_size, num_video_tokens, video_feature_size)`):
+                In place of `pixel_values`: what `get_video_features` returned for them.
+
+        Returns:
+            `last_hidden_state` of shape `(batch_size, num_video_tokens, hidden_size)` and `pooler_output` of shape
+            `(batch_size, hidden_size)`.
+
+        Raises:
+            `ValueError`: neither or both are given, or one has another shape.
+        """
+        video_tokens = self.embed_video(pixel_values, video_features)
+        encoded = self.encoder(video_tokens, **kwargs).last_hidden_state  # (B, T', D)
+        return BaseModelOutputWithPooling(last_hidden_state=encoded, pooler_output=encoded.mean(1))
+
+
+@dataclass
+class FineGymVideoTextModelOutput(BaseModelOutputWithPooling):
+    r"""
+    Args:
+        last_hidden_state (`torch.FloatTensor` of shape `(batch_size, num_video_tokens + num_texts, hidden_size)`):
+            Video tokens, then text tokens.
+        pooler_output (`torch.FloatTensor` of shape `(batch_size, 2 * hidden_size)`): Mean of the video tokens beside
+            mean of the text tokens.
+        hidden_states, attentions: With `output_hidden_states=True` and `output_attentions=True`.
+    """
+
+
+class FineGymVideoTextModel(FineGymModel):
+    """The video-text cross encoder (paper, section 3.2): video and text tokens through BERT layers, a mean of each."""
+
+    config_class = FineGymVideoTextConfig
+    base_model_prefix = "finegym_video_text"
+    input_modalities = ("video", "text")
+
+    def __init__(self, config: FineGymVideoTextConfig):
+        super().__init__(config)
+        self.text_embeddings = TextEmbeddings(config)
+        self.cross_embeddings = CrossEmbeddings(config)
+        self.encoder = BertEncoder(config)
+        self.post_init()
+        self.train(self.training)
+
+    @merge_with_config_defaults
+    @capture_outputs(tie_last_hidden_states=False)
+    def forward(
+        self,
+        pixel_values: torch.Tensor | None = None,
+        video_features: torch.Tensor | None = None,
+        attribute_ids: torch.Tensor | None = None,
+        **kwargs,
+    ) -> FineGymVideoTextModelOutput:
+        r"""
+        Args:
+            pixel_values (`torch.FloatTensor` of shape `(batch_size, num_frames, num_channels, height, width)`):
+                Normalised frames, as the video processor returns them.
+            video_features (`torch.FloatTensor` of shape `(batch_size, num_video_tokens, video_feature_size)`):
+                In place of `pixel_values`: what `get_video_features` returned for them.
+            attribute_ids (`torch.LongTensor` of shape `(batch_size, num_texts)`, *optional*):
+                Ids of attribute texts. The default is the paper's: the whole vocabulary, the same for every clip.
+
+        Raises:
+            `ValueError`: neither or both of the first two are given, one has another shape, or an attribute id is
+                not in the vocabulary.
+        """
+        video_tokens = self.embed_video(pixel_values, video_features)
+        text_tokens = self.text_embeddings(self._check_attribute_ids(attribute_ids, video_tokens))
+        embeddings = self.cross_embeddings(video_tokens, text_tokens)
+        encoded = self.encoder(embeddings, **kwargs).last_hidden_state  # (B, T'+N, D)
+        video, text = encoded.split([video_tokens.shape[1], text_tokens.shape[1]], dim=1)
+        return FineGymVideoTextModelOutput(
+            last_hidden_state=encoded, pooler_output=torch.cat([video.mean(1), text.mean(1)], dim=-1)
+        )
+
+    def _check_attribute_ids(self, attribute_ids: torch.Tensor | None, video_tokens: torch.Tensor) -> torch.Tensor:
+        batch_size, num_attributes = video_tokens.shape[0], self.config.num_attributes
+        if attribute_ids is None:
+            return torch.arange(num_attributes, device=video_tokens.device).expand(batch_size, -1)
+        if (
+            attribute_ids.ndim != 2
+            or attribute_ids.shape[0] != batch_size
+            or not 0 < attribute_ids.shape[1] <= num_attributes
+        ):
+            raise ValueError(
+                f"attribute_ids must have shape ({batch_size}, up to {num_attributes}), got {tuple(attribute_ids.shape)}."
+            )
+        if attribute_ids.min() < 0 or attribute_ids.max() >= num_attributes:
+            raise ValueError(
+                f"attribute_ids must lie between 0 and {num_attributes - 1}, the vocabulary of this model, got "
+                f"{attribute_ids.min().item()} to {attribute_ids.max().item()}."
+            )
+        return attribute_ids
+
+
+class FineGymVisionForVideoClassification(FineGymPreTrainedModel):
+    """The 3D vision encoder with a linear classifier."""
+
+    config_class = FineGymVisionConfig
+    base_model_prefix = "finegym_vision"
+    input_modalities = ("video",)
+
+    def __init__(self, config: FineGymVisionConfig):
+        super().__init__(config)
+        self.num_labels = config.num_labels
+        self.finegym_vision = FineGymVisionModel(config)
+        self.dropout = nn.Dropout(config.classifier_dropout)
+        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.post_init()
+        self.train(self.training)
+
+    def get_video_features(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """(B, T, C, H, W) frames -> (B, T', features); see [`FineGymModel.get_video_features`]."""
+        return self.finegym_vision.get_video_features(pixel_values)
+
+    @can_return_tuple
+    def forward(
+        self,
+        pixel_values: torch.Tensor | None = None,
+        video_features: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        **kwargs,
+    ) -> ImageClassifierOutput:
+        r"""
+        See [`FineGymVisionModel.forward`], and:
+
+        Args:
+            labels (`torch.LongTensor` of shape `(batch_size,)`, *optional*): Classes; the loss is their cross entropy.
+        """
+        outputs = self.finegym_vision(pixel_values, video_features, **kwargs)
+        return classify(self, outputs, labels)
+
+
+class FineGymVideoTextForVideoClassification(FineGymPreTrainedModel):
+    """The video-text cross encoder with a linear classifier over both modalities' means."""
+
+    config_class = FineGymVideoTextConfig
+    base_model_prefix = "finegym_video_text"
+    input_modalities = ("video", "text")
+
+    def __init__(self, config: FineGymVideoTextConfig):
+        super().__init__(config)
+        self.num_labels = config.num_labels
+        self.finegym_video_text = FineGymVideoTextModel(config)
+        self.dropout = nn.Dropout(config.classifier_dropout)
+        self.classifier = nn.Linear(2 * config.hidden_size, config.num_labels)
+        self.post_init()
+        self.train(self.training)
+
+    def get_video_features(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """(B, T, C, H, W) frames -> (B, T', features); see [`FineGymModel.get_video_features`]."""
+        return self.finegym_video_text.get_video_features(pixel_values)
+
+    @can_return_tuple
+    def forward(
+        self,
+        pixel_values: torch.Tensor | None = None,
+        video_features: torch.Tensor | None = None,
+        attribute_ids: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        **kwargs,
+    ) -> ImageClassifierOutput:
+        r"""
+        See [`FineGymVideoTextModel.forward`], and:
+
+        Args:
+            labels (`torch.LongTensor` of shape `(batch_size,)`, *optional*): Classes; the loss is their cross entropy.
+        """
+        outputs = self.finegym_video_text(pixel_values, video_features, attribute_ids, **kwargs)
+        return classify(self, outputs, labels)
+
+
+def classify(
+    model: FineGymPreTrainedModel, outputs: BaseModelOutputWithPooling, labels: torch.Tensor | None
+) -> ImageClassifierOutput:
+    """A base model's pooled output -> logits (B, num_labels), and the loss where there are labels."""
+    logits = model.classifier(model.dropout(outputs.pooler_output))
+    loss = None
+    if labels is not None:
+        loss = model.loss_function(labels, logits, model.config)
+    return ImageClassifierOutput(
+        loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
+    )
+
+
+__all__ = [
+    "FineGymVideoTextForVideoClassification",
+    "FineGymVideoTextModel",
+    "FineGymVisionForVideoClassification",
+    "FineGymVisionModel",
+]

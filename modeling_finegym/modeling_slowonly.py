@@ -1,0 +1,333 @@
+"""SlowOnly: a 3-D ResNet without temporal stride, the backbone of the paper (section 4.2).
+
+Parameter names and shapes are pytorchvideo's (`blocks.0.conv.weight`, 5-D), so its state dicts load as they are. The
+arithmetic is two-dimensional: every kernel is either 1 x k x k, a 2-D convolution over B*T frames, or k x 1 x 1, a 2-D
+convolution over the (T, H*W) plane. In channels-last memory both are views of the same tensor, so nothing is copied.
+
+Shapes: B clips, T frames, C channels, H x W pixels.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from transformers import PreTrainedModel
+from transformers import initialization as init
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.modeling_outputs import ImageClassifierOutput
+from transformers.utils import ModelOutput
+from transformers.utils.generic import can_return_tuple
+
+from .configuration_finegym import SlowOnlyConfig
+from .publishing_finegym import PublishedModelMixin
+
+
+# Frames are taken in chunks while no kernel looks at neighbouring frames; a chunk's activations of this size stay in a
+# CPU's second- and third-level caches, which makes the first half of the network about 1.4 times faster.
+CHUNK_BYTES = 4 * 2**20
+
+
+@dataclass
+class SlowOnlyModelOutput(ModelOutput):
+    r"""
+    Args:
+        last_hidden_state (`torch.FloatTensor` of shape `(batch_size, hidden_size, num_frames, height, width)`):
+            Feature maps of the last stage; height and width are a 32nd of the input's, rounded up.
+        pooler_output (`torch.FloatTensor` of shape `(batch_size, hidden_size)`): Their mean over time and space.
+        hidden_states (`tuple(torch.FloatTensor)`, with `output_hidden_states=True`): The outputs of the stem and of
+            each stage, each of shape `(batch_size, channels, num_frames, height, width)`.
+    """
+
+    last_hidden_state: torch.FloatTensor | None = None
+    pooler_output: torch.FloatTensor | None = None
+    hidden_states: tuple[torch.FloatTensor, ...] | None = None
+
+
+def fold_frames(video: torch.Tensor) -> torch.Tensor:
+    """(B, C, T, H, W) -> (B*T, C, H, W); a view of a channels-last video."""
+    batch_size, num_channels, num_frames, height, width = video.shape
+    return video.transpose(1, 2).reshape(batch_size * num_frames, num_channels, height, width)
+
+
+def unfold_frames(frames: torch.Tensor, batch_size: int) -> torch.Tensor:
+    """(B*T, C, H, W) -> (B, C, T, H, W); always a view."""
+    return frames.unflatten(0, (batch_size, -1)).transpose(1, 2)
+
+
+def convolve(video: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, stride: int) -> torch.Tensor:
+    """
+    A 3-D convolution whose kernel is 1 x k x k or k x 1 x 1, with "same" padding, as a 2-D convolution.
+
+    Args:
+        video (`torch.Tensor` of shape `(B, C, T, H, W)`): Channels-last in memory.
+        weight (`torch.Tensor` of shape `(out, C, k, 1, 1)` or `(out, C, 1, k, k)`): The kernel.
+        bias (`torch.Tensor` of shape `(out,)`, *optional*): Added to the result.
+        stride (`int`): The stride over height and width.
+
+    Returns:
+        `torch.Tensor` of shape `(B, out, T, H / stride, W / stride)`, channels-last in memory.
+    """
+    batch_size, num_channels, num_frames, height, width = video.shape
+    if weight.shape[2] == 1:
+        frames = F.conv2d(fold_frames(video), weight[:, :, 0], bias, stride=stride, padding=weight.shape[3] // 2)
+        return unfold_frames(frames, batch_size)
+    plane = video.reshape(batch_size, num_channels, num_frames, height * width)
+    plane = F.conv2d(plane, weight[..., 0], bias, padding=(weight.shape[2] // 2, 0))
+    return plane.unflatten(3, (height, width))
+
+
+def convolve_and_normalize(video: torch.Tensor, conv: nn.Conv3d, norm: nn.Module) -> torch.Tensor:
+    """Convolution and batch normalisation; in eval mode without gradients the second is folded into the first's weights."""
+    stride = conv.stride[1]
+    if norm.training or torch.is_grad_enabled():
+        return norm(convolve(video, conv.weight, None, stride))
+    scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+    weight = (conv.weight * scale[:, None, None, None, None]).to(conv.weight.dtype)
+    bias = (norm.bias - norm.running_mean * scale).to(conv.weight.dtype)
+    return convolve(video, weight, bias, stride)
+
+
+class SlowOnlyStem(nn.Module):
+    """1 x 7 x 7 convolution and 1 x 3 x 3 maximum, each of stride 2: (B, C, T, H, W) -> (B, stem_width, T, H/4, W/4)."""
+
+    def __init__(self, config: SlowOnlyConfig):
+        super().__init__()
+        self.conv = nn.Conv3d(
+            config.num_channels, config.stem_width, (1, 7, 7), stride=(1, 2, 2), padding=(0, 3, 3), bias=False
+        )
+        self.norm = nn.BatchNorm3d(config.stem_width, config.batch_norm_eps, config.batch_norm_momentum)
+
+    def forward(self, video: torch.Tensor) -> torch.Tensor:
+        video = F.relu(convolve_and_normalize(video, self.conv, self.norm), inplace=True)
+        return unfold_frames(F.max_pool2d(fold_frames(video), kernel_size=3, stride=2, padding=1), video.shape[0])
+
+
+class SlowOnlyBottleneck(nn.Module):
+    """t x 1 x 1, 1 x 3 x 3 (which carries the stride) and 1 x 1 x 1 convolutions."""
+
+    def __init__(
+        self, config: SlowOnlyConfig, in_channels: int, out_channels: int, temporal_kernel_size: int, stride: int
+    ):
+        super().__init__()
+        width = out_channels // 4
+        padding = temporal_kernel_size // 2
+        normalization = (config.batch_norm_eps, config.batch_norm_momentum)
+        self.conv_a = nn.Conv3d(in_channels, width, (temporal_kernel_size, 1, 1), padding=(padding, 0, 0), bias=False)
+        self.norm_a = nn.BatchNorm3d(width, *normalization)
+        self.conv_b = nn.Conv3d(width, width, (1, 3, 3), stride=(1, stride, stride), padding=(0, 1, 1), bias=False)
+        self.norm_b = nn.BatchNorm3d(width, *normalization)
+        self.conv_c = nn.Conv3d(width, out_channels, 1, bias=False)
+        self.norm_c = nn.BatchNorm3d(out_channels, *normalization)
+
+    def forward(self, video: torch.Tensor) -> torch.Tensor:
+        video = F.relu(convolve_and_normalize(video, self.conv_a, self.norm_a), inplace=True)
+        video = F.relu(convolve_and_normalize(video, self.conv_b, self.norm_b), inplace=True)
+        return convolve_and_normalize(video, self.conv_c, self.norm_c)
+
+
+class SlowOnlyResidualBlock(GradientCheckpointingLayer):
+    """A bottleneck beside the identity, or beside a 1 x 1 x 1 convolution where channels or size change."""
+
+    def __init__(
+        self, config: SlowOnlyConfig, in_channels: int, out_channels: int, temporal_kernel_size: int, stride: int
+    ):
+        super().__init__()
+        if in_channels != out_channels or stride != 1:
+            self.branch1_conv = nn.Conv3d(in_channels, out_channels, 1, stride=(1, stride, stride), bias=False)
+            self.branch1_norm = nn.BatchNorm3d(out_channels, config.batch_norm_eps, config.batch_norm_momentum)
+        else:
+            self.branch1_conv = None
+        self.branch2 = SlowOnlyBottleneck(config, in_channels, out_channels, temporal_kernel_size, stride)
+
+    def forward(self, video: torch.Tensor) -> torch.Tensor:
+        residual = video
+        if self.branch1_conv is not None:
+            residual = convolve_and_normalize(video, self.branch1_conv, self.branch1_norm)
+        return F.relu(self.branch2(video).add_(residual), inplace=True)
+
+
+class SlowOnlyStage(nn.Module):
+    """Residual blocks of one width; every stage but the first halves height and width."""
+
+    def __init__(self, config: SlowOnlyConfig, index: int):
+        super().__init__()
+        out_channels = config.hidden_sizes[index]
+        in_channels = config.hidden_sizes[index - 1] if index else config.stem_width
+        self.temporal_kernel_size = config.temporal_kernel_sizes[index]
+        self.res_blocks = nn.ModuleList(
+            SlowOnlyResidualBlock(
+                config,
+                out_channels if block else in_channels,
+                out_channels,
+                self.temporal_kernel_size,
+                stride=2 if index and not block else 1,
+            )
+            for block in range(config.depths[index])
+        )
+
+    def forward(self, video: torch.Tensor) -> torch.Tensor:
+        for block in self.res_blocks:
+            video = block(video)
+        return video
+
+
+class SlowOnlyPreTrainedModel(PublishedModelMixin, PreTrainedModel):
+    config_class = SlowOnlyConfig
+    base_model_prefix = "slowonly"
+    main_input_name = "pixel_values"
+    input_modalities = ("video",)
+    supports_gradient_checkpointing = True
+    _no_split_modules = ["SlowOnlyResidualBlock"]
+    # folding multiplies by these in float32, whatever the dtype of the convolutions
+    _keep_in_fp32_modules_strict = ["norm", "norm_a", "norm_b", "norm_c", "branch1_norm"]
+
+    @torch.no_grad()
+    def _init_weights(self, module):
+        super()._init_weights(module)
+        if isinstance(module, nn.Conv3d):
+            init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        elif isinstance(module, nn.Linear):
+            init.normal_(module.weight, std=self.config.initializer_range)
+            init.zeros_(module.bias)
+        elif isinstance(module, SlowOnlyBottleneck) and self.config.zero_init_residual:
+            init.zeros_(module.norm_c.weight)
+
+
+class SlowOnlyModel(SlowOnlyPreTrainedModel):
+    """SlowOnly without a classifier: feature maps of shape `(B, 2048, T, H/32, W/32)`."""
+
+    def __init__(self, config: SlowOnlyConfig):
+        super().__init__(config)
+        self.blocks = nn.ModuleList(
+            [SlowOnlyStem(config), *(SlowOnlyStage(config, index) for index in range(len(config.depths)))]
+        )
+        self.freeze_backbone = config.freeze_backbone
+        self.num_trainable_stages = config.num_trainable_stages
+        self.post_init()
+        self.train(self.training)
+
+    @property
+    def num_frozen_blocks(self) -> int:
+        """How many blocks, counted from the stem, are in eval mode and without gradients."""
+        return len(self.blocks) - self.num_trainable_stages if self.freeze_backbone else 0
+
+    def train(self, mode: bool = True):
+        super().train(mode)
+        for block in self.blocks[: self.num_frozen_blocks]:
+            nn.Module.train(block, False).requires_grad_(False)
+        return self
+
+    def get_input_embeddings(self):
+        return self.blocks[0].conv
+
+    @can_return_tuple
+    def forward(
+        self, pixel_values: torch.Tensor, output_hidden_states: bool | None = None, **kwargs
+    ) -> SlowOnlyModelOutput:
+        r"""
+        Args:
+            pixel_values (`torch.FloatTensor` of shape `(batch_size, num_frames, num_channels, height, width)`):
+                Normalised frames, as the video processor returns them.
+            output_hidden_states (`bool`, *optional*): Return the outputs of the stem and of each stage too.
+
+        Raises:
+            `ValueError`: `pixel_values` does not have this shape.
+        """
+        check_pixel_values(pixel_values, self.config.num_channels)
+        if output_hidden_states is None:
+            output_hidden_states = self.config.output_hidden_states
+        video = pixel_values.to(self.blocks[0].conv.weight.dtype).transpose(1, 2)  # (B, C, T, H, W)
+        video = video.contiguous(memory_format=torch.channels_last_3d)
+        hidden_states, start = [], 0
+        if not output_hidden_states and self._computes_in_chunks(video):
+            start = 1
+            while start < len(self.blocks) and self.blocks[start].temporal_kernel_size == 1:
+                start += 1
+            video = self._compute_in_chunks(video, self.blocks[:start])
+        for index, block in enumerate(self.blocks[start:], start=start):
+            with torch.set_grad_enabled(torch.is_grad_enabled() and index >= self.num_frozen_blocks):
+                video = block(video)
+            hidden_states.append(video)
+        return SlowOnlyModelOutput(
+            last_hidden_state=video,
+            pooler_output=video.mean(dim=(2, 3, 4)),
+            hidden_states=tuple(hidden_states) if output_hidden_states else None,
+        )
+
+    def _computes_in_chunks(self, video: torch.Tensor) -> bool:
+        frozen = self.num_frozen_blocks == len(self.blocks) or not (self.training or torch.is_grad_enabled())
+        return frozen and video.device.type == "cpu" and not torch.compiler.is_compiling()
+
+    @torch.no_grad()
+    def _compute_in_chunks(self, video: torch.Tensor, blocks: nn.ModuleList) -> torch.Tensor:
+        batch_size, _, _, height, width = video.shape
+        frames = fold_frames(video)
+        bytes_per_frame = self.config.stem_width * height * width // 4 * video.element_size()
+        chunks = []
+        for chunk in frames.split(max(1, CHUNK_BYTES // bytes_per_frame)):
+            chunk = chunk.unsqueeze(2)  # (frames, C, 1, H, W): every frame a clip of its own
+            for block in blocks:
+                chunk = block(chunk)
+            chunks.append(chunk.squeeze(2))
+        return unfold_frames(torch.cat(chunks), batch_size)
+
+    def get_video_features(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """(B, T, C, H, W) frames -> (B, T, hidden_size): feature maps averaged over space (paper, section 3.1)."""
+        feature_maps = self(pixel_values, return_dict=True).last_hidden_state  # (B, hidden_size, T, h, w)
+        return feature_maps.mean(dim=(3, 4)).transpose(1, 2)
+
+
+class SlowOnlyForVideoClassification(SlowOnlyPreTrainedModel):
+    """SlowOnly with mean pooling over time and space, dropout and a linear classifier."""
+
+    def __init__(self, config: SlowOnlyConfig):
+        super().__init__(config)
+        self.num_labels = config.num_labels
+        self.slowonly = SlowOnlyModel(config)
+        self.dropout = nn.Dropout(config.classifier_dropout)
+        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.post_init()
+
+    def get_video_features(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """(B, T, C, H, W) frames -> (B, T, hidden_size); see [`SlowOnlyModel.get_video_features`]."""
+        return self.slowonly.get_video_features(pixel_values)
+
+    @can_return_tuple
+    def forward(
+        self, pixel_values: torch.Tensor, labels: torch.Tensor | None = None, **kwargs
+    ) -> ImageClassifierOutput:
+        r"""
+        Args:
+            pixel_values (`torch.FloatTensor` of shape `(batch_size, num_frames, num_channels, height, width)`):
+                Normalised frames, as the video processor returns them.
+            labels (`torch.LongTensor` of shape `(batch_size,)`, *optional*): Classes; the loss is their cross entropy.
+
+        Raises:
+            `ValueError`: `pixel_values` does not have this shape.
+        """
+        outputs = self.slowonly(pixel_values, **kwargs)
+        logits = self.classifier(self.dropout(outputs.pooler_output))
+        loss = None
+        if labels is not None:
+            loss = self.loss_function(labels, logits, self.config)
+        return ImageClassifierOutput(loss=loss, logits=logits, hidden_states=outputs.hidden_states)
+
+
+def check_pixel_values(pixel_values: torch.Tensor, num_channels: int) -> None:
+    """Raises `ValueError` unless `pixel_values` is `(batch_size, num_frames, num_channels, height, width)`."""
+    if pixel_values is None:
+        raise ValueError("pixel_values are missing: expected (batch_size, num_frames, num_channels, height, width).")
+    if pixel_values.ndim != 5 or pixel_values.shape[2] != num_channels or 0 in pixel_values.shape:
+        raise ValueError(
+            f"pixel_values must have shape (batch_size, num_frames, {num_channels}, height, width), got "
+            f"{tuple(pixel_values.shape)}."
+        )
+    if not pixel_values.is_floating_point():
+        raise ValueError(
+            f"pixel_values must be normalised floats, got {pixel_values.dtype}: pass the frames through the video "
+            "processor first."
+        )
+
+
+__all__ = ["SlowOnlyForVideoClassification", "SlowOnlyModel", "SlowOnlyPreTrainedModel"]

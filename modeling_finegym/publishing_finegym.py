@@ -1,0 +1,45 @@
+"""A checkpoint carries its own code: what `save_pretrained` writes beside the weights."""
+
+import shutil
+from pathlib import Path
+
+
+def copy_code(folder: str | Path) -> None:
+    """Copies every Python file that stands beside this one into `folder`."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    for source in sorted(Path(__file__).parent.glob("*.py")):
+        if source.resolve() != (folder / source.name).resolve():
+            shutil.copyfile(source, folder / source.name)
+
+
+class PublishedModelMixin:
+    """
+    Makes every saved checkpoint loadable by the Auto classes with `trust_remote_code=True`: names the classes in
+    `config.json` (one save names all the Auto classes, not only the saved one's) and copies the code.
+    """
+
+    def save_pretrained(self, save_directory: str | Path, is_main_process: bool = True, **kwargs) -> None:
+        # Imported here because both stand above the models, and because Transformers brings along just those files
+        # of a checkpoint that some relative import names: a fine-tuned child keeps its processor and its pipeline.
+        from .pipeline_finegym import FineGymPipeline
+        from .video_processing_finegym import FineGymVideoProcessor
+
+        family = type(self).__name__.removesuffix("ForVideoClassification").removesuffix("Model")
+        file = "modeling_slowonly" if family == "SlowOnly" else "modeling_finegym"
+        self.config.auto_map = {
+            "AutoConfig": f"configuration_finegym.{family}Config",
+            "AutoModel": f"{file}.{family}Model",
+            "AutoModelForVideoClassification": f"{file}.{family}ForVideoClassification",
+            "AutoVideoProcessor": f"video_processing_finegym.{FineGymVideoProcessor.__name__}",
+        }
+        self.config.custom_pipelines = {
+            "video-classification": {
+                "impl": f"pipeline_finegym.{FineGymPipeline.__name__}",
+                "pt": ["AutoModelForVideoClassification"],
+                "type": "video",
+            }
+        }
+        if is_main_process:
+            copy_code(save_directory)
+        super().save_pretrained(save_directory, is_main_process=is_main_process, **kwargs)

@@ -1,0 +1,225 @@
+"""Video processor: from a video file or an array of frames to the model's `pixel_values`.
+
+Written with torch alone, so that it works where torchvision is not installed.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+from transformers.image_processing_utils import BatchFeature
+from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, SizeDict
+from transformers.processing_utils import VideosKwargs
+from transformers.video_processing_utils import BaseVideoProcessor
+from transformers.video_utils import VideoMetadata
+
+from .clip_sampling import sample_clips
+from .clip_scoring import VideoClips
+from .video_decoding import open_video
+
+
+class FineGymVideosKwargs(VideosKwargs, total=False):
+    """
+    Arguments of the processor beyond those of every video processor.
+
+    frame_interval (`int`): Distance in frames between two frames of a clip.
+    num_clips (`int`): Windows that `load_clips` spreads over a video.
+    out_of_range (`str`): What follows the last frame of a video shorter than a window, "loop" or "repeat_last".
+    """
+
+    frame_interval: int
+    num_clips: int
+    out_of_range: str
+
+
+class FineGymVideoProcessor(BaseVideoProcessor):
+    r"""
+    Samples a clip, resizes its short side, crops the centre and normalises: the paper's test transform (32 frames at
+    interval 2 and 224 x 224 pixels from section 4.2; short side and ImageNet statistics from mmaction2's Gym99 recipe).
+
+    `processor(videos)` takes a path, an array of frames `(T, H, W, C)`, or a list of these, and returns `pixel_values`
+    of shape `(batch_size, num_frames, num_channels, height, width)`: of each video the clip in the middle.
+    `processor.load_clips(video)` returns the distinct ones of `num_clips` clips, for the paper's averaged scores.
+    """
+
+    resample = 2  # PIL's number for bilinear
+    image_mean = IMAGENET_DEFAULT_MEAN
+    image_std = IMAGENET_DEFAULT_STD
+    size = {"shortest_edge": 256}
+    default_to_square = False
+    crop_size = {"height": 224, "width": 224}
+    do_resize = True
+    do_center_crop = True
+    do_rescale = True
+    rescale_factor = 1 / 255
+    do_normalize = True
+    do_convert_rgb = False
+    do_sample_frames = True
+    num_frames = 32
+    frame_interval = 2
+    num_clips = 8
+    out_of_range = "loop"
+    valid_kwargs = FineGymVideosKwargs
+    model_input_names = ["pixel_values"]
+
+    def to_dict(self) -> dict:
+        values = super().to_dict()
+        values["auto_map"] = {"AutoVideoProcessor": "video_processing_finegym.FineGymVideoProcessor"}
+        return values
+
+    def preprocess(self, videos, **kwargs) -> BatchFeature:
+        if isinstance(videos, Path):
+            videos = str(videos)
+        elif isinstance(videos, (list, tuple)):
+            videos = [str(video) if isinstance(video, Path) else video for video in videos]
+        return super().preprocess(videos, **kwargs)
+
+    def sample_frames(
+        self,
+        metadata: VideoMetadata,
+        num_frames: int | None = None,
+        frame_interval: int | None = None,
+        out_of_range: str | None = None,
+        fps: float | None = None,
+        **kwargs,
+    ) -> np.ndarray:
+        """Indices of the clip in the middle of a video, an array of shape `(num_frames,)`."""
+        if fps is not None:
+            raise ValueError("Clips are sampled by frame_interval, not by fps: leave fps out.")
+        clips, _ = sample_clips(
+            metadata.total_num_frames,
+            clip_len=num_frames or self.num_frames,
+            frame_interval=frame_interval or self.frame_interval,
+            num_clips=1,
+            out_of_range=out_of_range or self.out_of_range,
+        )
+        return np.array(clips[0])
+
+    def fetch_videos(self, video_url_or_urls, sample_indices_fn=None):
+        """Decodes a path, or a list of them, with PyAV -> frames (T, H, W, C) and their metadata."""
+        if isinstance(video_url_or_urls, (list, tuple)):
+            return list(zip(*(self.fetch_videos(path, sample_indices_fn) for path in video_url_or_urls)))
+        with open_video(video_url_or_urls) as video:
+            metadata = VideoMetadata(
+                total_num_frames=video.num_frames,
+                fps=video.fps,
+                width=video.width,
+                height=video.height,
+                duration=video.times[-1],
+                video_backend="pyav",
+            )
+            indices = (
+                np.arange(video.num_frames) if sample_indices_fn is None else sample_indices_fn(metadata=metadata)
+            )
+            metadata.frames_indices = indices
+            return video.frames(indices.tolist()).numpy(), metadata
+
+    def _preprocess(self, videos: list[torch.Tensor], return_tensors=None, **settings) -> BatchFeature:
+        clips = [self._transform(video, **settings) for video in videos]
+        if return_tensors is not None and len({clip.shape for clip in clips}) > 1:
+            raise ValueError(f"Videos of different shapes make no batch: {[tuple(clip.shape) for clip in clips]}.")
+        return BatchFeature(data={"pixel_values": clips}, tensor_type=return_tensors)
+
+    def _transform(
+        self,
+        frames: torch.Tensor,
+        *,
+        do_resize: bool,
+        size: SizeDict,
+        do_center_crop: bool,
+        crop_size: SizeDict,
+        do_rescale: bool,
+        rescale_factor: float,
+        do_normalize: bool,
+        image_mean: tuple[float, ...],
+        image_std: tuple[float, ...],
+        **kwargs,
+    ) -> torch.Tensor:
+        """(T, C, H, W) of any number type -> (T, C, h, w) float32."""
+        height, width = frames.shape[-2:]
+        target = _target_size(height, width, size) if do_resize else (height, width)
+        if target != (height, width):
+            frames = F.interpolate(frames.float(), target, mode="bilinear", antialias=True)
+        if do_center_crop:
+            if target[0] < crop_size.height or target[1] < crop_size.width:
+                raise ValueError(
+                    f"A crop of {crop_size.height} x {crop_size.width} does not fit into frames of {target[0]} x "
+                    f"{target[1]}: choose a smaller crop_size or a larger size."
+                )
+            top, left = (target[0] - crop_size.height) // 2, (target[1] - crop_size.width) // 2
+            frames = frames[..., top : top + crop_size.height, left : left + crop_size.width]
+        frames = frames.float()
+        if do_rescale:
+            frames = frames * rescale_factor
+        if do_normalize:
+            mean, std = (torch.tensor(value, device=frames.device).view(-1, 1, 1) for value in (image_mean, image_std))
+            frames = (frames - mean) / std
+        return frames.contiguous()
+
+    def preprocess_frames(self, frames: torch.Tensor) -> torch.Tensor:
+        """
+        The transform of single frames, without sampling.
+
+        Args:
+            frames (`torch.ByteTensor` of shape `(num_frames, height, width, 3)`).
+
+        Returns:
+            `torch.FloatTensor` of shape `(num_frames, 3, crop height, crop width)`.
+        """
+        settings = {name: getattr(self, name, None) for name in self.valid_kwargs.__annotations__}
+        return self._transform(frames.permute(0, 3, 1, 2), **self._standardize_kwargs(**settings))
+
+    def load_clips(
+        self,
+        video: str | Path | np.ndarray | torch.Tensor,
+        num_clips: int | None = None,
+        start: float | None = None,
+        end: float | None = None,
+    ) -> VideoClips:
+        """
+        The distinct ones of `num_clips` clips of a video; each frame is decoded and transformed once.
+
+        Args:
+            video: A path, or uint8 frames of shape `(T, H, W, 3)`.
+            num_clips (`int`, *optional*): Windows spread over the video; the default is the processor's.
+            start (`float`, *optional*), end (`float`, *optional*): The part of the file to look at, in seconds.
+        """
+        if isinstance(video, (str, Path)):
+            with open_video(video) as file:
+                first, stop = file.index_range(start, end)
+                return self._clips(stop - first, num_clips, lambda indices: file.frames([first + i for i in indices]))
+        if start is not None or end is not None:
+            raise ValueError("start and end are times in a file: cut an array of frames by indexing it.")
+        frames = torch.as_tensor(video)
+        if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != torch.uint8:
+            raise ValueError(
+                f"Frames must be uint8 of shape (T, H, W, 3), got {frames.dtype} of shape {tuple(frames.shape)}."
+            )
+        return self._clips(len(frames), num_clips, lambda indices: frames[indices])
+
+    def _clips(self, num_video_frames: int, num_clips: int | None, read_frames) -> VideoClips:
+        clips, weights = sample_clips(
+            num_video_frames,
+            clip_len=self.num_frames,
+            frame_interval=self.frame_interval,
+            num_clips=num_clips or self.num_clips,
+            out_of_range=self.out_of_range,
+        )
+        needed = sorted({index for clip in clips for index in clip})
+        position = {index: place for place, index in enumerate(needed)}
+        frames = self.preprocess_frames(read_frames(needed))  # (frames needed, C, h, w)
+        places = torch.tensor([[position[index] for index in clip] for clip in clips])
+        return VideoClips(weights=torch.tensor(weights), pixel_values=frames[places])
+
+
+def _target_size(height: int, width: int, size: SizeDict) -> tuple[int, int]:
+    if size.shortest_edge:
+        scale = size.shortest_edge / min(height, width)
+        return int(height * scale + 0.5), int(width * scale + 0.5)
+    if size.height and size.width:
+        return size.height, size.width
+    raise ValueError(f"size must have 'shortest_edge', or 'height' and 'width', got {size}.")
+
+
+__all__ = ["FineGymVideoProcessor"]
