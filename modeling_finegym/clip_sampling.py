@@ -1,7 +1,7 @@
 """Which frames make a clip, which clips of a video are the same, and how their scores are averaged.
 
-With `clip_len=4` and `frame_interval=2` a clip spans seven frames (f: frame taken, x: frame left out) and its window is
-eight frames long:
+With `clip_len=4` and `frame_interval=2` a clip spans seven frames (f: frame taken, x: frame left out) and its window
+is eight frames long:
 
     frame   0 1 2 3 4 5 6 7 8 9
     clip 0  f x f x f x f

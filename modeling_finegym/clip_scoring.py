@@ -1,5 +1,5 @@
-"""The paper's protocol, shared by the pipeline, `finegym predict` and `finegym evaluate`: the distinct clips of a video,
-each run once, their softmax averaged. Clips of many videos are packed into full batches."""
+"""The paper's protocol, shared by the pipeline, `finegym predict` and `finegym evaluate`: the distinct clips of a
+video, each run once, their softmax averaged. Clips of many videos are packed into full batches."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator

@@ -18,8 +18,8 @@ if tuple(int(part) for part in transformers.__version__.split(".")[:2]) < MINIMU
 @strict
 class SlowOnlyConfig(PreTrainedConfig):
     r"""
-    Configuration of [`SlowOnlyModel`], the Slow pathway of SlowFast (arXiv 1812.03982) as a 3-D ResNet. The defaults are
-    the paper's backbone: SlowOnly-R50 on 32 frames of 224 x 224 pixels, every second frame.
+    Configuration of [`SlowOnlyModel`], the Slow pathway of SlowFast (arXiv 1812.03982) as a 3-D ResNet. The defaults
+    are the paper's backbone: SlowOnly-R50 on 32 frames of 224 x 224 pixels, every second frame.
 
     Args:
         num_channels (`int`, defaults to 3): Channels of a frame.
@@ -30,13 +30,14 @@ class SlowOnlyConfig(PreTrainedConfig):
         hidden_sizes (`list[int]`, defaults to `(256, 512, 1024, 2048)`): Output channels of the stages; a bottleneck's
             inner width is a quarter of it.
         depths (`list[int]`, defaults to `(3, 4, 6, 3)`): Bottlenecks per stage.
-        temporal_kernel_sizes (`list[int]`, defaults to `(1, 1, 3, 3)`): Temporal kernel of the first convolution of every
-            bottleneck, per stage. There is no temporal stride.
+        temporal_kernel_sizes (`list[int]`, defaults to `(1, 1, 3, 3)`): Temporal kernel of the first convolution of
+            every bottleneck, per stage. There is no temporal stride.
         batch_norm_eps (`float`, defaults to 1e-5), batch_norm_momentum (`float`, defaults to 0.1): torch's defaults.
         classifier_dropout (`float`, defaults to 0.5): Dropout before the classifier (mmaction2's `I3DHead`).
         zero_init_residual (`bool`, defaults to `False`): Start every bottleneck's last normalisation at zero.
-        freeze_backbone (`bool`, defaults to `False`): Keep the stem and the stages in eval mode and without gradients.
-        num_trainable_stages (`int`, defaults to 0): With `freeze_backbone`, how many of the last stages learn after all.
+        freeze_backbone (`bool`, defaults to `False`): Keep stem and stages in eval mode and without gradients.
+        num_trainable_stages (`int`, defaults to 0): With `freeze_backbone`, how many of the last stages learn after
+            all.
         initializer_range (`float`, defaults to 0.01): Standard deviation of the classifier's weights at the start.
     """
 
@@ -103,7 +104,8 @@ class FineGymVisionConfig(PreTrainedConfig):
 
     Args:
         vision_config (`dict` or `PreTrainedConfig`): The backbone: a [`SlowOnlyConfig`], or the configuration of any
-            Transformers model that gives tokens per frame or tubelet (VideoMAE, V-JEPA 2, TimeSformer, ViViT, ViT, DINOv2).
+            Transformers model that gives tokens per frame or tubelet (VideoMAE, V-JEPA 2, TimeSformer, ViViT, ViT,
+            DINOv2).
         num_frames (`int`): Frames of a clip. Taken from the backbone; needed only for image backbones.
         freeze_backbone (`bool`, defaults to `True`): Keep the backbone in eval mode and without gradients (section 3).
         num_trainable_stages (`int`, defaults to 0): With `freeze_backbone`, how many of SlowOnly's last stages learn.
@@ -112,8 +114,9 @@ class FineGymVisionConfig(PreTrainedConfig):
         hidden_act (`str`, defaults to `"gelu"`), hidden_dropout_prob (`float`, defaults to 0.1),
         attention_probs_dropout_prob (`float`, defaults to 0.1), layer_norm_eps (`float`, defaults to 1e-12),
         initializer_range (`float`, defaults to 0.02): BERT's and UniVL's.
-        use_position_embeddings (`bool`, defaults to `True`): Without them the encoder cannot tell the order of frames.
-        normalize_features (`bool`, defaults to `False`): LayerNorm on the backbone's features (UniVL's NormalizeVideo).
+        use_position_embeddings (`bool`, defaults to `True`): Without them the encoder cannot tell frames' order.
+        normalize_features (`bool`, defaults to `False`): LayerNorm on the backbone's features (UniVL's
+            NormalizeVideo).
         classifier_dropout (`float`, defaults to 0.0): Dropout before the classifier.
         num_prefix_tokens (`int`), token_layout (`str`): For a backbone of Transformers, how its tokens lie: how many
             precede the patches, and whether the patches run over "time" first, over "space" first, or belong to one

@@ -287,7 +287,8 @@ class FineGymVideoTextModel(FineGymModel):
             or not 0 < attribute_ids.shape[1] <= num_attributes
         ):
             raise ValueError(
-                f"attribute_ids must have shape ({batch_size}, up to {num_attributes}), got {tuple(attribute_ids.shape)}."
+                f"attribute_ids must have shape ({batch_size}, up to {num_attributes}), got "
+                f"{tuple(attribute_ids.shape)}."
             )
         if attribute_ids.min() < 0 or attribute_ids.max() >= num_attributes:
             raise ValueError(

@@ -78,7 +78,7 @@ def convolve(video: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | Non
 
 
 def convolve_and_normalize(video: torch.Tensor, conv: nn.Conv3d, norm: nn.Module) -> torch.Tensor:
-    """Convolution and batch normalisation; in eval mode without gradients the second is folded into the first's weights."""
+    """Convolution and batch normalisation; in eval mode without gradients the second is folded into the weights."""
     stride = conv.stride[1]
     if norm.training or torch.is_grad_enabled():
         return norm(convolve(video, conv.weight, None, stride))
@@ -89,7 +89,7 @@ def convolve_and_normalize(video: torch.Tensor, conv: nn.Conv3d, norm: nn.Module
 
 
 class SlowOnlyStem(nn.Module):
-    """1 x 7 x 7 convolution and 1 x 3 x 3 maximum, each of stride 2: (B, C, T, H, W) -> (B, stem_width, T, H/4, W/4)."""
+    """1 x 7 x 7 convolution and 1 x 3 x 3 maximum of stride 2: (B, C, T, H, W) -> (B, stem_width, T, H/4, W/4)."""
 
     def __init__(self, config: SlowOnlyConfig):
         super().__init__()

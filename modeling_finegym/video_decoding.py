@@ -56,7 +56,7 @@ class VideoFile:
         self.width, self.height = self._stream.codec_context.width, self._stream.codec_context.height
         if not 0 < self.width * self.height <= MAX_PIXELS:
             raise VideoDecodingError(
-                f"{self.path} declares frames of {self.width} x {self.height} pixels; the limit is {MAX_PIXELS} pixels."
+                f"{self.path} declares frames of {self.width} x {self.height} pixels; the limit is {MAX_PIXELS}."
             )
         try:
             packets = [
@@ -81,7 +81,7 @@ class VideoFile:
 
     def index_range(self, start: float | None = None, end: float | None = None) -> tuple[int, int]:
         """
-        The frames shown in `[start, end)`, in seconds from the first frame, as the first index and the one past the last.
+        The frames shown in `[start, end)`, in seconds from the first frame: the first index and the one past the last.
 
         Raises:
             `VideoDecodingError`: no frame is shown in this time.

@@ -19,7 +19,7 @@ from .clip_scoring import VideoClips
 from .video_decoding import open_video
 
 
-class FineGymVideosKwargs(VideosKwargs, total=False):
+class FineGymVideoProcessorKwargs(VideosKwargs, total=False):
     """
     Arguments of the processor beyond those of every video processor.
 
@@ -36,7 +36,7 @@ class FineGymVideosKwargs(VideosKwargs, total=False):
 class FineGymVideoProcessor(BaseVideoProcessor):
     r"""
     Samples a clip, resizes its short side, crops the centre and normalises: the paper's test transform (32 frames at
-    interval 2 and 224 x 224 pixels from section 4.2; short side and ImageNet statistics from mmaction2's Gym99 recipe).
+    interval 2 and 224 x 224 pixels: section 4.2; short side and ImageNet statistics: mmaction2's Gym99 recipe).
 
     `processor(videos)` takes a path, an array of frames `(T, H, W, C)`, or a list of these, and returns `pixel_values`
     of shape `(batch_size, num_frames, num_channels, height, width)`: of each video the clip in the middle.
@@ -60,7 +60,7 @@ class FineGymVideoProcessor(BaseVideoProcessor):
     frame_interval = 2
     num_clips = 8
     out_of_range = "loop"
-    valid_kwargs = FineGymVideosKwargs
+    valid_kwargs = FineGymVideoProcessorKwargs
     model_input_names = ["pixel_values"]
 
     def to_dict(self) -> dict:
