@@ -36,8 +36,8 @@ class ClipDataset(Dataset):
         frame_interval: distance of two of these frames, in frames of the video.
         out_of_range: what stands past the end of a short video: "loop" or "repeat_last".
         transform: frames uint8 (N, height, width, 3) and a generator -> (T, 3, H, W), see `transforms.augment`.
-        skip_unreadable: give a clip that cannot be decoded as blank frames with the label that losses ignore, and the reason
-            under "error"; otherwise `VideoDecodingError` is raised.
+        skip_unreadable: give a clip that cannot be read as blank frames with the label that losses ignore, and the reason under
+            "error"; otherwise the error is raised.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class ClipDataset(Dataset):
         self.transform = transform
         self.skip_unreadable = skip_unreadable
         self.epoch = 0
-        self._cache: list[torch.Tensor | VideoDecodingError] | None = None
+        self._cache: list[torch.Tensor | Exception] | None = None
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -72,58 +72,57 @@ class ClipDataset(Dataset):
         clip = self.clips[index]
         generator = clip_generator(self.seed, epoch, clip.id)
         try:
-            frames = self._read(index, generator)
-        except VideoDecodingError as error:
+            frames, positions = self._read(index, generator)
+        except (VideoDecodingError, OSError) as error:
             if not self.skip_unreadable:
                 raise
-            blank = torch.zeros(self.clip_len, 8, 8, 3, dtype=torch.uint8)
-            return {"pixel_values": self.transform(blank, generator), "labels": IGNORED_LABEL, "error": (clip.id, str(error))}
-        return {"pixel_values": self.transform(frames, generator), "labels": clip.label}
+            blank = self.transform(torch.zeros(1, 8, 8, 3, dtype=torch.uint8), generator).expand(self.clip_len, -1, -1, -1)
+            return {"pixel_values": blank, "labels": IGNORED_LABEL, "error": (clip.id, str(error))}
+        # A short video is looped: what stands in the clip more than once is transformed once.
+        return {"pixel_values": self.transform(frames, generator)[positions], "labels": clip.label}
 
     def cache_frames(self, short_side: int, *, num_threads: int = 2, progress: bool = True) -> None:
         """Decode every clip once and keep all its frames in memory as uint8 of this short side.
 
         Worth it for small clips on machines where decoding takes longer than the model: the memory is about
-        clips x frames x short_side^2 x 4 bytes. A clip that cannot be decoded is remembered as such.
+        clips x frames x short_side^2 x 4 bytes. A clip that cannot be read is remembered as such.
         """
 
-        def read(clip: Clip) -> torch.Tensor | VideoDecodingError:
+        def read(clip: Clip) -> torch.Tensor | Exception:
             try:
                 with open_video(clip.path) as video:
-                    return resize_short_side(video.frames(list(range(*frame_range(video, clip)))), short_side)
-            except VideoDecodingError as error:
+                    return resize_short_side(video.frames(list(range(*video.index_range(clip.start, clip.end)))), short_side)
+            except (VideoDecodingError, OSError) as error:
                 return error
 
         with ThreadPoolExecutor(num_threads) as pool:
             frames = tqdm(pool.map(read, self.clips), "Decoding clips", total=len(self), unit="clip", disable=not progress)
             self._cache = list(frames)
 
-    def _read(self, index: int, generator: torch.Generator) -> torch.Tensor:
+    def _read(self, index: int, generator: torch.Generator) -> tuple[torch.Tensor, list[int]]:
+        """A random clip: its distinct frames, and which of them stands at each of the `clip_len` positions."""
         if self._cache is not None:
             frames = self._cache[index]
-            if isinstance(frames, VideoDecodingError):
+            if isinstance(frames, Exception):
                 raise frames
-            return frames[self._window(len(frames), generator)]
+            distinct, positions = self._window(len(frames), generator)
+            return frames[distinct], positions
         clip = self.clips[index]
         with open_video(clip.path) as video:
-            first, stop = frame_range(video, clip)
-            return video.frames([first + position for position in self._window(stop - first, generator)])
+            first, stop = video.index_range(clip.start, clip.end)
+            distinct, positions = self._window(stop - first, generator)
+            return video.frames([first + frame for frame in distinct]), positions
 
-    def _window(self, num_frames: int, generator: torch.Generator) -> list[int]:
-        return random_clip(
+    def _window(self, num_frames: int, generator: torch.Generator) -> tuple[list[int], list[int]]:
+        indices = random_clip(
             num_frames,
             clip_len=self.clip_len,
             frame_interval=self.frame_interval,
             out_of_range=self.out_of_range,
             generator=generator,
         )
-
-
-def frame_range(video, clip: Clip) -> tuple[int, int]:
-    """The frames (first, stop) of an open video that belong to the clip: all, or those between its start and end."""
-    if clip.start is None and clip.end is None:
-        return 0, video.num_frames
-    return video.index_range(clip.start or 0.0, float("inf") if clip.end is None else clip.end)
+        distinct = sorted(set(indices))
+        return distinct, [distinct.index(frame) for frame in indices]
 
 
 def collate(items: Sequence[dict[str, Any]]) -> dict[str, Any]:

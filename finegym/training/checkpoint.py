@@ -1,0 +1,223 @@
+"""The state of a run on disk: whole or absent, verified when read, never pickled.
+
+    output_dir/state/
+        lock                     held by the run that is going on
+        step_00000400/           after 400 steps
+            model.safetensors        weights and buffers
+            optimizer.safetensors    momentum or moments, by parameter name
+            average.safetensors      moving average of the weights, if there is one
+            state.json               position, recipe, what the run was fed with, best metric, unreadable clips
+            manifest.json            SHA-256 of the files above
+
+Order, augmentation, dropout and learning rate are pure functions of (seed, step), so there is no generator to save: the position is
+the state of the random numbers.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shutil
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from accelerate.logging import get_logger
+
+
+logger = get_logger(__name__)
+
+STEP_FOLDER = re.compile(r"step_(\d{8,})")
+MANIFEST = "manifest.json"
+
+
+@dataclass
+class RunState:
+    """Everything a run needs to go on.
+
+    Attributes:
+        step: completed steps.
+        recipe: as `Recipe.to_dict` gives it.
+        recipe_hash: see `recipe.recipe_hash`.
+        inputs: fingerprints of what the recipe only names, such as the training clips.
+        best: the best evaluation so far, with its step.
+        bad_clips: id of every unreadable training clip met so far -> reason.
+        versions: of the software that wrote it.
+        tensors: file stem -> name -> tensor.
+    """
+
+    step: int
+    recipe: dict[str, Any]
+    recipe_hash: str
+    inputs: dict[str, str]
+    best: dict[str, float] = field(default_factory=dict)
+    bad_clips: dict[str, str] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    tensors: dict[str, dict[str, torch.Tensor]] = field(default_factory=dict)
+
+
+def save_state(folder: Path, state: RunState, *, keep: int) -> Path:
+    """Write `folder/step_...` as a whole, then remove all but the newest `keep` states.
+
+    The files are written beside it, synced to the disk and renamed, so that a kill or a power cut at any moment leaves either the
+    new state or none.
+
+    Raises:
+        OSError: if it cannot be written, such as on a full disk; the states already there are untouched.
+    """
+    target = folder / f"step_{state.step:08d}"
+    temporary = folder / f".{target.name}.partial"
+    facts = {name: value for name, value in vars(state).items() if name != "tensors"}
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        hashes = {}
+        for stem, tensors in state.tensors.items():
+            content = safetensors.torch.save({name: tensor.contiguous() for name, tensor in tensors.items()})
+            hashes[f"{stem}.safetensors"] = _write(temporary / f"{stem}.safetensors", content)
+        hashes["state.json"] = _write(temporary / "state.json", json.dumps(facts, indent=1).encode())
+        _write(temporary / MANIFEST, json.dumps(hashes, indent=1).encode())
+        _sync_folder(temporary)
+        if target.exists():
+            shutil.rmtree(target)
+        temporary.rename(target)
+        _sync_folder(folder)
+    except OSError as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        remaining = [step_folder.name for step_folder in _step_folders(folder)]
+        raise OSError(
+            error.errno,
+            f"The state of step {state.step} could not be written to {folder} ({error.strerror or error}). "
+            + (f"The last complete state is {remaining[0]}. " if remaining else "There is no earlier state. ")
+            + "Make room and run the same command again",
+        ) from error
+    for old in _step_folders(folder)[keep:]:
+        shutil.rmtree(old, ignore_errors=True)
+    return target
+
+
+def find_state(folder: Path) -> Path | None:
+    """The newest undamaged state below `folder`; None if no state was ever written there.
+
+    Damaged ones are reported and set aside as `damaged_step_...`; what a killed run left half-written is removed.
+
+    Raises:
+        ValueError: if there are states, but all of them are damaged.
+    """
+    for leftover in folder.glob(".step_*.partial"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    candidates = _step_folders(folder)
+    for candidate in candidates:
+        damage = _damage(candidate)
+        if damage is None:
+            return candidate
+        logger.warning(f"{candidate} is damaged ({damage}); looking for the state before it.", main_process_only=False)
+        aside = candidate.with_name(f"damaged_{candidate.name}")
+        shutil.rmtree(aside, ignore_errors=True)
+        candidate.rename(aside)
+    if candidates or any(folder.glob("damaged_step_*")):
+        raise ValueError(f"Every state in {folder} is damaged. Delete that folder to start this run from the beginning.")
+    return None
+
+
+def load_state(path: Path) -> RunState:
+    """Read a state that `find_state` found."""
+    facts = json.loads((path / "state.json").read_text(encoding="utf-8"))
+    # Cloned, because tensors inside a file's buffer are not aligned as torch aligns its own.
+    tensors = {
+        file.stem: {name: tensor.clone() for name, tensor in safetensors.torch.load_file(file).items()}
+        for file in sorted(path.glob("*.safetensors"))
+    }
+    return RunState(**facts, tensors=tensors)
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+    """What the optimiser remembers, as `<quantity>/<parameter name>` -> tensor."""
+    return {
+        f"{quantity}/{name}": tensor
+        for group in optimizer.param_groups
+        for name, parameter in zip(group["names"], group["params"], strict=True)
+        for quantity, tensor in optimizer.state[parameter].items()
+    }
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor]) -> None:
+    """Give an optimiser the memory that `optimizer_tensors` took from its like."""
+    parameters = {
+        name: parameter
+        for group in optimizer.param_groups
+        for name, parameter in zip(group["names"], group["params"], strict=True)
+    }
+    for key, tensor in tensors.items():
+        quantity, name = key.split("/", 1)
+        parameter = parameters[name]
+        # Step counters are scalars, which AdamW keeps on the CPU.
+        optimizer.state[parameter][quantity] = tensor.to(parameter.device) if tensor.ndim else tensor
+
+
+@contextlib.contextmanager
+def exclusive(folder: Path) -> Iterator[None]:
+    """Hold the lock of a run's state folder; it is released by the system however the process ends.
+
+    Raises:
+        RuntimeError: if another process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / "lock", "a+", encoding="utf-8") as file:
+        try:
+            # A record lock and not flock, because flock would live on in the data workers of a killed run.
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            file.seek(0)
+            raise RuntimeError(
+                f"Another run is writing to {folder.parent} ({file.read().strip() or 'its owner is not known'}). Wait for it, stop "
+                "it, or give another --output_dir."
+            ) from error
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.flush()
+        yield
+
+
+def _step_folders(folder: Path) -> list[Path]:
+    """All states, newest first."""
+    found = [path for path in folder.iterdir() if STEP_FOLDER.fullmatch(path.name)] if folder.is_dir() else []
+    return sorted(found, key=lambda path: int(path.name.removeprefix("step_")), reverse=True)
+
+
+def _damage(folder: Path) -> str | None:
+    """Why a state cannot be trusted; None if it can."""
+    try:
+        hashes = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        for name, expected in hashes.items():
+            with open(folder / name, "rb") as file:
+                if hashlib.file_digest(file, "sha256").hexdigest() != expected:
+                    return f"{name} is not what was written"
+        missing = {"state.json", "model.safetensors", "optimizer.safetensors"} - hashes.keys()
+        return f"{', '.join(sorted(missing))} not in {MANIFEST}" if missing else None
+    except OSError as error:
+        return f"{Path(error.filename or folder).name}: {error.strerror}"
+    except (ValueError, AttributeError, TypeError):
+        return f"{MANIFEST} is not readable"
+
+
+def _write(path: Path, content: bytes) -> str:
+    with open(path, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    return hashlib.sha256(content).hexdigest()
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

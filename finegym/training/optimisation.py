@@ -1,0 +1,129 @@
+"""How the weights move: parameter groups, the learning rate of a step, batch normalisation and the moving average."""
+
+import contextlib
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+
+from .recipe import OptimisationRecipe
+
+
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+# Names of the parts that hold the backbone in the three families, see modeling_finegym.
+BACKBONE_PARTS = ("backbone", "slowonly")
+
+
+def parameter_groups(model: nn.Module, recipe: OptimisationRecipe) -> list[dict]:
+    """Trainable parameters in up to four groups: backbone or not, with weight decay or without.
+
+    Without decay are parameters of at most one dimension (biases, normalisation) and embeddings of positions and token types,
+    as in Video-Swin's recipe, which the paper's AdamW numbers follow; with `decay_all` none is.
+    """
+    groups: dict[tuple[float, float], dict] = {}
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        exempt = not recipe.decay_all and (parameter.ndim <= 1 or "position_embeddings" in name or "token_type" in name)
+        lr_scale = recipe.backbone_lr_scale if any(part in BACKBONE_PARTS for part in name.split(".")) else 1.0
+        weight_decay = 0.0 if exempt else recipe.weight_decay
+        group = groups.setdefault(
+            (lr_scale, weight_decay), {"params": [], "names": [], "lr_scale": lr_scale, "weight_decay": weight_decay}
+        )
+        group["params"].append(parameter)
+        group["names"].append(name)
+    return list(groups.values())
+
+
+def build_optimizer(model: nn.Module, recipe: OptimisationRecipe) -> torch.optim.Optimizer:
+    """SGD with momentum, or AdamW, over `parameter_groups`.
+
+    Raises:
+        ValueError: if every parameter is frozen.
+    """
+    groups = parameter_groups(model, recipe)
+    if not groups:
+        raise ValueError("Every parameter of this model is frozen, so there is nothing to train.")
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=recipe.learning_rate, momentum=recipe.momentum)
+    return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=recipe.betas, eps=recipe.eps)
+
+
+def learning_rate_factor(step: int, steps_per_epoch: int, recipe: OptimisationRecipe) -> float:
+    """What the peak learning rate is multiplied by in a step: a pure function, so that nothing needs to be saved.
+
+    The warm-up rises linearly, step by step, and reaches 1 at its last step. After it, "cosine" falls from 1 to 0 over the
+    remaining steps; "step" is `gamma` to the number of milestones (in epochs) that have passed.
+    """
+    num_steps = recipe.epochs * steps_per_epoch
+    num_warmup_steps = round(recipe.warmup_epochs * steps_per_epoch)
+    if step < num_warmup_steps:
+        return (step + 1) / num_warmup_steps
+    if recipe.schedule == "step":
+        return recipe.gamma ** sum(step >= milestone * steps_per_epoch for milestone in recipe.milestones)
+    progress = (step - num_warmup_steps) / max(1, num_steps - num_warmup_steps)
+    return 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
+    """Give every group this learning rate times its own scale."""
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate * group["lr_scale"]
+
+
+def prepare_batch_norm(model: nn.Module, kind: str) -> nn.Module:
+    """Make batch normalisation live (as it is), sync (statistics over all processes) or frozen.
+
+    Frozen layers keep their statistics, scale and shift; `train_mode` keeps them in eval mode.
+
+    Raises:
+        ValueError: for "sync" without CUDA, where torch has no kernel for it.
+    """
+    if kind == "sync":
+        if not torch.cuda.is_available():
+            raise ValueError("optimisation.batch_norm: sync needs CUDA; on a CPU use live or frozen.")
+        return nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    if kind == "frozen":
+        for module in model.modules():
+            if isinstance(module, BATCH_NORMS):
+                module.requires_grad_(False)
+    return model
+
+
+def train_mode(model: nn.Module, batch_norm: str) -> None:
+    """`model.train()`, with frozen batch normalisation left in eval mode."""
+    model.train()
+    if batch_norm == "frozen":
+        for module in model.modules():
+            if isinstance(module, BATCH_NORMS):
+                module.eval()
+
+
+class MovingAverage:
+    """An exponential moving average of a model's trainable weights; buffers stay the model's own."""
+
+    def __init__(self, model: nn.Module, decay: float):
+        self.decay = decay
+        self.parameters = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+        self.averages = {name: parameter.detach().clone() for name, parameter in self.parameters.items()}
+
+    @torch.no_grad()
+    def update(self) -> None:
+        torch._foreach_lerp_(list(self.averages.values()), list(self.parameters.values()), 1 - self.decay)
+
+    @contextlib.contextmanager
+    def applied(self) -> Iterator[None]:
+        """Within the block the model has the averaged weights."""
+        self._exchange()
+        try:
+            yield
+        finally:
+            self._exchange()
+
+    @torch.no_grad()
+    def _exchange(self) -> None:
+        for name, parameter in self.parameters.items():
+            own = parameter.detach().clone()
+            parameter.copy_(self.averages[name])
+            self.averages[name].copy_(own)
