@@ -2,7 +2,7 @@
 video, each run once, their softmax averaged. Clips of many videos are packed into full batches."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -50,41 +50,66 @@ class VideoScores:
 
 
 @torch.no_grad()
-def score_videos(model: torch.nn.Module, videos: Iterable[VideoClips], batch_size: int = 8) -> Iterator[VideoScores]:
+def run_packed(
+    function: Callable[[torch.Tensor], torch.Tensor], videos: Iterable[torch.Tensor], batch_size: int
+) -> Iterator[torch.Tensor]:
     """
-    Scores of each video, in order. Only as many videos are held as it takes to fill a batch.
+    Runs `function` on the clips of many videos in full batches and gives each video its part of the results, in order.
+    Only as many videos are held as it takes to fill a batch.
 
     Args:
-        model: A model for video classification, in eval mode.
-        videos: The videos' distinct clips, all of them frames or all of them features.
-        batch_size (`int`): Clips per forward pass.
+        function: (clips, ...) -> (clips, ...).
+        videos: Tensors of shape `(num_clips, ...)`; `num_clips` may differ.
+        batch_size (`int`): Clips per call.
     """
-    if model.training:
-        raise ValueError("The model is in training mode: call model.eval() before scoring videos.")
     if batch_size < 1:
         raise ValueError(f"batch_size must be positive, got {batch_size}.")
     clips: deque[torch.Tensor] = deque()  # not yet run
-    logits: deque[torch.Tensor] = deque()  # run, their video not yet complete
-    waiting: deque[torch.Tensor] = deque()  # weights of the videos not yet complete
-    name = "pixel_values"
+    results: deque[torch.Tensor] = deque()  # run, their video not yet complete
+    waiting: deque[int] = deque()  # clips of each video not yet complete
 
     def run_batch() -> None:
-        batch = torch.stack([clips.popleft() for _ in range(min(batch_size, len(clips)))])
-        logits.extend(model(**{name: batch.to(model.device)}).logits.float().cpu())
+        results.extend(function(torch.stack([clips.popleft() for _ in range(min(batch_size, len(clips)))])))
 
-    def complete() -> Iterator[VideoScores]:
-        while waiting and len(logits) >= len(waiting[0]):
-            weights = waiting.popleft().float()
-            video_logits = torch.stack([logits.popleft() for _ in range(len(weights))])
-            yield VideoScores(average_clips(video_logits, weights), video_logits.softmax(-1), weights)
+    def complete() -> Iterator[torch.Tensor]:
+        while waiting and len(results) >= waiting[0]:
+            yield torch.stack([results.popleft() for _ in range(waiting.popleft())])
 
     for video in videos:
-        name, values = video.inputs
-        clips.extend(values)
-        waiting.append(video.weights)
+        clips.extend(video)
+        waiting.append(len(video))
         while len(clips) >= batch_size:
             run_batch()
         yield from complete()
     while clips:
         run_batch()
     yield from complete()
+
+
+def score_videos(model: torch.nn.Module, videos: Iterable[VideoClips], batch_size: int = 8) -> Iterator[VideoScores]:
+    """
+    Scores of each video, in order.
+
+    Args:
+        model: A model for video classification, in eval mode.
+        videos: The videos' distinct clips, all of them frames or all of them features.
+        batch_size (`int`): Clips per forward pass, of several videos.
+    """
+    if model.training:
+        raise ValueError("The model is in training mode: call model.eval() before scoring videos.")
+    weights: deque[torch.Tensor] = deque()
+    name = "pixel_values"
+
+    def inputs() -> Iterator[torch.Tensor]:
+        nonlocal name
+        for video in videos:
+            name, values = video.inputs
+            weights.append(video.weights.float())
+            yield values
+
+    def logits(clips: torch.Tensor) -> torch.Tensor:
+        return model(**{name: clips.to(model.device)}).logits.float().cpu()
+
+    for video_logits in run_packed(logits, inputs(), batch_size):
+        video_weights = weights.popleft()
+        yield VideoScores(average_clips(video_logits, video_weights), video_logits.softmax(-1), video_weights)
