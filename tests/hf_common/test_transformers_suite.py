@@ -1,0 +1,236 @@
+"""Transformers' own model, configuration and video-processor tests, run over this project's classes.
+
+The tests are those of the installed Transformers (see conftest.py). What is overridden here has its reason beside it;
+everything else passes as it stands or is skipped by Transformers itself.
+"""
+
+import importlib.util
+import unittest
+
+import pytest
+import torch
+from transformers.models.auto import modeling_auto
+
+from modeling_finegym import (
+    FineGymVideoProcessor,
+    FineGymVideoTextConfig,
+    FineGymVideoTextForVideoClassification,
+    FineGymVideoTextModel,
+    FineGymVisionConfig,
+    FineGymVisionForVideoClassification,
+    FineGymVisionModel,
+    SlowOnlyConfig,
+    SlowOnlyForVideoClassification,
+    SlowOnlyModel,
+)
+
+
+if importlib.util.find_spec("transformers_tests") is None:
+    pytest.skip(
+        "Transformers' common tests are neither in .cache/ nor downloadable from the package index",
+        allow_module_level=True,
+    )
+
+# The common tests tell base models from heads, and decide which heads take labels, by looking class names up in the
+# tables of in-tree models. Without these entries they would ask the base models for a loss.
+for model_class, head_class in [
+    (SlowOnlyModel, SlowOnlyForVideoClassification),
+    (FineGymVisionModel, FineGymVisionForVideoClassification),
+    (FineGymVideoTextModel, FineGymVideoTextForVideoClassification),
+]:
+    model_type = model_class.config_class.model_type
+    modeling_auto.MODEL_MAPPING_NAMES[model_type] = model_class.__name__
+    modeling_auto.MODEL_FOR_VIDEO_CLASSIFICATION_MAPPING_NAMES[model_type] = head_class.__name__
+
+from transformers_tests.test_configuration_common import ConfigTester  # noqa: E402
+from transformers_tests.test_modeling_common import ModelTesterMixin, floats_tensor  # noqa: E402
+from transformers_tests.test_video_processing_common import (  # noqa: E402
+    VideoProcessingTestMixin,
+    prepare_video_inputs,
+)
+
+
+NUM_FRAMES = 4
+IMAGE_SIZE = 32
+
+
+def small_slowonly_config() -> SlowOnlyConfig:
+    return SlowOnlyConfig(
+        num_frames=NUM_FRAMES,
+        image_size=IMAGE_SIZE,
+        stem_width=8,
+        hidden_sizes=(16, 32),
+        depths=(1, 1),
+        temporal_kernel_sizes=(1, 3),
+        # With dropout the tests that call a model twice in training mode would compare noise.
+        classifier_dropout=0.0,
+    )
+
+
+class VideoModelTester:
+    """The sizes and inputs that the common tests ask a model for."""
+
+    is_training = True
+    batch_size = 2
+    seq_length = NUM_FRAMES
+
+    def __init__(self, parent: unittest.TestCase):
+        self.parent = parent
+
+    def prepare_config_and_inputs_for_common(self):
+        pixel_values = floats_tensor([self.batch_size, NUM_FRAMES, 3, IMAGE_SIZE, IMAGE_SIZE])
+        return self.get_config(), {"pixel_values": pixel_values}
+
+
+class CommonModelTest(ModelTesterMixin):
+    test_resize_embeddings = False  # no vocabulary that grows with a tokenizer
+    config_common_properties: list[str]
+    model_tester_class: type[VideoModelTester]
+
+    def setUp(self):
+        self.model_tester = self.model_tester_class(self)
+        self.config_tester = ConfigTester(
+            self,
+            config_class=self.all_model_classes[0].config_class,
+            has_text_modality=False,
+            common_properties=list(self.config_common_properties),
+        )
+
+    def test_config(self):
+        self.config_tester.run_common_tests()
+
+    @unittest.skip("The input is a video: there is no embedding of tokens to get or to set")
+    def test_model_get_set_embeddings(self):
+        pass
+
+    # In Transformers a method of this name is the vision tower of a generating model and returns a ModelOutput. Here
+    # it returns the tensor that a forward takes in place of frames, and tests/modeling holds it to that.
+    test_get_video_features_output_0 = test_get_video_features_output_1 = test_get_video_features_output_2 = (
+        test_get_video_features_hidden_states
+    ) = test_get_video_features_attentions = unittest.skip("get_video_features returns a tensor")(lambda self: None)
+
+
+class SlowOnlyModelTester(VideoModelTester):
+    def get_config(self) -> SlowOnlyConfig:
+        return small_slowonly_config()
+
+
+class SlowOnlyModelTest(CommonModelTest, unittest.TestCase):
+    all_model_classes = (SlowOnlyModel, SlowOnlyForVideoClassification)
+    model_tester_class = SlowOnlyModelTester
+    config_common_properties = ["hidden_size", "num_channels", "num_frames", "image_size"]
+    has_attentions = False
+
+    def test_hidden_states_output(self):
+        """The common test expects (sequence, hidden size); the states of a CNN are (B, C, T, H, W) feature maps."""
+        config, inputs = self.model_tester.prepare_config_and_inputs_for_common()
+        for model_class in self.all_model_classes:
+            with torch.no_grad():
+                hidden_states = model_class(config).eval()(**inputs, output_hidden_states=True).hidden_states
+            shapes = [tuple(state.shape[1:]) for state in hidden_states]
+            self.assertEqual(shapes, [(8, 4, 8, 8), (16, 4, 8, 8), (32, 4, 4, 4)])
+
+
+class EncoderModelTester(VideoModelTester):
+    """A small encoder over a small SlowOnly that is trained with it: the common tests want every weight to learn."""
+
+    num_hidden_layers = 2
+    num_attention_heads = 2
+    hidden_size = 32
+    config_class: type
+
+    def get_config(self):
+        return self.config_class(
+            vision_config=small_slowonly_config(),
+            freeze_backbone=False,
+            hidden_size=self.hidden_size,
+            num_hidden_layers=self.num_hidden_layers,
+            num_attention_heads=self.num_attention_heads,
+            intermediate_size=37,
+            hidden_dropout_prob=0.0,
+            attention_probs_dropout_prob=0.0,
+            **self.extra_arguments,
+        )
+
+
+class FineGymVisionModelTester(EncoderModelTester):
+    config_class = FineGymVisionConfig
+    extra_arguments = {}
+
+
+class FineGymVisionModelTest(CommonModelTest, unittest.TestCase):
+    all_model_classes = (FineGymVisionModel, FineGymVisionForVideoClassification)
+    model_tester_class = FineGymVisionModelTester
+    config_common_properties = ["hidden_size", "num_attention_heads", "num_hidden_layers", "num_frames"]
+
+
+class FineGymVideoTextModelTester(EncoderModelTester):
+    config_class = FineGymVideoTextConfig
+    attribute_names = ["", "salto", "twist"]
+    extra_arguments = {"attribute_names": attribute_names}
+    seq_length = NUM_FRAMES + len(attribute_names)
+
+
+class FineGymVideoTextModelTest(CommonModelTest, unittest.TestCase):
+    all_model_classes = (FineGymVideoTextModel, FineGymVideoTextForVideoClassification)
+    model_tester_class = FineGymVideoTextModelTester
+    config_common_properties = ["hidden_size", "num_attention_heads", "num_hidden_layers", "num_frames"]
+
+
+class FineGymVideoProcessorTester:
+    batch_size = 2
+    num_channels = 3
+    num_frames = 8
+    crop_size = 18
+
+    @property
+    def video_processor_dict(self) -> dict:
+        return {
+            "size": {"shortest_edge": 20},
+            "crop_size": {"height": self.crop_size, "width": self.crop_size},
+            "num_frames": self.num_frames,
+            "frame_interval": 1,
+        }
+
+    def expected_output_video_shape(self, videos) -> tuple[int, int, int, int]:
+        return self.num_frames, self.num_channels, self.crop_size, self.crop_size
+
+    def prepare_video_inputs(self, equal_resolution=False, return_tensors="pil"):
+        return prepare_video_inputs(
+            batch_size=self.batch_size,
+            num_frames=self.num_frames,
+            num_channels=self.num_channels,
+            min_resolution=24,
+            max_resolution=40,
+            equal_resolution=equal_resolution,
+            return_tensors=return_tensors,
+        )
+
+
+class FineGymVideoProcessorTest(VideoProcessingTestMixin, unittest.TestCase):
+    fast_video_processing_class = FineGymVideoProcessor
+    input_name = "pixel_values"
+
+    def setUp(self):
+        super().setUp()
+        self.video_processor_tester = FineGymVideoProcessorTester()
+
+    @property
+    def video_processor_dict(self) -> dict:
+        return self.video_processor_tester.video_processor_dict
+
+    def test_call_sample_frames(self):
+        """
+        The common test also asks for sampling by `fps`, and for an error when a clip is longer than its video. Here a
+        clip is a window of every k-th frame, and four in five of FineGym's videos are shorter: they are looped.
+        """
+        video_processor = FineGymVideoProcessor(**self.video_processor_dict)
+        videos = self.video_processor_tester.prepare_video_inputs(return_tensors="torch")
+        whole = video_processor(videos, return_tensors="pt", do_sample_frames=False)["pixel_values"]
+        self.assertEqual(whole.shape[:2], (2, 8))
+        for num_frames in (3, 20):
+            clip = video_processor(videos, return_tensors="pt", num_frames=num_frames)["pixel_values"]
+            self.assertEqual(clip.shape[:2], (2, num_frames))
+        torch.testing.assert_close(clip[:, 8:16], whole)
+        with self.assertRaisesRegex(ValueError, "fps"):
+            video_processor(videos, return_tensors="pt", fps=3)
