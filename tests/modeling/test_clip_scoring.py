@@ -1,0 +1,52 @@
+import pytest
+import torch
+
+from modeling_finegym.clip_scoring import VideoClips, score_videos
+from tests.conftest import small_model
+
+
+def videos(counts):
+    generator = torch.Generator().manual_seed(3)
+    for count in counts:
+        weights = torch.rand(count, generator=generator)
+        yield VideoClips(weights / weights.sum(), torch.randn(count, 8, 3, 32, 32, generator=generator))
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 64])
+def test_packed_batches_score_like_each_clip_alone(batch_size):
+    model, counts = small_model("slowonly"), [1, 4, 2, 1, 7]
+    results = list(score_videos(model, videos(counts), batch_size=batch_size))
+    assert [len(result.clip_scores) for result in results] == counts
+    for video, result in zip(videos(counts), results, strict=True):
+        with torch.no_grad():
+            alone = torch.cat([model(clip[None]).logits for clip in video.pixel_values]).softmax(-1)
+        assert torch.allclose(result.clip_scores, alone, atol=1e-6)
+        assert torch.allclose(result.scores, (alone * video.weights[:, None]).sum(0), atol=1e-6)
+
+
+def test_features_in_place_of_frames_score_the_same():
+    model = small_model("vision")
+    frames = list(videos([2, 3]))
+    features = [
+        VideoClips(video.weights, video_features=model.get_video_features(video.pixel_values)) for video in frames
+    ]
+    for a, b in zip(score_videos(model, frames), score_videos(model, features), strict=True):
+        assert torch.allclose(a.scores, b.scores, atol=1e-6)
+
+
+def test_no_more_videos_are_held_than_fill_a_batch():
+    taken = []
+
+    def stream():
+        for index, video in enumerate(videos([1] * 6)):
+            taken.append(index)
+            yield video
+
+    scores = score_videos(small_model("slowonly"), stream(), batch_size=2)
+    next(scores)
+    assert taken == [0, 1]
+
+
+def test_a_model_in_training_mode_is_refused():
+    with pytest.raises(ValueError, match="training mode"):
+        list(score_videos(small_model("slowonly").train(), videos([1])))

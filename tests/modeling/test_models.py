@@ -1,0 +1,221 @@
+"""What the three families promise beyond Transformers' own common tests."""
+
+import pytest
+import torch
+from transformers import AutoModel, AutoModelForVideoClassification, BertConfig
+from transformers.models.bert.modeling_bert import BertLayer
+
+from modeling_finegym import (
+    FineGymVideoTextConfig,
+    FineGymVideoTextForVideoClassification,
+    FineGymVisionConfig,
+    FineGymVisionForVideoClassification,
+    FineGymVisionModel,
+    SlowOnlyConfig,
+    SlowOnlyForVideoClassification,
+)
+from tests.conftest import LABELS, small_model
+
+
+def backbone(model):
+    return model.base_model.backbone
+
+
+def num_parameters(module):
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def test_full_sizes():
+    with torch.device("meta"):
+        slowonly = SlowOnlyForVideoClassification(SlowOnlyConfig(num_labels=99))
+        vision = FineGymVisionForVideoClassification(FineGymVisionConfig(num_labels=99))
+        attributes = {"attribute_names": [str(index) for index in range(66)]}
+        cross = FineGymVideoTextForVideoClassification(FineGymVideoTextConfig(num_labels=99, **attributes))
+        feature_maps = slowonly.slowonly(torch.empty(1, 32, 3, 224, 224)).last_hidden_state
+    assert num_parameters(slowonly.slowonly) == 31_634_496
+    assert num_parameters(slowonly) == 31_837_347
+    assert feature_maps.shape == (1, 2048, 32, 7, 7)
+    # BERT layer 7,087,872; projection 1,573,632; LayerNorm 1,536; 32 positions; classifier 76,131
+    assert num_parameters(vision) - num_parameters(backbone(vision)) == (
+        3 * 7_087_872 + 1_573_632 + 1_536 + 32 * 768 + 76_131
+    )
+    assert num_parameters(cross) - num_parameters(backbone(cross)) == 16_108_899
+
+
+@pytest.mark.parametrize("family", ["vision", "video_text"])
+def test_a_frozen_backbone_stays_frozen(family, pixel_values, tmp_path):
+    model = small_model(family)
+    model.save_pretrained(tmp_path)
+    for candidate in (model, AutoModelForVideoClassification.from_pretrained(tmp_path)):
+        candidate.train()
+        before = {name: tensor.clone() for name, tensor in backbone(candidate).state_dict().items()}
+        candidate(pixel_values, labels=torch.tensor([0, 1])).loss.backward()
+        assert not any(module.training for block in backbone(candidate).blocks for module in block.modules())
+        assert all(parameter.grad is None for parameter in backbone(candidate).parameters())
+        assert all(torch.equal(before[name], tensor) for name, tensor in backbone(candidate).state_dict().items())
+        trained = [p for name, p in candidate.named_parameters() if "backbone" not in name]
+        assert all(parameter.grad is not None for parameter in trained)
+
+
+def test_last_stages_can_learn(pixel_values):
+    model = small_model("vision", num_trainable_stages=2).train()
+    model(pixel_values, labels=torch.tensor([0, 1])).loss.backward()
+    learns = [any(p.grad is not None for p in block.parameters()) for block in backbone(model).blocks]
+    assert learns == [False, False, False, True, True]
+    assert [block.training for block in backbone(model).blocks] == learns
+
+
+def test_slowonly_freezes_by_its_own_config(pixel_values):
+    model = small_model("slowonly", freeze_backbone=True).train()
+    model(pixel_values, labels=torch.tensor([0, 1])).loss.backward()
+    assert all(parameter.grad is None for parameter in model.slowonly.parameters())
+    assert model.classifier.weight.grad is not None
+
+
+@pytest.mark.parametrize("family", ["vision", "video_text"])
+def test_features_stand_in_for_frames(family, pixel_values):
+    model = small_model(family)
+    features = model.get_video_features(pixel_values)
+    assert features.shape == (2, 8, 64)
+    assert torch.equal(model(pixel_values).logits, model(video_features=features).logits)
+
+
+def test_encoder_layers_are_berts(pixel_values):
+    model = small_model("vision")
+    config = BertConfig(hidden_size=32, num_attention_heads=4, intermediate_size=64, attn_implementation="eager")
+    features = model.get_video_features(pixel_values)
+    tokens = model.finegym_vision.video_embeddings(features)
+    for layer in model.finegym_vision.encoder.layer:
+        oracle = BertLayer(config).eval()
+        oracle.load_state_dict(layer.state_dict())
+        tokens = oracle(tokens)
+    assert torch.allclose(tokens, model.finegym_vision(video_features=features).last_hidden_state, atol=1e-6)
+
+
+def test_cross_encoder_by_hand(pixel_values):
+    """The paper's section 3.2, written out: embeddings, positions, types, two layers, a mean of each modality."""
+    model = small_model("video_text")
+    base, features = model.finegym_video_text, model.get_video_features(pixel_values)
+    video = features @ base.video_embeddings.projection.weight.T + base.video_embeddings.projection.bias
+    video = base.video_embeddings.output.LayerNorm(video + base.video_embeddings.position_embeddings.weight)
+    text = base.text_embeddings.word_embeddings.weight + base.text_embeddings.position_embeddings.weight
+    text = base.text_embeddings.output.LayerNorm(text).expand(2, -1, -1)
+    types = base.cross_embeddings.token_type_embeddings.weight
+    cross = torch.cat([video + types[0], text + types[1]], 1) + base.cross_embeddings.position_embeddings.weight
+    cross = base.cross_embeddings.output.LayerNorm(cross)
+    for layer in base.encoder.layer:
+        cross = layer(cross)
+    pooled = torch.cat([cross[:, :8].mean(1), cross[:, 8:].mean(1)], -1)
+    assert torch.allclose(model.classifier(pooled), model(pixel_values).logits, atol=1e-6)
+
+
+def test_the_text_stream_is_a_set_of_learned_queries(pixel_values):
+    """Moving an attribute's three rows together changes nothing: the texts act through their ids alone."""
+    model = small_model("video_text")
+    expected, order = model(pixel_values).logits, torch.tensor([2, 0, 3, 1])
+    base = model.finegym_video_text
+    with torch.no_grad():
+        rows = base.cross_embeddings.position_embeddings.weight[8:]
+        for weight in (
+            base.text_embeddings.word_embeddings.weight,
+            base.text_embeddings.position_embeddings.weight,
+            rows,
+        ):
+            weight.copy_(weight[order].clone())
+    assert torch.allclose(model(pixel_values).logits, expected, atol=1e-6)
+
+
+def test_order_needs_positions(pixel_values):
+    features = small_model("vision").get_video_features(pixel_values)
+    reverse = features.flip(1)
+    with_positions, without = small_model("vision"), small_model("vision", use_position_embeddings=False)
+    assert torch.allclose(without(video_features=features).logits, without(video_features=reverse).logits, atol=1e-6)
+    difference = with_positions(video_features=features).logits - with_positions(video_features=reverse).logits
+    assert difference.abs().max() > 1e-4
+
+
+@pytest.mark.parametrize(
+    ("family", "inputs", "message"),
+    [
+        (
+            "slowonly",
+            lambda x: {"pixel_values": x[0]},
+            r"batch_size, num_frames, 3, height, width\), got \(8, 3, 32, 32\)",
+        ),
+        ("slowonly", lambda x: {"pixel_values": x.transpose(1, 2)}, r"got \(2, 3, 8, 32, 32\)"),
+        ("slowonly", lambda x: {"pixel_values": x.byte()}, "uint8"),
+        ("vision", lambda x: {"pixel_values": x[:, :5]}, "clips of 8 frames, got 5"),
+        ("vision", lambda x: {}, "either pixel_values or video_features"),
+        ("vision", lambda x: {"video_features": torch.zeros(2, 8, 63)}, r"\(batch_size, 8, 64\), got \(2, 8, 63\)"),
+        ("vision", lambda x: {"video_features": torch.zeros(2, 7, 64)}, r"got \(2, 7, 64\)"),
+        ("video_text", lambda x: {"pixel_values": x, "attribute_ids": torch.tensor([[0, 4]] * 2)}, "between 0 and 3"),
+        ("video_text", lambda x: {"pixel_values": x, "attribute_ids": torch.tensor([[0, 1]])}, r"\(2, up to 4\)"),
+    ],
+)
+def test_a_wrong_input_says_what_was_expected(family, inputs, message, pixel_values):
+    with pytest.raises(ValueError, match=message):
+        small_model(family)(**inputs(pixel_values))
+
+
+@pytest.mark.parametrize(
+    ("config", "values", "message"),
+    [
+        (SlowOnlyConfig, {"depths": (1, 2)}, "one entry per stage"),
+        (SlowOnlyConfig, {"temporal_kernel_sizes": (1, 1, 2, 3)}, "odd"),
+        (SlowOnlyConfig, {"hidden_sizes": (10, 20, 40, 80)}, "multiples of 4"),
+        (SlowOnlyConfig, {"num_trainable_stages": 7}, "between 0 and 4"),
+        (FineGymVisionConfig, {"vision_config": {"model_type": "dinov2"}}, "set num_frames"),
+        (FineGymVisionConfig, {"vision_config": {"model_type": "resnet"}, "num_frames": 8}, "token layout"),
+        (FineGymVisionConfig, {"hidden_size": "wide"}, "hidden_size"),
+    ],
+)
+def test_a_wrong_config_is_refused(config, values, message):
+    with pytest.raises(Exception, match=message):
+        config(**values)
+
+
+def test_part_of_the_vocabulary_can_be_asked(pixel_values):
+    model = small_model("video_text")
+    whole = model(pixel_values, attribute_ids=torch.arange(4).expand(2, -1)).logits
+    assert torch.equal(whole, model(pixel_values).logits)
+    assert model(pixel_values, attribute_ids=torch.tensor([[1, 2]] * 2)).logits.shape == (2, 3)
+
+
+def test_auto_model_loads_the_base_of_a_classifier(model, tmp_path, pixel_values):
+    model.save_pretrained(tmp_path)
+    base, report = AutoModel.from_pretrained(tmp_path, output_loading_info=True)
+    assert report["missing_keys"] == set()
+    assert report["unexpected_keys"] == {"classifier.weight", "classifier.bias"}
+    assert torch.equal(base(pixel_values).pooler_output, model.base_model(pixel_values).pooler_output)
+
+
+def test_bf16_keeps_the_normalisation_in_float32(model, tmp_path, pixel_values):
+    model.save_pretrained(tmp_path)
+    half, report = AutoModelForVideoClassification.from_pretrained(
+        tmp_path, dtype=torch.bfloat16, output_loading_info=True
+    )
+    assert not report["missing_keys"] and not report["unexpected_keys"]
+    assert {p.dtype for name, p in half.named_parameters() if ".norm" in name and "blocks" in name} == {torch.float32}
+    assert {b.dtype for name, b in half.named_buffers() if "running" in name} == {torch.float32}
+    assert half.classifier.weight.dtype == torch.bfloat16
+    with torch.no_grad():
+        assert torch.allclose(half(pixel_values).logits.float(), model(pixel_values).logits, atol=0.05)
+
+
+def test_overfits_eight_clips(request):
+    for family in ("slowonly", "vision", "video_text"):
+        generator = torch.Generator().manual_seed(5)
+        clips = torch.randn(8, 8, 3, 32, 32, generator=generator)
+        labels = torch.arange(8) % len(LABELS)
+        changes = {} if family == "slowonly" else {"freeze_backbone": False}
+        model = small_model(family, **changes).train()
+        optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+        for _ in range(60):
+            optimizer.zero_grad()
+            model(clips, labels=labels).loss.backward()
+            optimizer.step()
+        assert (model.eval()(clips).logits.argmax(-1) == labels).all(), family
+
+
+def test_vision_model_without_head_is_what_the_classifier_holds():
+    assert isinstance(small_model("vision").base_model, FineGymVisionModel)
