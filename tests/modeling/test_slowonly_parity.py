@@ -11,7 +11,7 @@ from modeling_finegym import SlowOnlyConfig, SlowOnlyForVideoClassification, Slo
 
 
 SMALL = {"stem_width": 16, "hidden_sizes": (64, 128, 256, 512)}  # ResNet-50 at a quarter of its width
-# (clips, frames, height, width): the ordinary case, odd sizes, a single frame, and fewer pixels than the network's stride
+# (clips, frames, height, width): the ordinary case, odd sizes, a single frame, fewer pixels than the network's stride
 SHAPES = [(2, 4, 64, 64), (1, 3, 45, 37), (2, 1, 50, 34), (1, 2, 9, 17)]
 
 
