@@ -1,0 +1,483 @@
+"""`finegym convert`: checkpoints of other projects into checkpoint folders, and back.
+
+This is the only place of the project that reads pickled files, and it reads them with `weights_only=True`: a file that
+carries code is refused before any of it runs.
+"""
+
+import hashlib
+import pickle
+import re
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import torch
+from huggingface_hub import hf_hub_download
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+from transformers import PreTrainedModel
+
+from finegym.data.files import replacing
+from finegym.data.labels import Labels
+from modeling_finegym import (
+    FineGymVideoProcessor,
+    FineGymVideoTextConfig,
+    FineGymVideoTextForVideoClassification,
+    FineGymVisionConfig,
+    FineGymVisionForVideoClassification,
+    SlowOnlyConfig,
+    SlowOnlyForVideoClassification,
+    SlowOnlyModel,
+)
+
+from .layouts import BERT_PREFIXES, MMACTION2, Layout, find_depths, find_layout, key_map
+
+
+# Files and their tensors may not be larger than this; a SlowOnly-R152 has 0.2 GB, a BERT-large 1.3 GB.
+MAX_BYTES = 4 * 2**30
+
+RELEASES = {
+    "slow_r50": "https://dl.fbaipublicfiles.com/pytorchvideo/model_zoo/kinetics/SLOW_8x8_R50.pyth",
+    "slowonly_gym99": "https://download.openmmlab.com/mmaction/recognition/slowonly/"
+    "slowonly_imagenet_pretrained_r50_4x16x1_120e_gym99_rgb/"
+    "slowonly_imagenet_pretrained_r50_4x16x1_120e_gym99_rgb_20201111-a9c34b54.pth",
+    "resnet50": "https://download.pytorch.org/models/resnet50-11ad3fa6.pth",
+}
+# mmaction2 and torchvision end their file names with the first digits of the file's SHA-256.
+SHA256_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.\w+$")
+
+Head = Literal["keep", "cut", "drop"]
+Architecture = Literal["slowonly", "vision", "video_text"]
+
+
+@dataclass
+class Report:
+    """What became of every tensor. `taken` names ours, `dropped` theirs and `new` ours, each with a word of why."""
+
+    source: str
+    layout: str
+    taken: dict[str, str] = field(default_factory=dict)
+    dropped: dict[str, str] = field(default_factory=dict)
+    new: dict[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        lines = [f"{self.source} ({self.layout})"]
+        for title in ("taken", "dropped", "new"):
+            tensors = getattr(self, title)
+            lines.append(f"  {title:<8} {len(tensors):>4} tensors")
+            reasons: dict[str, list[str]] = {}
+            for name, reason in tensors.items():
+                reasons.setdefault(reason, []).append(name)
+            for reason, names in reasons.items():
+                shown = ", ".join(names[:2]) + (f", … ({len(names)})" if len(names) > 2 else "")
+                lines.append(f"           {shown}: {reason}")
+        return "\n".join(lines)
+
+
+def convert(
+    source: str,
+    output: Path,
+    *,
+    to: Literal["checkpoint", "mmaction2", "onnx", "openvino"] = "checkpoint",
+    labels: Path | None = None,
+    head: Head | None = None,
+    num_frames: int | None = None,
+    frame_interval: int | None = None,
+    architecture: Architecture = "slowonly",
+    backbone: Path | None = None,
+    num_hidden_layers: int | None = None,
+    sha256: str | None = None,
+    calibration: Path | None = None,
+) -> str:
+    """
+    Convert a checkpoint into this project's form, or one of this project's into another.
+
+    Args:
+        source: a file, an https address, a Hub repository, or one of slow_r50, slowonly_gym99 and resnet50. With `to`
+            other than "checkpoint": a checkpoint folder.
+        output: what to write: a new checkpoint folder, or a file (.pth, .onnx or .xml).
+        to: "checkpoint" reads mmaction2, pytorchvideo, PySlowFast, ImageNet ResNets of torchvision and timm, UniVL and
+            BERT, told apart by the names of their tensors; the others read a checkpoint folder of this project.
+        labels: a labels.json that names the classes.
+        head: what to do with a classifier whose rows are not the labels: "cut" it to the first rows or "drop" it.
+        num_frames: frames of a clip, where it is not that of the project's released checkpoints.
+        frame_interval: distance in frames between two frames of a clip, likewise.
+        architecture: for BERT layers, the encoder to build: "vision" or "video_text".
+        backbone: for BERT layers, the SlowOnly checkpoint folder to build it on.
+        num_hidden_layers: for BERT layers, how many of the first ones to take.
+        sha256: what the file's SHA-256 must begin with.
+        calibration: for OpenVINO, a prepared dataset; with it the weights and activations become 8-bit integers.
+
+    Returns:
+        What was done, for people to read: the tensors taken, dropped and newly made, or the measured error and speed.
+
+    Raises:
+        FileNotFoundError: there is no such source.
+        ValueError: naming the file and the tensor, if the source is not what it should be.
+    """
+    if to in ("onnx", "openvino"):
+        from .export import export  # needs the `export` extra
+
+        return export(source, output, to=to, calibration=calibration)
+    if to == "mmaction2":
+        return to_mmaction2(source, output)
+    if Path(output).exists() and any(Path(output).iterdir()):
+        raise ValueError(f"{output} is not empty: name a new folder for the checkpoint.")
+    tensors = read_tensors(locate(source, sha256=sha256))
+    known_labels = Labels.read(labels) if labels else None
+    layout = find_layout(set(tensors))
+    if layout:
+        model, report = make_slowonly(tensors, layout, source=source, labels=known_labels, head=head)
+        model.config.num_frames = num_frames or layout.num_frames
+        model.config.frame_interval = frame_interval or layout.frame_interval
+        processor = FineGymVideoProcessor(
+            image_mean=list(layout.mean),
+            image_std=list(layout.std),
+            num_frames=model.config.num_frames,
+            frame_interval=model.config.frame_interval,
+        )
+    else:
+        model, report = make_encoder(
+            tensors,
+            source=source,
+            architecture=architecture,
+            backbone=backbone,
+            labels=known_labels,
+            num_hidden_layers=num_hidden_layers,
+        )
+        processor = FineGymVideoProcessor.from_pretrained(backbone)
+    model.save_pretrained(output)
+    processor.save_pretrained(output)
+    clip = f"{processor.num_frames} frames, interval {processor.frame_interval}"
+    values = f"mean {processor.image_mean}, std {processor.image_std}"
+    return f"{report}\n  clips    {clip}; {values}\nWritten to {output}."
+
+
+def locate(source: str, *, sha256: str | None = None) -> Path:
+    """
+    The file behind `source`, downloaded if it lies elsewhere.
+
+    Args:
+        source: a file, an https address, a Hub repository (`owner/name`), or a name in `RELEASES`.
+        sha256: what the file's SHA-256 must begin with; by default what the file's name says, if anything.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the address is not https, or the file is not the one that was asked for.
+    """
+    address = RELEASES.get(source, source)
+    if "://" in address and not address.startswith("https://"):
+        raise ValueError(f"{source} is not an https address; checkpoints are not fetched in any other way.")
+    if not address.startswith("https://"):
+        path = Path(address)
+        if not path.exists() and re.fullmatch(r"[\w.-]+/[\w.-]+", address):
+            path = Path(hf_hub_download(address, "model.safetensors"))
+        if not path.is_file():
+            raise FileNotFoundError(f"There is no checkpoint file at {source}.")
+    else:
+        path = Path(torch.hub.get_dir()) / "checkpoints" / address.rsplit("/", 1)[-1]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.is_file():
+            torch.hub.download_url_to_file(address, str(path))
+        named = SHA256_IN_NAME.search(path.name)
+        sha256 = sha256 or (named.group(1) if named else None)
+    if sha256:
+        with open(path, "rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        if not digest.startswith(sha256.lower()):
+            raise ValueError(f"{path} has SHA-256 {digest}, expected {sha256}: delete it and fetch it again.")
+    return path
+
+
+def read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """
+    The tensors of a `.safetensors` file or of a file written by `torch.save`, without the wrappers around them.
+
+    Raises:
+        ValueError: naming the file, and the tensor where there is one, if the file carries anything but tensors and
+            plain values, is damaged or is too large.
+    """
+    content = _read_file(path)
+    for wrapper in ("state_dict", "model_state", "model"):
+        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
+            content = content[wrapper]
+            break
+    if not isinstance(content, dict) or not content:
+        raise ValueError(f"{path} holds a {type(content).__name__}, not the tensors of a network.")
+    num_bytes = 0
+    for name, tensor in content.items():
+        if not isinstance(tensor, torch.Tensor) or tensor.layout != torch.strided or tensor.is_quantized:
+            raise ValueError(f"{path}: {name!r} is not an ordinary tensor but a {type(tensor).__name__}.")
+        num_bytes += tensor.numel() * tensor.element_size()
+        if num_bytes > MAX_BYTES:
+            raise ValueError(f"{path}: the tensors up to {name!r} need more than {MAX_BYTES:,} bytes.")
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise ValueError(f"{path}: {name!r} has values that are not finite; the training it comes from diverged.")
+    return {name.removeprefix("module."): tensor for name, tensor in content.items()}
+
+
+def _read_file(path: Path) -> object:
+    num_bytes = path.stat().st_size
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                num_bytes = sum(member.file_size for member in archive.infolist())
+        if num_bytes > MAX_BYTES:
+            raise ValueError(f"{path} holds {num_bytes:,} bytes, more than the {MAX_BYTES:,} that are read.")
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        carried = re.search(r"GLOBAL ([\w.]+)", str(error))
+        what = f"the object {carried.group(1)}" if carried else "what is not a tensor"
+        raise ValueError(
+            f"{path} carries {what}, which could run code, so it was not opened; or it is damaged. If you trust its "
+            "origin, save the state dict alone where it was made: torch.save({'state_dict': ...}, ...)."
+        ) from error
+    except (SafetensorError, RuntimeError, EOFError, OSError, zipfile.BadZipFile) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"{path} is damaged or no checkpoint ({reason}). Fetch it again.") from error
+
+
+def make_slowonly(
+    tensors: dict[str, torch.Tensor], layout: Layout, *, source: str, labels: Labels | None, head: Head | None
+) -> tuple[PreTrainedModel, Report]:
+    """
+    A SlowOnly with the weights of `tensors`, which has a classifier if they or the labels give it one.
+
+    Raises:
+        ValueError: naming the tensor, if one is missing, has another shape or belongs to another network.
+    """
+    report = Report(source, layout.name)
+    depths = find_depths(layout, set(tensors))
+    names = key_map(layout, depths)
+    remaining = dict(tensors)
+    state = {}
+    for ours, theirs in names.items():
+        if theirs in remaining:
+            state[ours] = remaining.pop(theirs)
+            report.taken[ours] = "as it is"
+        elif ours.endswith("num_batches_tracked"):
+            state[ours] = torch.zeros((), dtype=torch.long)
+            report.new[ours] = "the counter of batches starts at 0"
+        else:
+            raise ValueError(
+                f"{source}: {theirs!r} is missing, so this is not a whole {layout.name} checkpoint of a SlowOnly. "
+                f"Without a place are {sorted(set(remaining) - set(names.values()))[:3]}."
+            )
+    config = _read_sizes(state, depths, source=source, is_2d=layout.is_2d)
+    classifier = _take_head(remaining, layout, config, report, labels=labels, head=head)
+    for theirs in remaining:
+        if not theirs.startswith(layout.ignored or ("\0",)):
+            raise ValueError(f"{source}: {theirs!r} has no place in a SlowOnly: this is another network's checkpoint.")
+        report.dropped[theirs] = "no part of the network"
+    if labels or classifier:
+        model = SlowOnlyForVideoClassification(config)
+        backbone = model.slowonly
+    else:
+        model = backbone = SlowOnlyModel(config)
+    _load(backbone, state, names, source=source, report=report)
+    if classifier:
+        model.classifier.load_state_dict(classifier)
+    elif labels:
+        report.new |= dict.fromkeys(("classifier.weight", "classifier.bias"), f"for the {len(labels.classes)} labels")
+    return model, report
+
+
+def _read_sizes(
+    state: dict[str, torch.Tensor], depths: tuple[int, ...], *, source: str, is_2d: bool
+) -> SlowOnlyConfig:
+    stem = state["blocks.0.conv.weight"]
+    stages = range(1, len(depths) + 1)
+    first_convs = [state[f"blocks.{stage}.res_blocks.0.branch2.conv_a.weight"] for stage in stages]
+    last_convs = [state[f"blocks.{stage}.res_blocks.0.branch2.conv_c.weight"] for stage in stages]
+    num_dimensions = 4 if is_2d else 5
+    for tensor in (stem, *first_convs, *last_convs):
+        if tensor.ndim != num_dimensions:
+            raise ValueError(
+                f"{source} has a kernel of shape {tuple(tensor.shape)}, expected {num_dimensions} dimensions."
+            )
+    if stem.shape[1] != 3:
+        raise ValueError(f"{source} takes {stem.shape[1]} channels, not RGB: it sees optical flow or poses.")
+    sizes = {"temporal_kernel_sizes": [conv.shape[2] for conv in first_convs]} if not is_2d else {}
+    return SlowOnlyConfig(
+        stem_width=stem.shape[0], hidden_sizes=[conv.shape[0] for conv in last_convs], depths=list(depths), **sizes
+    )
+
+
+def _take_head(
+    remaining: dict[str, torch.Tensor],
+    layout: Layout,
+    config: SlowOnlyConfig,
+    report: Report,
+    *,
+    labels: Labels | None,
+    head: Head | None,
+) -> dict[str, torch.Tensor] | None:
+    """Moves the classifier out of `remaining` and sets the config's labels; None if there is none to keep."""
+    names = [f"{layout.head}.{tensor}" for tensor in ("weight", "bias")]
+    weight, bias = (remaining.pop(name, None) for name in names)
+    if labels:
+        config.id2label, config.label2id = labels.id2label, labels.label2id
+    if weight is None or bias is None:
+        if weight is not None or bias is not None:
+            raise ValueError(f"{report.source}: of the classifier only one of {names} is there.")
+        return None
+    if weight.ndim != 2 or weight.shape[1] != config.hidden_size or bias.shape != weight.shape[:1]:
+        raise ValueError(
+            f"{report.source}: {names[0]!r} has shape {tuple(weight.shape)} and {names[1]!r} {tuple(bias.shape)}, "
+            f"expected (classes, {config.hidden_size}) and (classes,)."
+        )
+    num_rows, num_labels = len(weight), len(labels.classes) if labels else len(weight)
+    if layout.is_2d or head == "drop":
+        report.dropped |= dict.fromkeys(names, f"{num_rows} classes of images" if layout.is_2d else "as asked")
+        return None
+    if num_rows < num_labels or (num_rows > num_labels and head != "cut"):
+        advice = "Drop it (head=drop)"
+        if num_rows > num_labels:
+            advice += (
+                f", or cut it (head=cut) if its first {num_labels} rows are these labels: of the 400 rows of "
+                "mmaction2's Gym99 checkpoint the first 99 are"
+            )
+        raise ValueError(
+            f"{report.source}: its classifier has {num_rows} rows, the labels are {num_labels}. {advice}."
+        )
+    note = "as it is" if num_rows == num_labels else f"rows 0 to {num_labels - 1} of {num_rows}; the others dropped"
+    report.taken |= dict.fromkeys(("classifier.weight", "classifier.bias"), note)
+    if not labels:
+        config.num_labels = num_labels
+    return {"weight": weight[:num_labels], "bias": bias[:num_labels]}
+
+
+def _load(
+    backbone: nn.Module, state: dict[str, torch.Tensor], names: dict[str, str], *, source: str, report: Report
+) -> None:
+    """Copies `state` into `backbone`, repeating 2-D kernels over time, after comparing every shape."""
+    for ours, expected in backbone.state_dict().items():
+        tensor = state[ours]
+        if expected.ndim == 5 and tensor.ndim == 4:
+            # "inflation" (I3D, arXiv 1705.07750): a video of one still image gives the image's activations
+            num_steps = expected.shape[2]
+            tensor = tensor.unsqueeze(2).expand(-1, -1, num_steps, -1, -1) / num_steps
+            if num_steps > 1:
+                report.taken[ours] = f"repeated over {num_steps} steps and divided by {num_steps}"
+        if tensor.shape != expected.shape:
+            raise ValueError(
+                f"{source}: {names[ours]!r} has shape {tuple(state[ours].shape)}, expected "
+                f"{tuple(expected.shape)} ({ours})."
+            )
+        state[ours] = tensor
+    backbone.load_state_dict(state)
+
+
+def make_encoder(
+    tensors: dict[str, torch.Tensor],
+    *,
+    source: str,
+    architecture: Architecture,
+    backbone: Path | None,
+    labels: Labels | None,
+    num_hidden_layers: int | None,
+) -> tuple[PreTrainedModel, Report]:
+    """
+    A 3D vision encoder or a video-text cross encoder whose layers come from UniVL or BERT; the rest of it is new.
+
+    Raises:
+        ValueError: there are no BERT layers or too few, or an argument that the encoder needs is missing.
+    """
+    # Google's and UniVL's files still call the parameters of LayerNorm gamma and beta
+    renamed = {name.replace(".gamma", ".weight").replace(".beta", ".bias"): tensor for name, tensor in tensors.items()}
+    prefixes = BERT_PREFIXES.get(architecture, BERT_PREFIXES["vision"])
+    prefix = next((prefix for prefix in prefixes if any(name.startswith(prefix) for name in renamed)), None)
+    if prefix is None:
+        raise ValueError(
+            f"{source} has the names of no checkpoint that is known here (pytorchvideo, mmaction2, PySlowFast, a "
+            f"ResNet of torchvision or timm, UniVL, BERT). Its first tensors are {sorted(tensors)[:3]}."
+        )
+    if architecture == "slowonly" or not backbone or not labels:
+        raise ValueError(
+            f"{source} holds BERT layers: say which encoder they are for (architecture: vision or video_text), on "
+            "which SlowOnly checkpoint (backbone), and for which classes (labels)."
+        )
+    layers = {name.removeprefix(prefix): tensor for name, tensor in renamed.items() if name.startswith(prefix)}
+    slowonly = SlowOnlyModel.from_pretrained(backbone)
+    model = _new_encoder(architecture, slowonly, labels, layers, num_hidden_layers, source=source)
+    encoder = model.base_model.encoder
+    report = Report(source, f"BERT layers under {prefix}")
+    state = {}
+    for ours, expected in encoder.state_dict().items():
+        theirs = ours.removeprefix("layer.")
+        if theirs not in layers:
+            raise ValueError(f"{source}: {prefix + theirs!r} is missing.")
+        if layers[theirs].shape != expected.shape:
+            shape = tuple(layers[theirs].shape)
+            raise ValueError(f"{source}: {prefix + theirs!r} has shape {shape}, expected {tuple(expected.shape)}.")
+        state[ours] = layers.pop(theirs)
+        report.taken[f"encoder.{ours}"] = "as it is"
+    encoder.load_state_dict(state)
+    model.base_model.backbone.load_state_dict(slowonly.state_dict())
+    report.taken |= {f"backbone.{name}": f"from {backbone}" for name in slowonly.state_dict()}
+    report.dropped = {prefix + name: "deeper than this encoder" for name in layers}
+    report.dropped |= {name: "no layer of this encoder" for name in renamed if not name.startswith(prefix)}
+    taken = ("encoder.", "backbone.")
+    names = (name.removeprefix(f"{model.base_model_prefix}.") for name in model.state_dict())
+    report.new = {name: "to be trained" for name in names if not name.startswith(taken)}
+    return model, report
+
+
+def _new_encoder(
+    architecture: Architecture,
+    slowonly: SlowOnlyModel,
+    labels: Labels,
+    layers: dict[str, torch.Tensor],
+    num_hidden_layers: int | None,
+    *,
+    source: str,
+) -> PreTrainedModel:
+    query, dense = "0.attention.self.query.weight", "0.intermediate.dense.weight"
+    if query not in layers or dense not in layers:
+        raise ValueError(f"{source}: {query!r} or {dense!r} is missing among its BERT layers.")
+    sizes = {
+        "hidden_size": layers[query].shape[0],
+        # every BERT and UniVL has heads of 64 channels
+        "num_attention_heads": max(1, layers[query].shape[0] // 64),
+        "intermediate_size": layers[dense].shape[0],
+    }
+    if num_hidden_layers:
+        sizes["num_hidden_layers"] = num_hidden_layers
+    arguments = {"vision_config": slowonly.config, "id2label": labels.id2label, "label2id": labels.label2id, **sizes}
+    if architecture == "vision":
+        return FineGymVisionForVideoClassification(FineGymVisionConfig(**arguments))
+    if not labels.attributes:
+        raise ValueError(f"The labels {labels.name!r} have no attributes, which the video-text cross encoder needs.")
+    config = FineGymVideoTextConfig(attribute_names=labels.attributes, **arguments)
+    return FineGymVideoTextForVideoClassification(config)
+
+
+def to_mmaction2(checkpoint: str | Path, output: Path) -> str:
+    """
+    Write a SlowOnly checkpoint folder as a file that mmaction2 0.x and 1.x load (`load_from`), tensor for tensor.
+
+    Raises:
+        FileNotFoundError: there is no such checkpoint.
+        ValueError: the checkpoint is not a SlowOnly.
+    """
+    path = Path(checkpoint) / "model.safetensors"
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no checkpoint in {checkpoint}: {path.name} is missing.")
+    tensors = {name.removeprefix("slowonly."): tensor for name, tensor in load_file(path).items()}
+    config = SlowOnlyConfig.from_pretrained(checkpoint)
+    names = key_map(MMACTION2, tuple(config.depths))
+    names |= {f"classifier.{tensor}": f"{MMACTION2.head}.{tensor}" for tensor in ("weight", "bias")}
+    unknown = sorted(set(tensors) - set(names))
+    if unknown:
+        raise ValueError(f"{path} is not a SlowOnly: mmaction2 has no name for {unknown[0]!r}.")
+    state = {names[name]: tensor for name, tensor in tensors.items()}
+    with replacing(output) as temporary:
+        torch.save({"meta": {"CLASSES": list(config.label2id)}, MMACTION2.wrapper: state}, temporary)
+    return f"{len(state)} tensors under mmaction2's names written to {output}."
+
+
+__all__ = ["convert", "locate", "make_encoder", "make_slowonly", "read_tensors", "to_mmaction2"]

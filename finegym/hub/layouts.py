@@ -1,0 +1,152 @@
+"""How other projects name the tensors of a SlowOnly and of BERT layers.
+
+Every SlowOnly layout is one row of name templates, from which `key_map` makes the bijection between its names and ours
+(which are pytorchvideo's), so that reading and writing follow from the same row.
+"""
+
+from dataclasses import dataclass
+
+
+NORM_TENSORS = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+
+# Bottlenecks per stage of ResNet-50, -101 and -152 (He et al. 2016, table 1); the deepest first, see `find_depths`.
+RESNET_DEPTHS = ((3, 8, 36, 3), (3, 4, 23, 3), (3, 4, 6, 3))
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+KINETICS_MEAN, KINETICS_STD = (0.45, 0.45, 0.45), (0.225, 0.225, 0.225)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One project's names for the tensors of a SlowOnly.
+
+    Templates may use `{stage}` (1 to 4), `{next_stage}` (2 to 5), `{block}` (from 0), `{number}` (1 to 3) and
+    `{letter}` (a to c).
+
+    Attributes:
+        name: the project.
+        wrapper: the key under which its checkpoint files keep the state dict.
+        stem, stem_norm, conv, norm, shortcut, shortcut_norm, head: the templates.
+        ignored: prefixes of tensors that are no part of the network.
+        mean, std: the normalisation its weights were trained with, on values from 0 to 1.
+        num_frames, frame_interval: the clip of its released checkpoints.
+        is_2d: kernels are (k, k) and must be inflated over time.
+    """
+
+    name: str
+    wrapper: str
+    stem: str
+    stem_norm: str
+    conv: str
+    norm: str
+    shortcut: str
+    shortcut_norm: str
+    head: str
+    ignored: tuple[str, ...] = ()
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+    num_frames: int = 8
+    frame_interval: int = 8
+    is_2d: bool = False
+
+
+OURS = Layout(
+    name="pytorchvideo",
+    wrapper="model_state",
+    stem="blocks.0.conv",
+    stem_norm="blocks.0.norm",
+    conv="blocks.{stage}.res_blocks.{block}.branch2.conv_{letter}",
+    norm="blocks.{stage}.res_blocks.{block}.branch2.norm_{letter}",
+    shortcut="blocks.{stage}.res_blocks.{block}.branch1_conv",
+    shortcut_norm="blocks.{stage}.res_blocks.{block}.branch1_norm",
+    head="blocks.5.proj",
+    mean=KINETICS_MEAN,
+    std=KINETICS_STD,
+)
+MMACTION2 = Layout(
+    name="mmaction2",
+    wrapper="state_dict",
+    stem="backbone.conv1.conv",
+    stem_norm="backbone.conv1.bn",
+    conv="backbone.layer{stage}.{block}.conv{number}.conv",
+    norm="backbone.layer{stage}.{block}.conv{number}.bn",
+    shortcut="backbone.layer{stage}.{block}.downsample.conv",
+    shortcut_norm="backbone.layer{stage}.{block}.downsample.bn",
+    head="cls_head.fc_cls",
+    ignored=("data_preprocessor.",),
+    # slowonly_imagenet_pretrained_r50_4x16x1_120e_gym99_rgb (mmaction2 0.x)
+    num_frames=4,
+    frame_interval=16,
+)
+PYSLOWFAST = Layout(
+    name="PySlowFast",
+    wrapper="model_state",
+    stem="s1.pathway0_stem.conv",
+    stem_norm="s1.pathway0_stem.bn",
+    conv="s{next_stage}.pathway0_res{block}.branch2.{letter}",
+    norm="s{next_stage}.pathway0_res{block}.branch2.{letter}_bn",
+    shortcut="s{next_stage}.pathway0_res{block}.branch1",
+    shortcut_norm="s{next_stage}.pathway0_res{block}.branch1_bn",
+    head="head.projection",
+    mean=KINETICS_MEAN,
+    std=KINETICS_STD,
+)
+# torchvision and timm use the same names
+IMAGENET = Layout(
+    name="ImageNet ResNet",
+    wrapper="state_dict",
+    stem="conv1",
+    stem_norm="bn1",
+    conv="layer{stage}.{block}.conv{number}",
+    norm="layer{stage}.{block}.bn{number}",
+    shortcut="layer{stage}.{block}.downsample.0",
+    shortcut_norm="layer{stage}.{block}.downsample.1",
+    head="fc",
+    # no clip of its own: the paper's (section 4.2)
+    num_frames=32,
+    frame_interval=2,
+    is_2d=True,
+)
+LAYOUTS = (OURS, MMACTION2, PYSLOWFAST, IMAGENET)
+
+# Where BERT layers stand, by the encoder they suit best: UniVL's visual and cross encoders, then a text BERT.
+BERT_PREFIXES = {
+    "vision": ("visual.encoder.layer.", "bert.encoder.layer.", "encoder.layer."),
+    "video_text": ("cross.encoder.layer.", "bert.encoder.layer.", "encoder.layer."),
+}
+
+
+def layer_names(layout: Layout, depths: tuple[int, ...]) -> list[tuple[str, bool]]:
+    """The layers of `layout` in a fixed order, without the head; True marks a normalisation."""
+    names = [(layout.stem, False), (layout.stem_norm, True)]
+    for stage, depth in enumerate(depths, start=1):
+        for block in range(depth):
+            place = {"stage": stage, "next_stage": stage + 1, "block": block}
+            if block == 0:
+                names += [(layout.shortcut.format(**place), False), (layout.shortcut_norm.format(**place), True)]
+            for number, letter in enumerate("abc", start=1):
+                place |= {"number": number, "letter": letter}
+                names += [(layout.conv.format(**place), False), (layout.norm.format(**place), True)]
+    return names
+
+
+def key_map(layout: Layout, depths: tuple[int, ...]) -> dict[str, str]:
+    """Our name -> the name in `layout`, for every tensor of the backbone: 318 of them for ResNet-50."""
+    names = {}
+    for (ours, is_norm), (theirs, _) in zip(layer_names(OURS, depths), layer_names(layout, depths), strict=True):
+        for tensor in NORM_TENSORS if is_norm else ("weight",):
+            names[f"{ours}.{tensor}"] = f"{theirs}.{tensor}"
+    return names
+
+
+def find_layout(keys: set[str]) -> Layout | None:
+    """The layout whose stem is among `keys`."""
+    return next((layout for layout in LAYOUTS if f"{layout.stem}.weight" in keys), None)
+
+
+def find_depths(layout: Layout, keys: set[str]) -> tuple[int, ...]:
+    """Bottlenecks per stage. What fits no ResNet counts as ResNet-50, whose missing tensors can then be named."""
+    for depths in RESNET_DEPTHS:
+        if all(f"{name}.weight" in keys for name, _ in layer_names(layout, depths)):
+            return depths
+    return RESNET_DEPTHS[-1]
