@@ -18,7 +18,7 @@ DOWNLOAD_TIMEOUT = 10.0
 
 class FineGymPipeline(VideoClassificationPipeline):
     """
-    Video classification as the paper evaluates it (section 4.2): `num_clips` clips spread over the video, one crop each,
+    Video classification as the paper evaluates it (section 4.2): several clips spread over the video, one crop each,
     the mean of their softmax. Clips that would be the same are run once and weighted.
 
     ```python
@@ -47,11 +47,11 @@ class FineGymPipeline(VideoClassificationPipeline):
         Classifies one video or each of several.
 
         Args:
-            inputs: A path, an http(s) address, a uint8 array or tensor of shape `(frames, height, width, 3)`; or a list, a
-                dataset or a generator of these. For a dataset or a generator the results come as an iterator.
+            inputs: A path, an http(s) address, a uint8 array or tensor of shape `(frames, height, width, 3)`; or a
+                list, a dataset or a generator of these. For a dataset or a generator the results come as an iterator.
             top_k (`int`, defaults to 5): How many classes to return, at most all of them.
-            num_clips (`int`): Clips spread over the video; by default as many as the processor says, the paper's eight.
-            start (`float`), end (`float`): Seconds; only what is shown in between is looked at. For files and addresses.
+            num_clips (`int`): Clips spread over the video; by default what the processor says, the paper's eight.
+            start (`float`), end (`float`): Look only at what a file shows in between, in seconds.
             return_clip_scores (`bool`, defaults to `False`): Also return what each distinct clip says.
 
         Returns:
@@ -100,7 +100,7 @@ class FineGymPipeline(VideoClassificationPipeline):
         )
 
     def get_iterator(self, inputs, num_workers, batch_size, preprocess_params, forward_params, postprocess_params):
-        """Videos are loaded one by one, by `num_workers` processes, and their clips scored in batches of `batch_size`."""
+        """Loads videos one by one in `num_workers` processes and scores their clips `batch_size` at a time."""
         dataset_class = PipelineDataset if hasattr(inputs, "__len__") else PipelineIterator
         videos = DataLoader(
             dataset_class(inputs, self.preprocess, preprocess_params),

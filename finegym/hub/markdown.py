@@ -15,9 +15,9 @@ WORD_JOINER = "\u2060"
 def plain(text: object) -> str:
     """One line of Markdown that shows `text` literally, inside a table cell or a sentence.
 
-    Special characters become character references, which no Markdown reader takes for structure. Line breaks become blanks,
-    other control and direction characters the replacement character U+FFFD. An invisible word joiner keeps addresses from
-    turning into links.
+    Special characters become character references, which no Markdown reader takes for structure. Line breaks become
+    blanks, other control and direction characters the replacement character U+FFFD. An invisible word joiner keeps
+    addresses from turning into links.
     """
     words = " ".join(str(text).split())
     visible = "".join("\ufffd" if unicodedata.category(c) in ("Cc", "Cf", "Cs", "Co") else c for c in words)

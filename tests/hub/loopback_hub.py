@@ -14,6 +14,7 @@ import base64
 import hashlib
 import json
 import re
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -23,9 +24,10 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import yaml
 
+
 LARGE_FILE_SUFFIXES = (".safetensors", ".mp4", ".png")
 REPOSITORY = r"(?P<repo>[\w.-]+/[\w.-]+)"
-FAILURES = ("close", "slow", "401", "403", "404", "409", "412", "500")
+FAILURES = ("close", "forget", "slow", "401", "403", "404", "409", "412", "500")
 
 
 @dataclass
@@ -87,7 +89,11 @@ class LoopbackHub:
         self.server.server_close()
 
     def fail(self, step: str, how: str) -> None:
-        """Makes every request of `step` (a name in ROUTES) fail: one of FAILURES, or "slow", which only delays it."""
+        """Makes every request of `step` (a name in ROUTES) fail: one of FAILURES.
+
+        A number is the status answered; "close" hangs up in the middle of the upload, "forget" does the work and hangs
+        up before answering, "slow" only delays the answer.
+        """
         if step not in {name for name, *_ in ROUTES}:
             raise KeyError(f"{step} is no step of the loopback Hub")
         if how not in FAILURES:
@@ -190,6 +196,17 @@ def references(hub: LoopbackHub, match, query, body):
 def tree(hub: LoopbackHub, match, query, body):
     repository, sha = hub.revision(match["repo"], unquote(match["revision"]))
     return [entry(path, content) for path, content in sorted(repository.commits[sha].items())]
+
+
+def commits(hub: LoopbackHub, match, query, body):
+    repository, sha = hub.revision(match["repo"], unquote(match["revision"]))
+    order = list(repository.commits)
+    newest_first = [sha, *(other for other in reversed(order[: order.index(sha)]))]
+    date = "2026-01-01T00:00:00.000Z"
+    return [
+        {"id": commit, "title": repository.messages[commit], "message": "", "date": date, "authors": []}
+        for commit in newest_first
+    ]
 
 
 def paths_info(hub: LoopbackHub, match, query, body):
@@ -333,7 +350,12 @@ def add_collection_item(hub: LoopbackHub, match, query, body):
     collection = hub.collections[match["slug"]]
     if any(item["id"] == request["item"]["id"] for item in collection["items"]):
         raise HubError(409, "Item already in collection")
-    item = {"_id": f"{len(collection['items']):024x}", "id": request["item"]["id"], "type": "model", "repoType": "model"}
+    item = {
+        "_id": f"{len(collection['items']):024x}",
+        "id": request["item"]["id"],
+        "type": "model",
+        "repoType": "model",
+    }
     collection["items"].append({**item, "note": {"text": request["note"]} if request.get("note") else None})
     return collection_answer(collection)
 
@@ -344,6 +366,7 @@ ROUTES: tuple[tuple[str, str, str, Callable], ...] = (
     ("validate-yaml", "POST", r"/api/validate-yaml", validate_yaml),
     ("references", "GET", rf"/api/models/{REPOSITORY}/refs", references),
     ("tree", "GET", rf"/api/models/{REPOSITORY}/tree/(?P<revision>[^/]+)", tree),
+    ("commits", "GET", rf"/api/models/{REPOSITORY}/commits/(?P<revision>[^/]+)", commits),
     ("paths-info", "POST", rf"/api/models/{REPOSITORY}/paths-info/(?P<revision>[^/]+)", paths_info),
     ("preupload", "POST", rf"/api/models/{REPOSITORY}/preupload/(?P<revision>[^/]+)", preupload),
     ("commit", "POST", rf"/api/models/{REPOSITORY}/commit/(?P<revision>[^/]+)", commit),
@@ -374,7 +397,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.handle_request()
 
-    do_HEAD = do_POST = do_PUT = do_GET
+    do_HEAD = do_POST = do_PUT = do_GET  # noqa: N815, the base class calls them so
 
     def handle_request(self) -> None:
         address = urlsplit(self.path)
@@ -394,8 +417,7 @@ class _Handler(BaseHTTPRequestHandler):
             time.sleep(self.hub.slow_seconds)
         elif failure == "close":
             self.rfile.read(min(1024, int(self.headers.get("Content-Length") or 0)))
-            self.connection.close()
-            self.close_connection = True
+            self.hang_up()
             return
         body = self.read_body()
         try:
@@ -408,9 +430,17 @@ class _Handler(BaseHTTPRequestHandler):
             if step not in WITHOUT_TOKEN and self.headers.get("Authorization") != f"Bearer {self.hub.token}":
                 raise HubError(401, "Invalid username or password.")
             with self.hub.lock:
-                self.answer(200, function(self.hub, match, query, body))
+                answer = function(self.hub, match, query, body)
+            if failure == "forget":
+                self.hang_up()
+            else:
+                self.answer(200, answer)
         except HubError as error:
             self.answer(error.status, {"error": error.message, **error.extra}, code=error.code)
+
+    def hang_up(self) -> None:
+        self.connection.shutdown(socket.SHUT_RDWR)
+        self.close_connection = True
 
     def read_body(self) -> bytes:
         if self.headers.get("Transfer-Encoding", "").lower() != "chunked":

@@ -1,0 +1,97 @@
+"""A finished checkpoint folder, as a card and a publication read it."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from finegym.data.labels import Labels
+
+
+NAMES_OF_DATASETS = {"gym99": "Gym99", "gym288": "Gym288", "synthgym": "SynthGym"}
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The files beside the weights. `training` and `labels` are empty where the folder has no such file."""
+
+    folder: Path
+    config: dict[str, Any]
+    processor: dict[str, Any]
+    metrics: dict[str, Any]
+    recipe: dict[str, Any]
+    training: dict[str, Any]
+    labels: Labels | None
+
+    @classmethod
+    def read(cls, folder: str | Path) -> "Checkpoint":
+        """Reads everything but the weights, which only have to be there.
+
+        Raises:
+            FileNotFoundError: naming the first file that is missing and the command that writes it.
+            ValueError: naming a file that cannot be read.
+        """
+        folder = Path(folder)
+        if not folder.is_dir():
+            raise FileNotFoundError(f"There is no checkpoint folder at {folder}.")
+        if not list(folder.glob("model*.safetensors")):
+            raise FileNotFoundError(f"{folder} has no model.safetensors: training has not finished.")
+        return cls(
+            folder=folder,
+            config=_read(folder / "config.json", "train.py writes it"),
+            processor=_read(folder / "video_preprocessor_config.json", "train.py writes it"),
+            metrics=_read(folder / "metrics.json", f"run `finegym evaluate --model {folder}`"),
+            recipe=_read(folder / "recipe.yaml", "train.py writes it"),
+            training=_read(folder / "training.json") if (folder / "training.json").exists() else {},
+            labels=Labels.read(folder / "labels.json") if (folder / "labels.json").exists() else None,
+        )
+
+    @property
+    def dataset(self) -> str:
+        """The dataset's name as a title shows it."""
+        name = str(self.metrics["dataset"])
+        return NAMES_OF_DATASETS.get(name, name)
+
+    @property
+    def is_synthetic(self) -> bool:
+        return bool(self.metrics.get("synthetic", str(self.metrics["dataset"]).startswith("synthgym")))
+
+    @property
+    def is_finegym(self) -> bool:
+        return self.metrics["dataset"] in ("gym99", "gym288")
+
+    @property
+    def num_layers(self) -> int | None:
+        """Encoder layers; None for SlowOnly, which has none."""
+        return None if self.config["model_type"] == "slowonly" else self.config["num_hidden_layers"]
+
+    @property
+    def model_name(self) -> str:
+        """The model's name in the paper's words."""
+        match self.config["model_type"]:
+            case "slowonly":
+                return "SlowOnly"
+            case "finegym_vision":
+                return f"3D vision encoder (B = {self.num_layers})"
+            case "finegym_video_text":
+                return "Video-text cross encoder"
+        raise ValueError(f"{self.folder / 'config.json'}: {self.config['model_type']!r} is no model of this project.")
+
+    @property
+    def title(self) -> str:
+        return f"{self.model_name} on {self.dataset}" + (" (synthetic)" if self.is_synthetic else "")
+
+
+def _read(path: Path, remedy: str = "") -> dict[str, Any]:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing: {remedy}.")
+    try:
+        text = path.read_text(encoding="utf-8")
+        content = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+    except (ValueError, yaml.YAMLError) as error:
+        raise ValueError(f"{path} cannot be read: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} must hold a table of keys, not {type(content).__name__}.")
+    return content

@@ -1,0 +1,249 @@
+"""Publishing a checkpoint: build the whole folder, test it as a stranger would, send exactly what was tested."""
+
+import json
+import math
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from huggingface_hub import HfApi
+from transformers import AutoModelForVideoClassification, AutoVideoProcessor
+
+import modeling_finegym
+from finegym.data.video import write_video
+from modeling_finegym.clip_scoring import score_videos
+from modeling_finegym.publishing_finegym import copy_code
+
+from . import stranger
+from .card import check_names, render_card
+from .checkpoint import Checkpoint
+from .sending import Publication, PublishedFile, PublishingError, send, write_manifest
+
+
+# What belongs to a published checkpoint, apart from the code, the card, the example and the manifest.
+PUBLISHED_PATTERNS = (
+    "config.json",
+    "model*.safetensors",
+    "model.safetensors.index.json",
+    "video_preprocessor_config.json",
+    "recipe.yaml",
+    "metrics.json",
+    "training.json",
+    "labels.json",
+    "curves.png",
+    "confusion.png",
+)
+EXAMPLE = "example.mp4"
+# The largest difference between two computations of the same score that counts as none.
+TOLERANCE = 1e-6
+
+
+@dataclass(frozen=True)
+class Build:
+    """A complete folder, ready to be tested and sent. `left_out` names what of the checkpoint is not published."""
+
+    folder: Path
+    files: list[PublishedFile]
+    checkpoint: Checkpoint
+    left_out: list[str]
+
+
+def publish(
+    checkpoint: str | Path,
+    repo_id: str,
+    *,
+    private: bool = False,
+    create_pr: bool = False,
+    revision: str | None = None,
+    tag: str | None = None,
+    dry_run: bool = False,
+    api: HfApi | None = None,
+    say: Callable[[str], None] = print,
+) -> Publication | None:
+    """Publishes one finished checkpoint as a Hub repository.
+
+    Args:
+        checkpoint: the checkpoint's folder, as train.py leaves it, evaluated.
+        repo_id: `owner/name`.
+        private: make a new repository private.
+        create_pr: open a pull request in place of committing to the branch.
+        revision: branch to commit to; by default main.
+        tag: name for the published commit, such as v1.0; the card's code then asks for it.
+        dry_run: do everything but the sending.
+        api: the Hub to talk to.
+        say: shows a line of progress.
+
+    Returns:
+        What was sent; None for a dry run.
+
+    Raises:
+        FileNotFoundError, ValueError: something is missing from or wrong with the checkpoint or the names.
+        PublishingError: the folder fails its test, or the Hub refuses; nothing was published unless the message says
+            so.
+    """
+    check_options(create_pr=create_pr, revision=revision, tag=tag)
+    with tempfile.TemporaryDirectory(prefix="finegym-publish-") as folder:
+        build = build_folder(checkpoint, Path(folder), repo_id, tag=tag)
+        validate(build)
+        say(describe(build, repo_id))
+        if dry_run:
+            say(f"\n{(build.folder / 'README.md').read_text(encoding='utf-8')}\nDry run: nothing was sent.")
+            return None
+        options = {"private": private, "create_pr": create_pr, "revision": revision, "tag": tag}
+        publication = send(build.folder, build.files, repo_id, message=commit_message(build), api=api, **options)
+    say(outcome(publication))
+    return publication
+
+
+def check_options(*, create_pr: bool, revision: str | None, tag: str | None) -> None:
+    """Refuses options that exclude each other or are no names."""
+    for name in (revision, tag):
+        check_names("owner/name", name)
+    if create_pr and revision is not None:
+        raise ValueError("--create-pr opens a pull request against main; leave out --revision.")
+    if create_pr and tag is not None:
+        raise ValueError("--create-pr only proposes a commit; tag it with --tag once it is merged.")
+
+
+def build_folder(
+    checkpoint: str | Path,
+    folder: Path,
+    repo_id: str,
+    *,
+    tag: str | None = None,
+    family: dict[str, str] | None = None,
+    base_model: str | None = None,
+) -> Build:
+    """Copies what is published into `folder` and adds code, example video, card and manifest.
+
+    Raises:
+        FileNotFoundError, ValueError: naming what is missing or wrong.
+    """
+    source = Checkpoint.read(checkpoint).folder
+    chosen = sorted({path for pattern in PUBLISHED_PATTERNS for path in source.glob(pattern)})
+    for path in chosen:
+        if path.is_symlink() or not path.is_file():
+            raise ValueError(f"{path} is a link or a folder; only plain files are published.")
+        shutil.copyfile(path, folder / path.name)
+    copy_code(folder)
+    write_example(folder / EXAMPLE)
+    built = Checkpoint.read(folder)
+    card = render_card(built, repo_id, revision=tag, family=family, base_model=base_model)
+    (folder / "README.md").write_text(str(card), encoding="utf-8")
+    files = write_manifest(folder)
+    names = {file.path for file in files}
+    left_out = sorted(path.name + "/" * path.is_dir() for path in source.iterdir() if path.name not in names)
+    return Build(folder, files, built, left_out)
+
+
+def write_example(path: Path, num_frames: int = 80, size: int = 144) -> None:
+    """Draws the video that the card's code and the tests run on: a bar turning about its middle as it crosses the
+    picture."""
+    rows, columns = np.mgrid[:size, :size].astype(np.float32) / size
+    frames = np.empty((num_frames, size, size, 3), np.uint8)
+    for number in range(num_frames):
+        progress = number / (num_frames - 1)
+        x, y = columns - 0.2 - 0.6 * progress, rows - 0.5 + 0.2 * math.sin(math.pi * progress)
+        angle = 4 * math.pi * progress
+        along, across = x * math.cos(angle) + y * math.sin(angle), y * math.cos(angle) - x * math.sin(angle)
+        bar = (np.abs(along) < 0.18) & (np.abs(across) < 0.035)
+        background = np.stack([70 + 60 * rows, 90 + 60 * rows, 130 + 40 * columns], axis=-1)
+        front = np.where((along > 0)[..., None], (235, 190, 60), (150, 40, 60))
+        frames[number] = np.where(bar[..., None], front, background)
+    write_video(path, frames, fps=25)
+
+
+def validate(build: Build) -> None:
+    """Loads the folder in a fresh process without this project and without a network, and compares scores with our
+    own.
+
+    Raises:
+        PublishingError: naming what a stranger would have met.
+    """
+    seen = look_as_stranger(build.folder)
+    family = build.checkpoint.config["architectures"][0].removesuffix("ForVideoClassification")
+    expected = {
+        "config": f"{family}Config",
+        "base": f"{family}Model",
+        "model": f"{family}ForVideoClassification",
+        "processor": "FineGymVideoProcessor",
+        "pipeline": "FineGymPipeline",
+    }
+    if seen["classes"] != expected or seen["modules"] != ["transformers_modules"]:
+        raise PublishingError(f"A stranger would load {seen['classes']} from {seen['modules']}, not {expected}.")
+    if seen["loading"]:
+        raise PublishingError(f"The weights do not fit the model: {seen['loading']}.")
+    logits, scores = _own_logits(build.folder)
+    difference = (torch.tensor(seen["logits"]) - logits).abs().max().item()
+    if not difference <= TOLERANCE * max(1.0, logits.abs().max().item()):
+        raise PublishingError(f"A stranger would get other logits for {EXAMPLE}: they differ by {difference:.1e}.")
+    off = max(abs(seen["scores"][name] - score) for name, score in scores.items())
+    if not off <= TOLERANCE:
+        raise PublishingError(f"The pipeline and the evaluation disagree about {EXAMPLE}: scores differ by {off:.1e}.")
+
+
+def look_as_stranger(folder: Path) -> dict:
+    """Runs `stranger.py` on a folder, offline, with an empty Hugging Face home and in another working directory."""
+    with tempfile.TemporaryDirectory(prefix="finegym-stranger-") as elsewhere:
+        result = Path(elsewhere) / "seen.json"
+        command = [sys.executable, "-I", stranger.__file__, str(folder), str(folder / EXAMPLE), str(result)]
+        environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith(("HF_", "TRANSFORMERS_"))},
+            "HF_HOME": elsewhere,
+            "HF_HUB_OFFLINE": "1",
+            "CUDA_VISIBLE_DEVICES": "",
+        }
+        process = subprocess.run(command, cwd=elsewhere, env=environment, capture_output=True, text=True, check=False)
+        if process.returncode:
+            raise PublishingError(
+                f"The published folder does not load in a fresh process:\n{process.stderr.strip()[-2000:]}"
+            )
+        return json.loads(result.read_text(encoding="utf-8"))
+
+
+def _own_logits(folder: Path) -> tuple[torch.Tensor, dict[str, float]]:
+    """Logits of the example's clips and its averaged scores by class, by this project's own code."""
+    model = AutoModelForVideoClassification.from_pretrained(folder).eval()
+    processor = AutoVideoProcessor.from_pretrained(folder)
+    if not isinstance(processor, modeling_finegym.FineGymVideoProcessor):
+        raise PublishingError(f"{folder} holds a {type(processor).__name__}, not a FineGymVideoProcessor.")
+    clips = processor.load_clips(folder / EXAMPLE)
+    with torch.no_grad():
+        logits = model(pixel_values=clips.pixel_values).logits
+    scores = next(score_videos(model, [clips])).scores
+    return logits, {model.config.id2label[label]: score for label, score in enumerate(scores.tolist())}
+
+
+def describe(build: Build, repo_id: str) -> str:
+    """What is going to be sent, as a table for a terminal."""
+    lines = [f"{build.checkpoint.title} -> {repo_id}", ""]
+    width = max(len(file.path) for file in build.files)
+    lines += [f"  {file.path:{width}}  {file.size:>12,} bytes  {file.sha256}" for file in build.files]
+    total = sum(file.size for file in build.files)
+    lines += ["", f"  {len(build.files)} files, {total:,} bytes. They load without this project, and give its scores."]
+    if build.left_out:
+        lines.append(f"  Not published: {', '.join(build.left_out)}.")
+    return "\n".join(lines)
+
+
+def commit_message(build: Build) -> str:
+    metrics = build.checkpoint.metrics
+    top1, mean = metrics["top1"], metrics["mean_class_accuracy"]
+    return f"{build.checkpoint.title}: top-1 {top1:.2f}, mean class accuracy {mean:.2f}"
+
+
+def outcome(publication: Publication) -> str:
+    """One sentence on what a publication did."""
+    if not publication.changed and not publication.deleted:
+        return f"{publication.repo_id} holds these files already (commit {publication.commit}). Nothing was sent."
+    moved = f"{len(publication.changed)} files" + (
+        f", {len(publication.deleted)} deleted" if publication.deleted else ""
+    )
+    return f"Published {moved} as one commit: {publication.url}"
