@@ -1,0 +1,338 @@
+"""SynthGym on disk: mp4 clips, an index and annotations in FineGym's own formats and ids, deterministic from a seed."""
+
+import json
+import os
+import string
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from ..data.annotations import EVENT_ID_LENGTH, EVENTS, VIDEO_ID_LENGTH, segments_file, split_file
+from ..data.files import write_text
+from ..data.index import COVERAGE_FILE, INDEX_FILE, LABELS_FILE, write_coverage, write_index
+from ..data.labels import Labels
+from ..data.video import write_video
+from .motions import Program, compose, simulate
+from .scene import Rendering, render
+
+
+# Raise it whenever the same seed gives other pictures: folders of another version are refused, not mixed.
+VERSION = 1
+STATE_FILE = "synthgym.json"
+ANNOTATION_VERSION = "v1.0"
+CONFIGURATION = Path(__file__).resolve().parents[2] / "configuration" / "synthgym"
+LABELS = {"class": CONFIGURATION / "labels.json", "order": CONFIGURATION / "order_labels.json"}
+
+_SPLITS = ("train", "val")
+_ID_CHARACTERS = string.ascii_letters + string.digits + "-_"
+
+
+@dataclass(frozen=True)
+class Performance:
+    """One clip to render; everything about it follows from `seed`. Frames are counted from the start of its video."""
+
+    id: str
+    split: str
+    label: int
+    event: str
+    attributes: tuple[str, ...]
+    seed: tuple[int, ...]
+    fps: float
+    first_frame: int
+    num_frames: int
+
+
+@dataclass(frozen=True)
+class Event:
+    """What one athlete shows on one apparatus, from the first to before the last frame of its video."""
+
+    first_frame: int
+    last_frame: int
+    clips: list[Performance]
+
+
+@dataclass(frozen=True)
+class Competition:
+    """One imagined full-length video: its events and its length in frames."""
+
+    id: str
+    fps: float
+    events: list[Event]
+    num_frames: int
+
+
+def generate(
+    root: str | Path,
+    *,
+    split: str = "class",
+    num_train_per_class: int = 64,
+    num_val_per_class: int = 40,
+    seed: int = 0,
+    size: int = 112,
+    num_workers: int | None = None,
+    labels: str | Path | None = None,
+    progress: bool = True,
+) -> None:
+    """Render a SynthGym dataset.
+
+    Writes `root/clips/<id>.mp4`, `index.parquet`, `coverage.json`, `labels.json` and, under `root/annotations`, the
+    annotation JSON, split lists and categories in FineGym's formats. The same arguments give the same clips; a second call
+    returns at once, and a call after an interruption renders only what is missing.
+
+    Args:
+        root: the folder to fill.
+        split: "class", FineGym's own classes, or "order", series of two jumps told apart only by which comes first.
+        num_train_per_class: training clips of each class.
+        num_val_per_class: validation clips of each class.
+        seed: of everything random.
+        size: side of the square clips in pixels, an even number.
+        num_workers: processes; 0 renders in this one, None takes one for each CPU core this process may use.
+        labels: the classes to perform, `configuration/synthgym/labels.json` or `order_labels.json` by default. Movements are
+            composed from their attributes, so that other parts of Gym99 work as far as `motions` knows their elements.
+        progress: show a progress bar.
+
+    Raises:
+        ValueError: for an unknown split, an impossible size, a class that cannot be performed, or if `root` holds a dataset
+            of other arguments.
+    """
+    if split not in LABELS:
+        raise ValueError(f"SynthGym has the splits {', '.join(LABELS)}; {split!r} is none of them.")
+    if size % 2 or size < 32:
+        raise ValueError(f"size is {size}; it must be an even number of pixels, at least 32.")
+    root = Path(root)
+    classes = Labels.read(labels or LABELS[split])
+    arguments = {
+        "version": VERSION,
+        "split": split,
+        "num_train_per_class": num_train_per_class,
+        "num_val_per_class": num_val_per_class,
+        "seed": seed,
+        "size": size,
+        "classes": classes.names,
+    }
+    if _is_complete(root, arguments):
+        return
+    competitions = plan(classes, _every_class(classes, num_train_per_class, num_val_per_class), seed)
+    performances = [clip for video in competitions for event in video.events for clip in event.clips]
+    write_text(root / STATE_FILE, json.dumps(arguments, indent=2) + "\n")
+    render_clips(root, performances, size=size, num_workers=num_workers, progress=progress)
+    write_annotations(root / "annotations", competitions, classes)
+    classes.write(root / LABELS_FILE)
+    _write_tables(root, performances, classes)
+
+
+def write_routines(root: str | Path, *, num_clips: int = 8, seed: int = 0, size: int = 112) -> dict[str, np.ndarray]:
+    """Write full-length videos, as FineGym has them on YouTube: several events of several elements, with pauses between.
+
+    Writes `root/videos/<video id>.mp4` and `root/annotations`, the raw material of `finegym prepare`.
+
+    Returns:
+        The rendered frames (T, size, size, 3) uint8 of every annotated clip by its id: what cutting must give back. Pauses
+        are plain grey, so that one frame too many is seen.
+    """
+    root = Path(root)
+    classes = Labels.read(LABELS["class"])
+    order = np.random.default_rng([seed, VERSION]).permutation(len(classes.classes)).tolist()
+    wanted = [(_SPLITS[index % 2], order[index % len(order)], index) for index in range(num_clips)]
+    competitions = plan(classes, wanted, seed, frame_rates=(25.0,))
+    truth = {}
+    for video in competitions:
+        frames = np.full((video.num_frames, size, size, 3), 128, np.uint8)
+        for clip in (clip for event in video.events for clip in event.clips):
+            shown = truth[clip.id] = perform_clip(clip, size).frames
+            frames[clip.first_frame : clip.first_frame + len(shown)] = shown
+        write_video(root / "videos" / f"{video.id}.mp4", frames, fps=video.fps)
+    write_annotations(root / "annotations", competitions, classes)
+    return truth
+
+
+# ------------------------------------------------------------------------------------------------------------ the plan
+
+
+def _every_class(labels: Labels, num_train: int, num_val: int) -> list[tuple[str, int, int]]:
+    """(split, label, number within the class) of every clip."""
+    counts = zip(_SPLITS, (num_train, num_val), strict=True)
+    return [(split, action.id, k) for split, count in counts for action in labels.classes for k in range(count)]
+
+
+def _program(clip: Performance) -> tuple[Program, np.random.Generator]:
+    rng = np.random.default_rng(clip.seed)
+    return compose(clip.event, clip.attributes, rng), rng
+
+
+def perform_clip(clip: Performance, size: int) -> Rendering:
+    """Simulate and film one planned clip."""
+    program, rng = _program(clip)
+    return render(simulate(program, clip.event, clip.fps), rng, size=size)
+
+
+def plan(
+    labels: Labels,
+    wanted: Sequence[tuple[str, int, int]],
+    seed: int,
+    frame_rates: Sequence[float] = (25.0, 25.0, 30.0),
+) -> list[Competition]:
+    """Spread clips (split, label, number) over imagined videos.
+
+    An event shows up to four elements, or one vault; a video has up to six events. Training and validation share no video.
+    Ids are FineGym's `<video>_E_<start>_<end>_A_<start>_<end>`, in whole seconds.
+    """
+    competitions = []
+    for split in _SPLITS:
+        rng = np.random.default_rng([seed, _SPLITS.index(split), 1])
+        events: list[list[tuple[int, int]]] = []
+        for event in EVENTS.values():
+            clips = [
+                (label, k) for where, label, k in wanted if where == split and labels.classes[label].event == event
+            ]
+            rng.shuffle(clips)
+            length = 1 if event == "VT" else 4
+            events += [clips[start : start + length] for start in range(0, len(clips), length)]
+        rng.shuffle(events)
+        for start in range(0, len(events), 6):
+            competitions.append(_competition(labels, events[start : start + 6], split, seed, rng, frame_rates))
+    return competitions
+
+
+def _competition(
+    labels: Labels,
+    events: list[list[tuple[int, int]]],
+    split: str,
+    seed: int,
+    rng: np.random.Generator,
+    frame_rates: Sequence[float],
+) -> Competition:
+    video_id = "".join(rng.choice(list(_ID_CHARACTERS), 11))
+    fps = float(rng.choice(frame_rates))
+    clock = int(rng.uniform(1, 4) * fps)
+    planned = []
+    for clips in events:
+        begin = clock
+        clock += int(rng.uniform(0.2, 1) * fps)
+        drafts = []
+        for label, k in clips:
+            action = labels.classes[label]
+            attributes = tuple(labels.attributes[index] for index in action.attributes)
+            draft = Performance(
+                "", split, label, action.event, attributes, (seed, _SPLITS.index(split), label, k), fps, clock, 0
+            )
+            draft = replace(draft, num_frames=round(_program(draft)[0].time * fps))
+            drafts.append(draft)
+            # More than a second, so that no two clips of an event begin in the same second and share an id.
+            clock += draft.num_frames + int(rng.uniform(1.1, 3) * fps)
+        event_id = f"{video_id}_E_{int(begin / fps):06d}_{int(clock / fps):06d}"
+        named = []
+        for draft in drafts:
+            start, end = (
+                int((frame - begin) / fps) for frame in (draft.first_frame, draft.first_frame + draft.num_frames)
+            )
+            named.append(replace(draft, id=f"{event_id}_A_{start:04d}_{end:04d}"))
+        planned.append(Event(begin, clock, named))
+        clock += int(rng.uniform(1.1, 4) * fps)
+    return Competition(video_id, fps, planned, clock)
+
+
+# --------------------------------------------------------------------------------------------------------- writing
+
+
+def _clip_path(root: Path, clip_id: str) -> Path:
+    return root / "clips" / f"{clip_id}.mp4"
+
+
+def _render_clip(task: tuple[Path, Performance, int]) -> None:
+    root, clip, size = task
+    write_video(_clip_path(root, clip.id), perform_clip(clip, size).frames, fps=clip.fps)
+
+
+def render_clips(
+    root: Path, performances: Iterable[Performance], *, size: int, num_workers: int | None, progress: bool
+) -> None:
+    """Render and write the clips that are not there yet."""
+    tasks = [(root, clip, size) for clip in performances if not _clip_path(root, clip.id).is_file()]
+    if num_workers is None:
+        num_workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    bar = {"total": len(tasks), "desc": "SynthGym", "unit": "clip", "disable": not progress}
+    if num_workers == 0:
+        for task in tqdm(tasks, **bar):
+            _render_clip(task)
+        return
+    with ProcessPoolExecutor(num_workers, mp_context=get_context("spawn")) as pool:
+        for _ in tqdm(pool.map(_render_clip, tasks, chunksize=4), **bar):
+            pass
+
+
+def _is_complete(root: Path, arguments: dict) -> bool:
+    state = root / STATE_FILE
+    if not state.is_file():
+        if (root / INDEX_FILE).exists():
+            raise ValueError(f"{root} holds a dataset that SynthGym did not write; choose another folder.")
+        return False
+    found = json.loads(state.read_text(encoding="utf-8"))
+    changed = sorted(key for key in arguments.keys() | found.keys() if arguments.get(key) != found.get(key))
+    if changed:
+        raise ValueError(
+            f"{root} holds SynthGym clips made with another {', '.join(changed)}; delete it or choose another folder."
+        )
+    return (root / COVERAGE_FILE).is_file()
+
+
+def _write_tables(root: Path, performances: list[Performance], labels: Labels) -> None:
+    write_index(
+        root,
+        (
+            {
+                "id": clip.id,
+                "file": f"clips/{clip.id}.mp4",
+                "split": clip.split,
+                "label": clip.label,
+                "num_frames": clip.num_frames,
+                "fps": clip.fps,
+            }
+            for clip in performances
+        ),
+    )
+    splits = {}
+    for split in _SPLITS:
+        clips = [clip for clip in performances if clip.split == split]
+        empty = sorted({action.id for action in labels.classes} - {clip.label for clip in clips})
+        splits[split] = {"num_expected": len(clips), "num_present": len(clips), "missing": {}, "empty_classes": empty}
+    write_coverage(root, {"annotation_version": ANNOTATION_VERSION, "splits": splits})
+
+
+def write_annotations(folder: Path, competitions: list[Competition], labels: Labels) -> None:
+    """Write the annotation JSON, the split lists and the class and set lists, in FineGym's formats."""
+    content = {video.id: dict(_event_entry(video.fps, event) for event in video.events) for video in competitions}
+    write_text(folder / segments_file(ANNOTATION_VERSION), json.dumps(content) + "\n")
+    performances = [clip for video in competitions for event in video.events for clip in event.clips]
+    for split in _SPLITS:
+        lines = sorted(f"{clip.id} {clip.label}\n" for clip in performances if clip.split == split)
+        write_text(folder / split_file(labels.name, split, ANNOTATION_VERSION), "".join(lines))
+    sets = sorted({(action.set, action.set_name) for action in labels.classes})
+    write_text(folder / "set_categories.txt", "".join(f"set: {number}; {name}\n" for number, name in sets))
+    categories = (
+        f"Clabel: {action.id:3d}; set: {action.set:2d}; Glabel: {action.element:3d}; {action.text}\n"
+        for action in labels.classes
+        if action.element is not None
+    )
+    write_text(folder / f"{labels.name}_categories.txt", "".join(categories))
+
+
+def _event_entry(fps: float, event: Event) -> tuple[str, dict]:
+    """Name and entry of one event; sub-actions are timed from its start, vaults in three stages."""
+    number = next(number for number, name in EVENTS.items() if name == event.clips[0].event)
+    segments = {}
+    for clip in event.clips:
+        num_stages = 3 if clip.event == "VT" else 1
+        edges = np.linspace(clip.first_frame, clip.first_frame + clip.num_frames, num_stages + 1).round()
+        # A hundredth of a second early, so that no frame's own time is an edge: exactly `num_frames` frames lie within.
+        times = [round(frame / fps - 0.01 - event.first_frame / fps, 2) for frame in edges.tolist()]
+        stages = [[start, end] for start, end in zip(times[:-1], times[1:], strict=True)]
+        segments[clip.id[EVENT_ID_LENGTH + 1 :]] = {"stages": num_stages, "timestamps": stages}
+    span = [round(frame / fps, 2) for frame in (event.first_frame, event.last_frame)]
+    name = event.clips[0].id[VIDEO_ID_LENGTH + 1 : EVENT_ID_LENGTH]
+    return name, {"event": number, "timestamps": [span], "segments": segments}

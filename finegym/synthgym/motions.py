@@ -1,0 +1,473 @@
+"""Motion programs: what the athlete does, composed from the attributes of a FineGym class.
+
+Every element travels along +x and somersaults with a growing angle (see `figure.orientation`); "backward" is an athlete
+who faces -x. A round-off is then a whole somersault with half a twist.
+
+Phase lengths and flight times (0.5 s leaps, 0.65 s beam saltos, 0.85 to 1.05 s floor saltos and vaults) are chosen so
+that clip lengths are distributed like FineGym's (median near 40 frames, four in five below 64).
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from .figure import (
+    ANGLE_INDEX,
+    ANGLES,
+    HANDS,
+    MASS,
+    SHAPES,
+    SUPPORTS,
+    Body,
+    forward_kinematics,
+    mirror,
+    orientation,
+    pose,
+)
+
+
+GRAVITY = 9.81
+BEAM_HEIGHT = 1.25
+TABLE_HEIGHT = 1.25
+BOARD_HEIGHT = 0.15
+BAR_HEIGHT = 2.5
+_BENDS = [index for name, index in ANGLE_INDEX.items() if name.startswith(("knee", "elbow"))]
+
+Keys = Sequence[tuple[float, str | np.ndarray]]
+
+
+@dataclass
+class Phase:
+    """One stretch of a program: `support` is "ground", "flight" or "bar"; surface in metres, speed in m/s along +x."""
+
+    start: float
+    stop: float
+    support: str
+    surface: float
+    speed: float
+    grip: tuple[float, float]
+
+
+@dataclass
+class Program:
+    """A timed script of body shapes, supports, somersaults and twists, drawn with the athlete's own tempo and form."""
+
+    rng: np.random.Generator
+    surface: float = 0.0
+    facing_back: bool = False
+    inverted: bool = False
+    time: float = 0.0
+    phases: list[Phase] = field(default_factory=list)
+    shapes: list[tuple[float, np.ndarray]] = field(default_factory=list)
+    somersault: list[tuple[float, float]] = field(default_factory=list)
+    twist: list[tuple[float, float]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.tempo = self.rng.uniform(0.82, 1.22)
+        self.mirrored = bool(self.rng.random() < 0.5)
+        self.twist_side = 1.0 if self.rng.random() < 0.5 else -1.0
+        self.form = self.rng.normal(0, 3, len(ANGLES))
+        self.somersault.append((0.0, 180.0 if self.inverted else 0.0))
+        self.twist.append((0.0, 180.0 if self.facing_back else 0.0))
+
+    def phase(
+        self,
+        duration: float,
+        support: str,
+        keys: Keys,
+        *,
+        somersault: float = 0.0,
+        twist: float = 0.0,
+        twist_window: tuple[float, float] = (0.0, 1.0),
+        speed: float = 0.0,
+        surface: float | None = None,
+        grip: tuple[float, float] = (1.0, 1.0),
+    ) -> None:
+        """Append a phase of `duration` seconds; `keys` are (fraction of the phase, shape), turns are degrees."""
+        stretch = self.rng.uniform(0.95, 1.06) if support == "flight" else self.tempo * self.rng.uniform(0.92, 1.08)
+        start, stop = self.time, self.time + duration * stretch
+        length = stop - start
+        for fraction, shape in keys:
+            vector = SHAPES[shape] if isinstance(shape, str) else shape
+            vector = vector + self.form + self.rng.normal(0, 3, len(ANGLES))
+            vector[_BENDS] = np.maximum(vector[_BENDS], 0)
+            self.shapes.append((start + fraction * length, mirror(vector) if self.mirrored else vector))
+        reached = self.somersault[-1][1]
+        self.somersault += [(start, reached), (stop, reached + somersault)]
+        reached, twist = self.twist[-1][1], twist * self.twist_side
+        begin, end = (start + fraction * length for fraction in twist_window)
+        self.twist += [(begin, reached), (end, reached + twist), (stop, reached + twist)]
+        surface = self.surface if surface is None else surface
+        if self.mirrored:
+            grip = (grip[1], grip[0])
+        self.phases.append(Phase(start, stop, support, surface, speed * self.rng.uniform(0.88, 1.12), grip))
+        self.time = stop
+
+    def hold(self, shape: str, seconds: float) -> None:
+        """Stand still, with `shape` at both ends."""
+        self.phase(seconds, "ground", [(0.0, shape), (1.0, shape)])
+
+
+@dataclass(frozen=True)
+class Motion:
+    """A simulated performance.
+
+    Attributes:
+        event: VT, FX, BB or UB.
+        fps: frames per second.
+        joints: world positions (T, 18, 3) in metres.
+        axes: rotations (T, 3, 3) from the body to the world frame; the first column is where the pelvis faces.
+        table_x: where the hands meet the vaulting table, if they do.
+    """
+
+    event: str
+    fps: float
+    joints: np.ndarray
+    axes: np.ndarray
+    table_x: float | None = None
+
+
+# ---------------------------------------------------------------------------------------------------------- the parts
+
+
+def run_up(program: Program, num_steps: int, speed: float) -> None:
+    """Running steps and the hurdle step on to both feet."""
+    for step in range(num_steps):
+        stride = SHAPES["run"] if step % 2 else mirror(SHAPES["run"])
+        program.phase(0.2, "flight", [(0.5, stride)], speed=speed)
+        program.phase(
+            0.06, "ground", [(0.5, pose(hip_left=18, hip_right=-12, knee=28, elbow=80, foot=5))], speed=speed
+        )
+
+
+def round_off(program: Program, *, seconds: float = 0.85, speed: float = 2.2, half: bool = False) -> None:
+    """A cartwheel-like half turn on to both feet, back to the direction of travel; `half` starts before the hands."""
+    if not half:
+        keys = [(0.0, "reach"), (0.85, "lunge")]
+        program.phase(0.3 * seconds, "ground", keys, somersault=40, twist=25, speed=speed)
+    else:
+        program.somersault = [(0.0, 40.0)]
+        program.twist = [(0.0, 25.0 * program.twist_side)]
+    keys = [(0.2, "kick_over"), (0.85, "handstand")]
+    program.phase(0.4 * seconds, "ground", keys, somersault=165, twist=120)
+    keys = [(0.35, "hollow"), (0.95, "reach")]
+    program.phase(0.3 * seconds, "flight", keys, somersault=140, twist=35, twist_window=(0, 0.5), speed=speed)
+
+
+def flic_flac(program: Program, *, seconds: float = 0.75, speed: float = 2.0, step_out: bool = False) -> None:
+    """A back handspring from both feet over the hands."""
+    sit = pose(hip=55, knee=68, shoulder=40, spine=10, foot=-10)
+    program.phase(0.28 * seconds, "ground", [(0.0, "reach"), (0.6, sit), (1.0, "take_off")], somersault=22)
+    program.phase(0.25 * seconds, "flight", [(0.4, "arch"), (1.0, "arch")], somersault=113, speed=speed)
+    middle = "kick_over" if step_out else "handstand"
+    program.phase(0.22 * seconds, "ground", [(0.4, "handstand"), (0.9, middle)], somersault=85)
+    snap = pose(hip_left=40, hip_right=-20, shoulder=165, spine=10) if step_out else SHAPES["hollow"]
+    program.phase(0.25 * seconds, "flight", [(0.4, snap), (0.98, "reach")], somersault=130, speed=0.6 * speed)
+    program.phase(0.15 * seconds, "ground", [(0.7, "lunge" if step_out else "reach")], somersault=10)
+
+
+def snap_down(program: Program, *, speed: float = 2.0) -> None:
+    """The second half of a flic-flac: from the hands to the feet."""
+    program.somersault = [(0.0, 190.0)]
+    program.phase(0.12, "ground", [(0.0, "handstand"), (1.0, "handstand")], somersault=25)
+    program.phase(0.22, "flight", [(0.4, "hollow"), (0.95, "reach")], somersault=135, speed=speed)
+
+
+def finish_upright(program: Program) -> float:
+    """Degrees of somersault that are missing to the next upright position."""
+    reached = program.somersault[-1][1]
+    return float(np.ceil((reached - 1) / 360) * 360 - reached)
+
+
+def salto(program: Program, shape: str, *, rotations: int, twists: float, seconds: float, speed: float) -> None:
+    """Take-off from both feet, flight and landing. `shape` is "tuck", "pike" or "layout"; twists are whole turns."""
+    program.phase(
+        0.11, "ground", [(0.0, pose(hip=16, knee=26, shoulder=150, foot=0)), (0.95, "take_off")],
+        somersault=finish_upright(program) % 360 + 10, speed=0.3 * speed,
+    )  # fmt: skip
+    if shape == "layout" and twists:
+        keys, window = [(0.12, "layout"), (0.24, "wrap"), (0.8, "wrap"), (0.93, "open")], (0.06, 0.88)
+    else:
+        keys, window = [(0.2, shape), (0.78, shape), (0.94, "open")], (0.12, 0.82)
+    program.phase(
+        seconds, "flight", keys, somersault=360 * rotations - 20, twist=360 * twists, twist_window=window, speed=speed
+    )
+    program.phase(0.3, "ground", [(0.35, "land"), (1.0, "stand")], somersault=10)
+
+
+def vault(program: Program, *, forward: bool, turns: float) -> None:
+    """Round-off on the board, flic-flac on the table, salto off it; `forward` turns half about before the table."""
+    round_off(program, seconds=0.66, speed=3.0, half=bool(program.rng.random() < 0.8))
+    program.phase(0.1, "ground", [(0.5, pose(hip=18, knee=28, shoulder=130, foot=0))], somersault=20, speed=1.0,
+                  surface=BOARD_HEIGHT)  # fmt: skip
+    program.phase(0.24, "flight", [(0.5, "arch"), (1.0, "handstand")], somersault=130, twist=180 if forward else 0,
+                  speed=3.2, surface=TABLE_HEIGHT)  # fmt: skip
+    program.phase(0.16, "ground", [(0.3, "handstand"), (0.9, "hollow")], somersault=60, speed=0, surface=TABLE_HEIGHT)
+    middle = "wrap" if turns else "layout"
+    remaining = finish_upright(program)
+    program.phase(
+        0.9, "flight", [(0.14, middle), (0.8, middle), (0.93, "open")],
+        somersault=remaining + 360 - 8, twist=360 * turns, twist_window=(0.05, 0.88), speed=2.5,
+    )  # fmt: skip
+    program.phase(0.35, "ground", [(0.3, "land"), (1.0, "stand")], somersault=8)
+
+
+LEAPS: dict[str, Keys] = {
+    "split leap forward": [(0.45, "split"), (0.6, "split"), (0.95, "step_out")],
+    "switch leap": [(0.2, "swing"), (0.52, "switched"), (0.66, "switched"), (0.96, mirror(SHAPES["step_out"]))],
+}
+JUMPS: dict[str, Keys] = {
+    "split jump": [(0.42, "split"), (0.6, "split"), (0.97, "open")],
+    "straddle pike or side split jump": [(0.42, "straddle"), (0.6, "straddle"), (0.97, "open")],
+    "sheep jump": [(0.42, "sheep"), (0.6, "sheep"), (0.97, "open")],
+    "wolf hop or jump": [(0.42, "wolf"), (0.6, "wolf"), (0.97, "open")],
+}
+
+
+def leap(program: Program, name: str, turns: float) -> None:
+    """A leap from one foot, with its turn in the flight."""
+    program.phase(0.28, "ground", [(0.0, "present"), (0.6, "step_out"), (1.0, "take_off")], speed=1.2)
+    program.phase(0.52 + 0.08 * turns, "flight", LEAPS[name], twist=360 * turns, speed=2.4)
+    program.phase(0.32, "ground", [(0.2, "step_out"), (1.0, "present")])
+
+
+def jump(program: Program, name: str, turns: float) -> None:
+    """A jump from both feet, almost on the spot."""
+    program.phase(0.3, "ground", [(0.0, "present"), (0.6, "crouch"), (1.0, "take_off")])
+    program.phase(0.5 + 0.08 * turns, "flight", JUMPS[name], twist=360 * turns, speed=0.4)
+    program.phase(0.3, "ground", [(0.25, "land"), (1.0, "present")])
+
+
+def turn_on_one_leg(program: Program, turns: float) -> None:
+    """A pirouette on one foot with the free leg below horizontal; faster athletes need less time for each turn."""
+    seconds = program.rng.uniform(0.32, 0.62) * (0.45 + turns)
+    program.phase(0.32, "ground", [(0.0, "present"), (0.85, "turn_prepare")])
+    keys = [(0.15, "passe"), (0.88, "passe")]
+    program.phase(0.15 + seconds, "ground", keys, twist=360 * turns, twist_window=(0.04, 0.94))
+    program.phase(0.25, "ground", [(0.5, "turn_end"), (1.0, "present")])
+
+
+def giant_circle(program: Program, turns: float) -> None:
+    """A giant circle from handstand to handstand; turns are made on one arm over the bar."""
+    program.phase(0.3, "bar", [(0.0, "bar_handstand"), (1.0, "bar_handstand")], somersault=50)
+    kick = "bar_kick" if program.facing_back else "bar_arch"
+    before = "bar_arch" if program.facing_back else "bar_kick"
+    program.phase(0.5, "bar", [(0.4, "bar_handstand"), (0.95, before)], somersault=135)
+    program.phase(0.5, "bar", [(0.35, kick), (0.95, "bar_handstand")], somersault=140, twist=0)
+    if not turns:
+        program.phase(0.35, "bar", [(1.0, "bar_handstand")], somersault=35)
+        return
+    free_arm = pose(hip=0, shoulder_left=180, shoulder_right=120, lift_right=55, lift_left=4)
+    seconds = program.rng.uniform(0.3, 0.55) * (0.4 + turns)
+    program.phase(
+        seconds, "bar", [(0.2, free_arm), (0.8, free_arm)], somersault=30, twist=360 * turns,
+        twist_window=(0.02, 0.98), grip=(1.0, 0.0),
+    )  # fmt: skip
+    program.phase(0.2, "bar", [(0.6, "bar_handstand")], somersault=8)
+
+
+# -------------------------------------------------------------------------------------------- from attributes to parts
+
+_SALTOS = {
+    "salto forward": (1, False),
+    "salto backward": (1, True),
+    "double salto backward": (2, True),
+    "double salto forward": (2, False),
+}
+_SHAPE_OF = {"tucked": "tuck", "piked": "pike", "stretched": "layout"}
+
+
+def compose(event: str, attributes: Sequence[str], rng: np.random.Generator) -> Program:
+    """The program of a class with these attributes: a series, if they name several jumps, and otherwise one element.
+
+    Raises:
+        ValueError: if the attributes name no element that SynthGym knows.
+    """
+    jumps = [name for name in attributes if name in JUMPS]
+    return _series(event, jumps, rng) if len(jumps) > 1 else _element(event, attributes, rng)
+
+
+def _number_of_turns(attributes: Sequence[str]) -> float:
+    for attribute in attributes:
+        if match := re.fullmatch(r"([\d.]+) (turn|twist)", attribute):
+            return float(match.group(1))
+    return 0.0
+
+
+def _floor_salto(program: Program, backward: bool, shape: str, rotations: int, turns: float) -> None:
+    if backward:
+        entry = program.rng.random()
+        if entry < 0.35:
+            flic_flac(program, seconds=0.62, speed=2.6)
+        elif entry < 0.7:
+            snap_down(program, speed=2.4)
+        else:
+            program.phase(0.2, "ground", [(0.0, "hollow"), (0.9, "reach")], somersault=-8, speed=1.2)
+    else:
+        run_up(program, int(program.rng.integers(1, 3)), 3.2)
+    seconds = program.rng.uniform(0.82, 0.95) if rotations == 1 else program.rng.uniform(0.92, 1.08)
+    salto(program, shape, rotations=rotations, twists=turns, seconds=seconds, speed=1.8 if backward else 2.4)
+
+
+def _beam_salto(program: Program, shape: str, rotations: int, turns: float) -> None:
+    program.phase(0.3, "ground", [(0.0, "reach"), (0.65, "crouch")])
+    seconds = program.rng.uniform(0.6, 0.72)
+    salto(program, shape, rotations=rotations, twists=turns, seconds=seconds, speed=0.6)
+
+
+def _perform(program: Program, event: str, attributes: Sequence[str]) -> None:
+    """Append the element that FineGym's attributes describe; ValueError for one that cannot be rendered."""
+    turns = _number_of_turns(attributes)
+    shape = next((_SHAPE_OF[name] for name in attributes if name in _SHAPE_OF), "tuck")
+    saltos = [_SALTOS[name] for name in attributes if name in _SALTOS]
+    leaps = [name for name in attributes if name in LEAPS]
+    jumps = [name for name in attributes if name in JUMPS]
+    if event == "UB" and {"giant circle backward", "giant circle forward"} & set(attributes):
+        giant_circle(program, turns)
+    elif event == "VT" and saltos:
+        vault(program, forward="salto forward" in attributes, turns=turns)
+    elif saltos and event == "FX":
+        rotations, backward = saltos[0]
+        _floor_salto(program, backward, shape, rotations, turns)
+    elif saltos and event == "BB":
+        _beam_salto(program, shape, saltos[0][0], turns)
+    elif "flic-flac" in attributes and event == "BB":
+        flic_flac(program, seconds=0.95, speed=1.6, step_out="step out" in attributes)
+        program.hold("stand", 0.2)
+    elif leaps:
+        leap(program, leaps[0], turns)
+    elif jumps:
+        jump(program, jumps[0], turns)
+    elif "on one leg free leg optional" in attributes:
+        turn_on_one_leg(program, turns)
+    else:
+        raise ValueError(
+            f"SynthGym cannot perform {event} {list(attributes)}: compose it from the parts in motions.py."
+        )
+
+
+def _element(event: str, attributes: Sequence[str], rng: np.random.Generator) -> Program:
+    """The program of one FineGym class, with random margins at both ends (up to a quarter of a second)."""
+    starts_back = event != "VT" and any("backward" in name or name == "flic-flac" for name in attributes)
+    surface = BEAM_HEIGHT if event == "BB" else 0.0
+    program = Program(rng, surface=surface, facing_back=starts_back, inverted=event == "UB")
+    if event == "UB":
+        program.somersault = [(0.0, 180.0 + rng.uniform(-25, 5))]
+        program.phase(rng.uniform(0.02, 0.2), "bar", [(0.0, "bar_handstand")], somersault=5)
+    _perform(program, event, attributes)
+    if event == "UB":
+        program.phase(rng.uniform(0.02, 0.25), "bar", [(1.0, "bar_handstand")], somersault=rng.uniform(0, 30))
+    else:
+        program.hold("stand" if rng.random() < 0.5 else "reach", rng.uniform(0.02, 0.15 if event == "VT" else 0.3))
+    return program
+
+
+def _series(event: str, names: Sequence[str], rng: np.random.Generator) -> Program:
+    """Jumps in the given order, each with the same preparation, connection and end, whatever the order.
+
+    1.9 s in all. The margins before the first and after the last flight (0.3 s) and the connection between two flights
+    (0.56 s) show the same movements in every class.
+    """
+    program = Program(rng, surface=BEAM_HEIGHT if event == "BB" else 0.0)
+    program.tempo = 1.0
+    program.phase(0.3, "ground", [(0.0, "present"), (0.5, "crouch"), (1.0, "take_off")])
+    for index, name in enumerate(names):
+        if index:
+            keys = [(0.2, "land"), (0.5, "present"), (0.8, "crouch"), (1.0, "take_off")]
+            program.phase(0.56, "ground", keys)
+        program.mirrored = bool(rng.random() < 0.5)
+        program.phase(0.38, "flight", JUMPS[name], speed=0.3)
+    program.phase(0.3, "ground", [(0.35, "land"), (1.0, "present")])
+    return program
+
+
+# ------------------------------------------------------------------------------------------------------- simulation
+
+
+def smooth(values: np.ndarray, width: float) -> np.ndarray:
+    """Gaussian smoothing along the first axis, edges repeated; width in frames."""
+    offsets = np.arange(-8, 9)
+    kernel = np.exp(-0.5 * (offsets / width) ** 2)
+    kernel /= kernel.sum()
+    padded = np.pad(values, [(8, 8)] + [(0, 0)] * (values.ndim - 1), mode="edge")
+    windows = np.lib.stride_tricks.sliding_window_view(padded, 17, axis=0)
+    return windows @ kernel
+
+
+def _ease(times: np.ndarray, keys: list[tuple[float, np.ndarray]]) -> np.ndarray:
+    """Joint angles (T, 16) between key shapes, starting and stopping softly at each."""
+    keys = sorted(keys, key=lambda key: key[0])
+    at = np.array([time for time, _ in keys])
+    shapes = np.stack([shape for _, shape in keys])
+    index = np.clip(np.searchsorted(at, times, side="right") - 1, 0, len(at) - 2)
+    share = np.clip((times - at[index]) / np.maximum(at[index + 1] - at[index], 1e-6), 0, 1)
+    share = (share * share * (3 - 2 * share))[:, None]
+    return shapes[index] * (1 - share) + shapes[index + 1] * share
+
+
+def _hang_on_bar(local: np.ndarray, grips: np.ndarray) -> np.ndarray:
+    """Pelvis positions (T, 3) that keep the gripping hands where they are along the bar."""
+    hands = np.einsum("th,thj->tj", grips / grips.sum(1, keepdims=True), local[:, HANDS])
+    root = np.array([0.0, 0.0, BAR_HEIGHT]) - hands
+    for frame in range(1, len(local)):
+        share = grips[frame] / grips[frame].sum()
+        root[frame, 1] = root[frame - 1, 1] + share @ (local[frame - 1, HANDS, 1] - local[frame, HANDS, 1])
+    return root
+
+
+def _travel(local: np.ndarray, phase_of: list[Phase], fps: float) -> np.ndarray:
+    """Pelvis positions (T, 3): the lowest hand or foot is planted in contact, the centre of mass flies a parabola."""
+    num_frames = len(local)
+    centre = np.einsum("j,tjk->tk", MASS, local)
+    surface = np.array([phase.surface for phase in phase_of])
+    flying = np.array([phase.support == "flight" for phase in phase_of])
+    lowest = np.array(SUPPORTS)[local[:, SUPPORTS, 2].argmin(1)]
+    root = np.zeros((num_frames, 3))
+    root[:, 2] = surface - local[:, SUPPORTS, 2].min(1)
+    for frame in range(1, num_frames):
+        step = np.array([phase_of[frame].speed / fps, 0.0])
+        if flying[frame] or flying[frame - 1]:
+            root[frame, :2] = root[frame - 1, :2] + centre[frame - 1, :2] - centre[frame, :2] + step
+        else:
+            joint = lowest[frame - 1]
+            root[frame, :2] = root[frame - 1, :2] + local[frame - 1, joint, :2] - local[frame, joint, :2] + step
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], flying.astype(int), [0]])))
+    for start, stop in zip(edges[::2], edges[1::2], strict=True):
+        first, last = max(start - 1, 0), min(stop, num_frames - 1)
+        share = (np.arange(start, stop) - first) / (last - first)
+        ends = root[[first, last], 2] + centre[[first, last], 2]
+        rise = 0.5 * GRAVITY * ((last - first) / fps) ** 2 * share * (1 - share)
+        height = ends[0] * (1 - share) + ends[1] * share + rise
+        floor = min(surface[first], surface[last])
+        lifted = floor - local[start:stop, SUPPORTS, 2].min(1)
+        root[start:stop, 2] = np.maximum(height - centre[start:stop, 2], lifted)
+    return root
+
+
+def simulate(program: Program, event: str, fps: float) -> Motion:
+    """Run a program at `fps` frames per second: angles, orientation, contact and flight."""
+    body = Body.random(program.rng)
+    times = (np.arange(round(program.time * fps)) + 0.5) / fps
+    stops = np.array([phase.stop for phase in program.phases])
+    phase_of = [program.phases[i] for i in np.minimum(np.searchsorted(stops, times), len(stops) - 1)]
+    somersault, twist = (
+        smooth(np.deg2rad(np.interp(times, *zip(*track, strict=True))), 1.0)
+        for track in (program.somersault, program.twist)
+    )
+    axes = orientation(somersault, twist)
+    local = forward_kinematics(_ease(times, program.shapes), body) @ axes.transpose(0, 2, 1)
+    if event == "UB":
+        root = _hang_on_bar(local, np.array([phase.grip for phase in phase_of]))
+    else:
+        root = _travel(local, phase_of, fps)
+        root[:, 2] = smooth(root[:, 2], 0.7)
+    joints = local + root[:, None]
+    table_x = None
+    if event == "VT":
+        on_table = [
+            i for i, phase in enumerate(phase_of) if phase.surface == TABLE_HEIGHT and phase.support == "ground"
+        ]
+        table_x = float(joints[on_table][:, HANDS, 0].mean())
+    return Motion(event=event, fps=fps, joints=joints, axes=axes, table_x=table_x)
