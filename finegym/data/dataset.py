@@ -1,7 +1,7 @@
 """Training clips as a dataset and the order in which they are seen, both pure functions of the seed and the position.
 
-Nothing here depends on the number of processes or workers, or on what was drawn before. That is why a run can stop anywhere and go on,
-on any number of processes, with the same clips, crops and flips.
+Nothing here depends on the number of processes or workers, or on what was drawn before. That is why a run can stop
+anywhere and go on, on any number of processes, with the same clips, crops and flips.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -26,8 +26,9 @@ IGNORED_LABEL = -100
 class ClipDataset(Dataset):
     """Clips of video files, cut and augmented at random for training.
 
-    `dataset[(epoch, index)]` is `{"pixel_values": float32 (T, 3, H, W), "labels": int}`, where window, crop and flip depend on
-    (seed, epoch, clip id) alone. `dataset[index]` takes the epoch from `set_epoch`, for loaders that know only indices.
+    `dataset[(epoch, index)]` is `{"pixel_values": float32 (T, 3, H, W), "labels": int}`, where window, crop and flip
+    depend on (seed, epoch, clip id) alone. `dataset[index]` takes the epoch from `set_epoch`, for loaders that know
+    only indices.
 
     Args:
         clips: what `read_index` returns.
@@ -36,8 +37,8 @@ class ClipDataset(Dataset):
         frame_interval: distance of two of these frames, in frames of the video.
         out_of_range: what stands past the end of a short video: "loop" or "repeat_last".
         transform: frames uint8 (N, height, width, 3) and a generator -> (T, 3, H, W), see `transforms.augment`.
-        skip_unreadable: give a clip that cannot be read as blank frames with the label that losses ignore, and the reason under
-            "error"; otherwise the error is raised.
+        skip_unreadable: give a clip that cannot be read as blank frames with the label that losses ignore, and the
+            reason under "error"; otherwise the error is raised.
     """
 
     def __init__(
@@ -76,7 +77,9 @@ class ClipDataset(Dataset):
         except (VideoDecodingError, OSError) as error:
             if not self.skip_unreadable:
                 raise
-            blank = self.transform(torch.zeros(1, 8, 8, 3, dtype=torch.uint8), generator).expand(self.clip_len, -1, -1, -1)
+            blank = self.transform(torch.zeros(1, 8, 8, 3, dtype=torch.uint8), generator).expand(
+                self.clip_len, -1, -1, -1
+            )
             return {"pixel_values": blank, "labels": IGNORED_LABEL, "error": (clip.id, str(error))}
         # A short video is looped: what stands in the clip more than once is transformed once.
         return {"pixel_values": self.transform(frames, generator)[positions], "labels": clip.label}
@@ -91,12 +94,16 @@ class ClipDataset(Dataset):
         def read(clip: Clip) -> torch.Tensor | Exception:
             try:
                 with open_video(clip.path) as video:
-                    return resize_short_side(video.frames(list(range(*video.index_range(clip.start, clip.end)))), short_side)
+                    return resize_short_side(
+                        video.frames(list(range(*video.index_range(clip.start, clip.end)))), short_side
+                    )
             except (VideoDecodingError, OSError) as error:
                 return error
 
         with ThreadPoolExecutor(num_threads) as pool:
-            frames = tqdm(pool.map(read, self.clips), "Decoding clips", total=len(self), unit="clip", disable=not progress)
+            frames = tqdm(
+                pool.map(read, self.clips), "Decoding clips", total=len(self), unit="clip", disable=not progress
+            )
             self._cache = list(frames)
 
     def _read(self, index: int, generator: torch.Generator) -> tuple[torch.Tensor, list[int]]:
@@ -126,11 +133,15 @@ class ClipDataset(Dataset):
 
 
 def collate(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Stack items to a batch: tensors get a first dimension B, labels become (B,), errors (if any) a dict id -> reason."""
+    """Stack items to a batch: tensors get a first dimension B, labels become (B,), errors (if any) a dict id ->
+    reason."""
     batch: dict[str, Any] = {"labels": torch.tensor([item["labels"] for item in items])}
-    for name in ("pixel_values", "video_features"):
-        if name in items[0]:
-            batch[name] = torch.stack([item[name] for item in items])
+    if "video_features" in items[0]:
+        batch["video_features"] = torch.stack([item["video_features"] for item in items])
+    else:
+        # In memory the channels stay last, as SlowOnly wants them.
+        frames = [item["pixel_values"].permute(0, 2, 3, 1) for item in items]
+        batch["pixel_values"] = torch.stack(frames).permute(0, 1, 4, 2, 3)
     errors = dict(item["error"] for item in items if "error" in item)
     if errors:
         batch["errors"] = errors
@@ -140,8 +151,8 @@ def collate(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
 class StepSampler(Sampler[list[tuple[int, int]]]):
     """The clips of every step, a pure function of (seed, step); what one process sees of them is its slice.
 
-    An epoch is one random order of all clips, cut into global batches; the clips that do not fill the last batch are left to
-    other epochs. Iterating yields, for each step from `first_step` on, this process's list of (epoch, index).
+    An epoch is one random order of all clips, cut into global batches; the clips that do not fill the last batch are
+    left to other epochs. Iterating yields, for each step from `first_step` on, this process's list of (epoch, index).
 
     Args:
         num_clips: size of the dataset.
@@ -167,7 +178,9 @@ class StepSampler(Sampler[list[tuple[int, int]]]):
         world_size: int = 1,
     ):
         if num_clips < batch_size:
-            raise ValueError(f"A batch of {batch_size} clips cannot be filled from {num_clips} training clips; lower batch_size.")
+            raise ValueError(
+                f"A batch of {batch_size} clips cannot be filled from {num_clips} training clips; lower batch_size."
+            )
         if batch_size % world_size:
             raise ValueError(f"A global batch of {batch_size} clips does not divide among {world_size} processes.")
         self.num_clips = num_clips

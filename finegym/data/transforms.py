@@ -1,4 +1,5 @@
-"""Training augmentation: one random crop and one flip for all frames of a clip (paper's recipe, from mmaction2's Gym99 config)."""
+"""Training augmentation: one random crop and one flip for all frames of a clip (paper's recipe, from mmaction2's Gym99
+config)."""
 
 import hashlib
 import math
@@ -8,13 +9,16 @@ import torch
 from torch.nn import functional as F
 
 
-def clip_generator(*key: int | str) -> torch.Generator:
-    """A generator that depends on `key` alone, such as (seed, epoch, clip id), and on no state of the process.
-
-    The same key gives the same numbers in any worker, on any rank and after any restart.
-    """
+def derive_seed(*key: int | str) -> int:
+    """A number of 63 bits that depends on `key` alone, such as (seed, epoch, clip id), and on no state of the
+    process."""
     digest = hashlib.blake2b(repr(key).encode("utf-8"), digest_size=8).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest, "big") >> 1)
+    return int.from_bytes(digest, "big") >> 1
+
+
+def clip_generator(*key: int | str) -> torch.Generator:
+    """A generator of its own for `key`: the same numbers in any worker, on any rank and after any restart."""
+    return torch.Generator().manual_seed(derive_seed(*key))
 
 
 def resize_short_side(frames: torch.Tensor, short_side: int) -> torch.Tensor:
@@ -40,8 +44,8 @@ def random_crop_box(
 ) -> tuple[int, int, int, int]:
     """Draw the box of a random resized crop as (top, left, height, width) in pixels.
 
-    The share of the area is uniform in `scale`, the aspect ratio (width / height) log-uniform in `ratio`. After ten boxes that do
-    not fit, the largest centred one of a permitted ratio is taken (Inception's rule, and torchvision's).
+    The share of the area is uniform in `scale`, the aspect ratio (width / height) log-uniform in `ratio`. After ten
+    boxes that do not fit, the largest centred one of a permitted ratio is taken (Inception's rule, and torchvision's).
     """
     log_ratio = [math.log(bound) for bound in ratio]
     for _ in range(10):
@@ -90,7 +94,8 @@ def augment(
     frames = _resize(frames, (crop_size, crop_size))
     if torch.rand(1, generator=generator).item() < flip:
         frames = frames.flip(3)
-    # (x / 255 - mean) / std as one multiply-add over whole rows of pixels, which is three times faster than channel by channel.
+    # (x / 255 - mean) / std as one multiply-add over whole rows of pixels, which is three times faster than channel by
+    # channel.
     mean, std = torch.tensor(mean).repeat(crop_size), torch.tensor(std).repeat(crop_size)
     rows = frames.permute(0, 2, 3, 1).flatten(2).float()  # (T, crop_size, crop_size * 3)
     rows = torch.addcmul(-mean / std, rows, 1 / (255 * std))

@@ -9,8 +9,8 @@
             state.json               position, recipe, what the run was fed with, best metric, unreadable clips
             manifest.json            SHA-256 of the files above
 
-Order, augmentation, dropout and learning rate are pure functions of (seed, step), so there is no generator to save: the position is
-the state of the random numbers.
+Order, augmentation, dropout and learning rate are pure functions of (seed, step), so there is no generator to save:
+the position is the state of the random numbers.
 """
 
 import contextlib
@@ -47,6 +47,7 @@ class RunState:
         recipe_hash: see `recipe.recipe_hash`.
         inputs: fingerprints of what the recipe only names, such as the training clips.
         best: the best evaluation so far, with its step.
+        seconds: spent in training steps so far.
         bad_clips: id of every unreadable training clip met so far -> reason.
         versions: of the software that wrote it.
         tensors: file stem -> name -> tensor.
@@ -57,6 +58,7 @@ class RunState:
     recipe_hash: str
     inputs: dict[str, str]
     best: dict[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
     bad_clips: dict[str, str] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     tensors: dict[str, dict[str, torch.Tensor]] = field(default_factory=dict)
@@ -65,8 +67,8 @@ class RunState:
 def save_state(folder: Path, state: RunState, *, keep: int) -> Path:
     """Write `folder/step_...` as a whole, then remove all but the newest `keep` states.
 
-    The files are written beside it, synced to the disk and renamed, so that a kill or a power cut at any moment leaves either the
-    new state or none.
+    The files are written beside it, synced to the disk and renamed, so that a kill or a power cut at any moment leaves
+    either the new state or none.
 
     Raises:
         OSError: if it cannot be written, such as on a full disk; the states already there are untouched.
@@ -122,7 +124,9 @@ def find_state(folder: Path) -> Path | None:
         shutil.rmtree(aside, ignore_errors=True)
         candidate.rename(aside)
     if candidates or any(folder.glob("damaged_step_*")):
-        raise ValueError(f"Every state in {folder} is damaged. Delete that folder to start this run from the beginning.")
+        raise ValueError(
+            f"Every state in {folder} is damaged. Delete that folder to start this run from the beginning."
+        )
     return None
 
 
@@ -176,7 +180,8 @@ def exclusive(folder: Path) -> Iterator[None]:
         except OSError as error:
             file.seek(0)
             raise RuntimeError(
-                f"Another run is writing to {folder.parent} ({file.read().strip() or 'its owner is not known'}). Wait for it, stop "
+                f"Another run is writing to {folder.parent} ({file.read().strip() or 'its owner is not known'}). Wait "
+                "for it, stop "
                 "it, or give another --output_dir."
             ) from error
         file.truncate(0)

@@ -18,14 +18,16 @@ BACKBONE_PARTS = ("backbone", "slowonly")
 def parameter_groups(model: nn.Module, recipe: OptimisationRecipe) -> list[dict]:
     """Trainable parameters in up to four groups: backbone or not, with weight decay or without.
 
-    Without decay are parameters of at most one dimension (biases, normalisation) and embeddings of positions and token types,
-    as in Video-Swin's recipe, which the paper's AdamW numbers follow; with `decay_all` none is.
+    Without decay are parameters of at most one dimension (biases, normalisation) and embeddings of positions and token
+    types, as in Video-Swin's recipe, which the paper's AdamW numbers follow; with `decay_all` none is.
     """
     groups: dict[tuple[float, float], dict] = {}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        exempt = not recipe.decay_all and (parameter.ndim <= 1 or "position_embeddings" in name or "token_type" in name)
+        exempt = not recipe.decay_all and (
+            parameter.ndim <= 1 or "position_embeddings" in name or "token_type" in name
+        )
         lr_scale = recipe.backbone_lr_scale if any(part in BACKBONE_PARTS for part in name.split(".")) else 1.0
         weight_decay = 0.0 if exempt else recipe.weight_decay
         group = groups.setdefault(
@@ -53,8 +55,8 @@ def build_optimizer(model: nn.Module, recipe: OptimisationRecipe) -> torch.optim
 def learning_rate_factor(step: int, steps_per_epoch: int, recipe: OptimisationRecipe) -> float:
     """What the peak learning rate is multiplied by in a step: a pure function, so that nothing needs to be saved.
 
-    The warm-up rises linearly, step by step, and reaches 1 at its last step. After it, "cosine" falls from 1 to 0 over the
-    remaining steps; "step" is `gamma` to the number of milestones (in epochs) that have passed.
+    The warm-up rises linearly, step by step, and reaches 1 at its last step. After it, "cosine" falls from 1 to 0 over
+    the remaining steps; "step" is `gamma` to the number of milestones (in epochs) that have passed.
     """
     num_steps = recipe.epochs * steps_per_epoch
     num_warmup_steps = round(recipe.warmup_epochs * steps_per_epoch)

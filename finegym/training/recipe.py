@@ -19,7 +19,8 @@ class ModelRecipe:
 
     Attributes:
         architecture: slowonly (the CNN alone), vision (3D vision encoder) or video_text (video-text cross encoder).
-        backbone: checkpoint folder or Hub id. For slowonly the weights to start from (None: random); the encoders need one.
+        backbone: checkpoint folder or Hub id. For slowonly the weights to start from (None: random); the encoders need
+            one.
         config: overrides of the architecture's configuration class, such as `num_hidden_layers: 1`.
     """
 
@@ -30,7 +31,8 @@ class ModelRecipe:
     def __post_init__(self):
         if self.architecture != "slowonly" and self.backbone is None:
             raise ValueError(
-                f"model.backbone is missing: the {self.architecture} encoder needs a trained backbone. Train slowonly first and "
+                f"model.backbone is missing: the {self.architecture} encoder needs a trained backbone. Train slowonly "
+                "first and "
                 "give its output_dir, or a Hub id."
             )
 
@@ -83,7 +85,9 @@ class DataRecipe:
         if self.crop_size > self.short_side:
             raise ValueError(f"data.crop_size {self.crop_size} is larger than data.short_side {self.short_side}.")
         if not 0 < self.scale[0] <= self.scale[1] <= 1 or not 0 < self.ratio[0] <= self.ratio[1]:
-            raise ValueError(f"data.scale {self.scale} and data.ratio {self.ratio} must be increasing, scale within (0, 1].")
+            raise ValueError(
+                f"data.scale {self.scale} and data.ratio {self.ratio} must be increasing, scale within (0, 1]."
+            )
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,8 @@ class FeaturesRecipe:
     """How an encoder gets the features of its frozen backbone.
 
     Attributes:
-        mode: online computes them from pixels in every step, with fresh augmentation, as the paper does; cached computes `views`
+        mode: online computes them from pixels in every step, with fresh augmentation, as the paper does; cached
+            computes `views`
             versions of each clip once and reads them back: exact for evaluation, fewer augmentations for training.
         views: versions of each training clip in the cache.
         augment: draw them with training augmentation; otherwise the test transform.
@@ -116,20 +121,22 @@ class OptimisationRecipe:
         momentum: of SGD.
         betas, eps: of AdamW.
         weight_decay: see `decay_all`.
-        decay_all: decay every weight, as mmaction2's SGD does; otherwise not normalisation, biases and embeddings of positions.
+        decay_all: decay every weight, as mmaction2's SGD does; otherwise not normalisation, biases and embeddings of
+            positions.
         schedule: step multiplies by `gamma` at the `milestones`; cosine falls to 0 at the end.
         milestones: in epochs.
         gamma: factor at a milestone.
         warmup_epochs: linear rise of the learning rate, step by step.
         epochs: passes over the training clips.
         batch_size: clips of a step over all processes.
-        micro_batch_size: clips of one forward pass. Every batch is cut into pieces of this size, dealt to the processes in
-            order; each piece has its own dropout masks and batch statistics. With a fixed size these are the same on any
-            number of processes. None: each process's share in one piece.
+        micro_batch_size: clips of one forward pass. Every batch is cut into pieces of this size, dealt to the
+            processes in order; each piece has its own dropout masks and batch statistics. With a fixed size these are
+            the same on any number of processes. None: each process's share in one piece.
         gradient_accumulation: instead of `micro_batch_size`: pieces into which each process cuts its share.
         grad_clip: largest norm of the gradient; None: no clipping.
         precision: fp32, or bf16 autocast.
-        deterministic: only deterministic kernels and a fixed order of sums between processes; for bit-exact runs on CUDA.
+        deterministic: only deterministic kernels and a fixed order of sums between processes; for bit-exact runs on
+            CUDA.
         compile: torch.compile.
         ema_decay: of an exponential moving average of the weights, which is then evaluated and saved; None: off.
         batch_norm: live (statistics of each forward pass), sync (of all processes' together) or frozen (of the start).
@@ -161,7 +168,9 @@ class OptimisationRecipe:
 
     def __post_init__(self):
         if self.schedule == "cosine" and self.milestones:
-            raise ValueError("optimisation.milestones belong to schedule: step, but the schedule is cosine; leave them out.")
+            raise ValueError(
+                "optimisation.milestones belong to schedule: step, but the schedule is cosine; leave them out."
+            )
         if list(self.milestones) != sorted(self.milestones):
             raise ValueError(f"optimisation.milestones must increase, got {self.milestones}.")
         if self.micro_batch_size is not None and self.gradient_accumulation != 1:
@@ -180,7 +189,11 @@ class OptimisationRecipe:
         if rest or pieces < 1 or share % pieces or share // pieces != (self.micro_batch_size or share // pieces):
             raise ValueError(
                 f"optimisation.batch_size {self.batch_size} does not divide among {world_size} processes"
-                + (f" in pieces of {self.micro_batch_size} clips." if self.micro_batch_size else f" and {pieces} pieces each.")
+                + (
+                    f" in pieces of {self.micro_batch_size} clips."
+                    if self.micro_batch_size
+                    else f" and {pieces} pieces each."
+                )
             )
         return pieces
 
@@ -251,9 +264,13 @@ class Recipe:
 
     def __post_init__(self):
         if self.features.mode == "cached" and self.model.architecture == "slowonly":
-            raise ValueError("features.mode: cached is for the encoders; SlowOnly itself is trained on pixels (mode: online).")
+            raise ValueError(
+                "features.mode: cached is for the encoders; SlowOnly itself is trained on pixels (mode: online)."
+            )
         if self.features.mode == "cached" and self.model.config.get("num_trainable_stages"):
-            raise ValueError("Cached features come from a frozen backbone; with num_trainable_stages set features.mode: online.")
+            raise ValueError(
+                "Cached features come from a frozen backbone; with num_trainable_stages set features.mode: online."
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain lists, dicts and scalars, as JSON and YAML know them."""
@@ -310,7 +327,8 @@ def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def changed_fields(before: dict[str, Any], after: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """The fields that decide the weights and differ between two recipes (as `to_dict` gives them): name -> (before, after)."""
+    """The fields that decide the weights and differ between two recipes (as `to_dict` gives them): name -> (before,
+    after)."""
     before, after = flatten(before), flatten(after)
     changed = {}
     for name in sorted(before.keys() | after.keys()):

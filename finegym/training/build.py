@@ -1,0 +1,182 @@
+"""The parts of a run, made as its recipe says: processor, model, training data."""
+
+import functools
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.data import Dataset
+from transformers import AutoConfig, AutoModel, PreTrainedModel
+
+from finegym.data.dataset import IGNORED_LABEL, ClipDataset
+from finegym.data.features import EvaluationViews, Features, TrainingViews, build_features
+from finegym.data.index import LABELS_FILE, Clip
+from finegym.data.labels import Labels
+from finegym.data.transforms import augment
+from modeling_finegym import (
+    FineGymVideoProcessor,
+    FineGymVideoTextConfig,
+    FineGymVideoTextForVideoClassification,
+    FineGymVisionConfig,
+    FineGymVisionForVideoClassification,
+    SlowOnlyConfig,
+    SlowOnlyForVideoClassification,
+    SlowOnlyModel,
+)
+
+from .recipe import DataRecipe, Recipe
+
+
+ARCHITECTURES = {
+    "slowonly": (SlowOnlyConfig, SlowOnlyForVideoClassification),
+    "vision": (FineGymVisionConfig, FineGymVisionForVideoClassification),
+    "video_text": (FineGymVideoTextConfig, FineGymVideoTextForVideoClassification),
+}
+
+
+def read_labels(recipe: Recipe) -> Labels:
+    """The label file of a recipe.
+
+    Raises:
+        ValueError: if the recipe trains the cross encoder and the dataset has no attributes.
+    """
+    labels = Labels.read(recipe.data.labels or Path(recipe.data.root) / LABELS_FILE)
+    if recipe.model.architecture == "video_text" and not labels.attributes:
+        raise ValueError(
+            f"{labels.name} has no attributes, and the video-text cross encoder reads nothing else as text. Add them "
+            "to its "
+            f"{LABELS_FILE}, or train the vision encoder (model.architecture: vision)."
+        )
+    return labels
+
+
+def build_processor(data: DataRecipe) -> FineGymVideoProcessor:
+    """The test transform and sampling, as they are saved beside the checkpoint."""
+    return FineGymVideoProcessor(
+        size={"shortest_edge": data.short_side},
+        crop_size={"height": data.crop_size, "width": data.crop_size},
+        image_mean=list(data.mean),
+        image_std=list(data.std),
+        num_frames=data.clip_len,
+        frame_interval=data.frame_interval,
+        num_clips=data.num_clips,
+        out_of_range=data.out_of_range,
+    )
+
+
+def build_model(recipe: Recipe, labels: Labels) -> PreTrainedModel:
+    """A model with the recipe's overrides, the backbone's weights if it names one, and random weights elsewhere.
+
+    Raises:
+        ValueError: naming the key, if `model.config` has one that the architecture does not know.
+    """
+    config_class, model_class = ARCHITECTURES[recipe.model.architecture]
+    known = set(config_class.__dataclass_fields__) - {"vision_config", "num_labels", "id2label", "label2id"}
+    unknown = sorted(set(recipe.model.config) - known)
+    if unknown:
+        raise ValueError(
+            f"model.config has unknown key {unknown[0]!r}. {config_class.__name__} knows {sorted(known)}."
+        )
+    settings: dict[str, Any] = {"id2label": labels.id2label, "label2id": labels.label2id}
+    settings |= {"num_frames": recipe.data.clip_len}
+    if recipe.model.architecture == "slowonly":
+        settings |= {"frame_interval": recipe.data.frame_interval, "image_size": recipe.data.crop_size}
+        model = model_class(config_class(**settings | recipe.model.config))
+        if recipe.model.backbone is not None:
+            model.slowonly.load_state_dict(load_backbone(recipe.model.backbone).state_dict())
+        return model
+    backbone = load_backbone(recipe.model.backbone)
+    if recipe.model.architecture == "video_text":
+        settings["attribute_names"] = labels.attributes
+    model = model_class(config_class(vision_config=backbone.config, **settings | recipe.model.config))
+    model.base_model.backbone.load_state_dict(backbone.state_dict())
+    return model
+
+
+def load_backbone(name: str) -> PreTrainedModel:
+    """A backbone without its classifier, from a checkpoint folder or the Hub: SlowOnly, or any other model of
+    Transformers.
+
+    Raises:
+        ValueError: naming the backbone, if it cannot be read or lacks weights.
+    """
+    try:
+        config = AutoConfig.from_pretrained(name)
+        model_class = SlowOnlyModel if config.model_type == "slowonly" else AutoModel
+        model, report = model_class.from_pretrained(name, output_loading_info=True)
+    except OSError as error:
+        raise ValueError(f"model.backbone {name!r} cannot be loaded: {error}") from error
+    if report["missing_keys"]:
+        raise ValueError(
+            f"model.backbone {name!r} lacks weights: {sorted(report['missing_keys'])[:3]} and perhaps more."
+        )
+    return model
+
+
+def build_dataset(recipe: Recipe, clips: list[Clip], *, skip_unreadable: bool = True) -> ClipDataset:
+    """Training clips with the recipe's augmentation."""
+    data = recipe.data
+    transform = functools.partial(augment, **augmentation(data))
+    return ClipDataset(
+        clips,
+        seed=recipe.seed,
+        clip_len=data.clip_len,
+        frame_interval=data.frame_interval,
+        out_of_range=data.out_of_range,
+        transform=transform,
+        skip_unreadable=skip_unreadable,
+    )
+
+
+def augmentation(data: DataRecipe) -> dict[str, Any]:
+    """The arguments of `transforms.augment`."""
+    names = ("short_side", "crop_size", "scale", "ratio", "flip", "mean", "std")
+    return {name: getattr(data, name) for name in names}
+
+
+class FeatureDataset(Dataset):
+    """Cached features of training clips: epoch e sees view e mod K, which is what it would have computed in its first
+    K epochs."""
+
+    def __init__(self, features: Features, clips: list[Clip], num_views: int):
+        self.features = features
+        self.clips = clips
+        self.num_views = num_views
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
+        epoch, index = key
+        clip, view = self.clips[index], epoch % self.num_views
+        reason = self.features.failed.get(f"{clip.id}#{view}")
+        if reason is None:
+            return {"video_features": self.features[index * self.num_views + view][0].float(), "labels": clip.label}
+        return {"video_features": torch.zeros(self.shape), "labels": IGNORED_LABEL, "error": (clip.id, reason)}
+
+    @functools.cached_property
+    def shape(self) -> tuple[int, int]:
+        """(T', D)"""
+        readable = next(place for place, name in enumerate(self.features.names) if name not in self.features.failed)
+        return tuple(self.features[readable].shape[1:])
+
+
+def build_features_of(
+    recipe: Recipe, model: PreTrainedModel, processor: FineGymVideoProcessor, clips: list[Clip], val_clips: list[Clip]
+) -> tuple[FeatureDataset, Features]:
+    """Cached features of the training and the validation clips, computed now if they are not there."""
+    dataset = build_dataset(recipe, clips, skip_unreadable=False)
+    transform = augmentation(recipe.data)
+    if not recipe.features.augment:
+        dataset.transform = lambda frames, generator: processor.preprocess_frames(frames)
+        transform = processor.to_dict()
+    options = {
+        "root": recipe.features.folder or Path(recipe.output_dir).parent / "features",
+        "dtype": recipe.features.dtype,
+        "batch_size": recipe.evaluation.batch_size,
+        "num_workers": recipe.data.num_workers,
+    }
+    views = TrainingViews(dataset, num_views=recipe.features.views, transform=transform)
+    train_features = build_features(model, views, **options)
+    tests = EvaluationViews(processor, val_clips, num_clips=recipe.data.num_clips)
+    return FeatureDataset(train_features, clips, recipe.features.views), build_features(model, tests, **options)

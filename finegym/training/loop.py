@@ -1,0 +1,72 @@
+"""The training loop, and what happens at its ends."""
+
+import signal
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from finegym.data.dataset import IGNORED_LABEL
+
+from .optimisation import learning_rate_factor, set_learning_rate
+from .processes import StopSignals
+from .recipe import Recipe
+from .run import Run
+
+
+def train(recipe: Recipe) -> dict[str, Any] | None:
+    """Train the model of a recipe and write its checkpoint folder.
+
+    A run that was stopped or killed goes on after the last state that it saved, on any number of processes.
+
+    Returns:
+        The metrics of the final evaluation; None if a signal stopped the run, whose state is saved then.
+
+    Raises:
+        ValueError: if recipe and data do not fit, or more training clips are unreadable than `data.max_bad_share`
+            allows.
+        FloatingPointError: at a loss or gradient that is not finite.
+        RuntimeError: if another run is writing to the same folder.
+        OSError: if a state cannot be written.
+    """
+    settings = recipe.optimisation
+    with Run(recipe) as run, StopSignals() as signals:
+        for batch in run.report.watch(run.loader):
+            errors = batch.pop("errors", {})
+            num_readable = int((batch["labels"] != IGNORED_LABEL).sum())
+            num_clips, num_errors, num_stopping = run.exchange.sum(num_readable, len(errors), bool(signals.received))
+            if num_stopping:
+                run.save()
+                run.explain_stop(signals.received or signal.SIGTERM)
+                return None
+            if num_errors:
+                run.leave_out(errors)
+
+            learning_rate = settings.learning_rate * learning_rate_factor(run.step, run.steps_per_epoch, settings)
+            set_learning_rate(run.optimizer, learning_rate)
+            loss = torch.zeros((), device=run.accelerator.device)
+            for piece, context in run.pieces(batch):
+                with context:
+                    labels = piece.pop("labels")
+                    logits = run.wrapped_model(**piece).logits
+                    # The mean over the clips of all pieces on all processes; DDP will divide by the number of
+                    # processes.
+                    part = F.cross_entropy(logits.float(), labels, reduction="sum") / max(1, num_clips)
+                    run.accelerator.backward(part * run.accelerator.num_processes)
+                loss += part.detach()
+            grad_norm = None
+            if settings.grad_clip is not None:
+                grad_norm = nn.utils.clip_grad_norm_(run.model.parameters(), settings.grad_clip)
+            run.optimizer.step()
+            run.optimizer.zero_grad()
+            if run.average is not None:
+                run.average.update()
+
+            run.step += 1
+            run.report.step(run.step, learning_rate, loss, grad_norm)
+            if run.evaluation_is_due:
+                run.evaluate()
+            if run.save_is_due:
+                run.save()
+        return run.finish()

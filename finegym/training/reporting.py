@@ -1,0 +1,256 @@
+"""What a run says: a line every few steps, history.jsonl, trackers, curves; and the check that its numbers are
+finite."""
+
+import copy
+import importlib.util
+import json
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+from tqdm import tqdm
+
+from finegym.data.files import write_text
+
+from .processes import Exchange
+from .recipe import Recipe, flatten
+
+
+# Dense peak in FLOP/s by device name and precision, from NVIDIA's data sheets (SXM parts; fp32 without TF32).
+PEAK_FLOPS = {
+    "H200": {"bf16": 989e12, "fp32": 67e12},
+    "H100": {"bf16": 989e12, "fp32": 67e12},
+    "A100": {"bf16": 312e12, "fp32": 19.5e12},
+    "L40S": {"bf16": 362e12, "fp32": 91.6e12},
+    "L4": {"bf16": 121e12, "fp32": 30.3e12},
+    "V100": {"fp32": 15.7e12},
+}
+
+
+class Reporter:
+    """Collects the numbers of every step and reports them on the main process.
+
+    Losses stay on the device and are read back in groups, when a line is due, a state is saved or an evaluation
+    begins, so that the accelerator does not wait for the host in every step. That is also when they are checked.
+
+    Args:
+        describe_batch: step -> ids of the clips of its global batch.
+        flops_per_clip: of one clip's forward and backward pass; None: not known, so that no MFU is given.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        accelerator: Accelerator,
+        exchange: Exchange,
+        *,
+        first_step: int,
+        num_steps: int,
+        steps_per_epoch: int,
+        describe_batch: Callable[[int], list[str]],
+        flops_per_clip: float | None,
+    ):
+        self.recipe = recipe
+        self.accelerator = accelerator
+        self.exchange = exchange
+        self.num_steps = num_steps
+        self.steps_per_epoch = steps_per_epoch
+        self.describe_batch = describe_batch
+        self.flops_per_clip = flops_per_clip
+        self.folder = Path(recipe.output_dir)
+        self.seconds = 0.0
+        self._pending: list[tuple[int, float, torch.Tensor, torch.Tensor | None]] = []
+        self._window: list[dict[str, float]] = []
+        self._busy = self._waiting = self._step_start = 0.0
+        self.rows: list[dict[str, float]] = []
+        if accelerator.is_main_process:
+            self.rows = read_history(self.folder, first_step)
+            write_text(self.folder / "history.jsonl", "".join(json.dumps(row) + "\n" for row in self.rows))
+            purge = {"purge_step": first_step} if first_step else {}
+            accelerator.init_trackers(recipe.name, flat_scalars(recipe), init_kwargs={"tensorboard": purge})
+        self._bar = tqdm(
+            total=num_steps, initial=first_step, desc=recipe.name, unit="step", disable=not accelerator.is_main_process
+        )
+
+    def watch(self, batches: Iterable[Any]) -> Iterator[Any]:
+        """The same batches, with the time spent waiting for them measured."""
+        batches = iter(batches)
+        while True:
+            self._step_start = time.perf_counter()
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            self._waiting += time.perf_counter() - self._step_start
+            yield batch
+
+    def step(self, step: int, learning_rate: float, loss: torch.Tensor, grad_norm: torch.Tensor | None) -> None:
+        """Take in the numbers of a completed step: its count from 1, and this process's part of the loss."""
+        self._pending.append((step, learning_rate, loss, grad_norm))
+        self._busy += time.perf_counter() - self._step_start
+        self._bar.update()
+        if step % self.recipe.logging.every_steps == 0 or step == self.num_steps:
+            self.report()
+
+    def flush(self) -> None:
+        """Read back, check and write down the steps since the last time.
+
+        Raises:
+            FloatingPointError: naming step, learning rate and clips, at the first loss or gradient that is not finite.
+        """
+        if not self._pending:
+            return
+        start = time.perf_counter()
+        losses = self.exchange.sum(*torch.stack([loss for _, _, loss, _ in self._pending]).tolist())
+        self._busy += time.perf_counter() - start
+        for (step, learning_rate, _, grad_norm), loss in zip(self._pending, losses, strict=True):
+            row = {"step": step, "epoch": step / self.steps_per_epoch, "loss": loss, "learning_rate": learning_rate}
+            if grad_norm is not None:
+                row["grad_norm"] = float(grad_norm)
+            if not all(math.isfinite(value) for value in row.values()):
+                raise FloatingPointError(
+                    f"Step {step} has loss {loss} and gradient norm {row.get('grad_norm', 'not measured')} at "
+                    "learning rate "
+                    f"{learning_rate:g}. Its clips: {', '.join(self.describe_batch(step - 1))}. No state was saved "
+                    "after it; "
+                    "lower the learning rate or clip the gradient (optimisation.grad_clip), and look at these clips."
+                )
+            self._window.append(row)
+            self._write(row)
+        self._pending.clear()
+
+    def report(self) -> None:
+        """Write a line about the steps since the last line, and tell the trackers."""
+        self.flush()
+        if not self._window:
+            return
+        last, num_clips = self._window[-1], len(self._window) * self.recipe.optimisation.batch_size
+        clips_per_second = num_clips / self._busy
+        numbers = {
+            "loss": sum(row["loss"] for row in self._window) / len(self._window),
+            "learning_rate": last["learning_rate"],
+            "clips_per_second": clips_per_second,
+            "data_wait_share": self._waiting / self._busy,
+        }
+        line = (
+            f"step {last['step']}/{self.num_steps}  epoch {last['epoch']:.2f}  loss {numbers['loss']:.4f}  "
+            f"lr {last['learning_rate']:.3g}  {clips_per_second:.1f} clips/s  data wait "
+            f"{numbers['data_wait_share']:.0%}"
+        )
+        if self.flops_per_clip is not None:
+            numbers["mfu"] = clips_per_second / self.exchange.num_processes * self.flops_per_clip / self._peak_flops()
+            line += f"  MFU {numbers['mfu']:.1%}"
+        self.seconds += self._busy
+        self._busy = self._waiting = 0.0
+        self._window.clear()
+        self._say(line)
+        self.accelerator.log({f"train/{name}": value for name, value in numbers.items()}, step=last["step"])
+
+    def evaluation(self, step: int, metrics: dict[str, Any]) -> None:
+        """Take in the metrics of an evaluation after `step` steps."""
+        names = ("top1", "top5", "mean_class_accuracy")
+        row = {name: metrics[name] for name in names if name in metrics}
+        self._write({"step": step, "epoch": step / self.steps_per_epoch, **row})
+        self._say(
+            f"step {step}/{self.num_steps}  " + "  ".join(f"{name} {value:.2f} %" for name, value in row.items())
+        )
+        self.accelerator.log({f"val/{name}": value for name, value in row.items()}, step=step)
+        if self.accelerator.is_main_process:
+            draw_curves(self.rows, self.folder / "curves.png", title=self.recipe.name)
+
+    def close(self) -> None:
+        self._bar.close()
+
+    def _say(self, line: str) -> None:
+        if self.accelerator.is_main_process:
+            tqdm.write(line)
+
+    def _write(self, row: dict[str, float]) -> None:
+        if self.accelerator.is_main_process:
+            self.rows.append(row)
+            with open(self.folder / "history.jsonl", "a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+
+    def _peak_flops(self) -> float:
+        return peak_flops(self.accelerator.device, self.recipe.optimisation.precision) or math.inf
+
+
+def read_history(folder: Path, last_step: int) -> list[dict[str, float]]:
+    """The rows of `history.jsonl` up to a step; what a killed run wrote after its last state is left out."""
+    path = folder / "history.jsonl"
+    rows = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+        try:
+            row = json.loads(line)
+        except ValueError:  # the line at which the run was killed
+            break
+        if row["step"] <= last_step:
+            rows.append(row)
+    return rows
+
+
+def check_trackers(recipe: Recipe) -> None:
+    """Raises `ValueError` if a tracker is not installed."""
+    for tracker in recipe.logging.trackers:
+        if importlib.util.find_spec(tracker) is None:
+            raise ValueError(f"logging.trackers names {tracker}, which is not installed: run `pip install {tracker}`.")
+
+
+def flat_scalars(recipe: Recipe) -> dict[str, int | float | str | bool]:
+    """A recipe as trackers take it."""
+    flat = flatten(recipe.to_dict())
+    return {name: value if isinstance(value, (int, float, str, bool)) else str(value) for name, value in flat.items()}
+
+
+def count_flops(model: nn.Module, inputs: dict[str, torch.Tensor]) -> float:
+    """FLOPs of one clip's forward and backward pass, counted on the meta device without computing anything.
+
+    Args:
+        model: the bare model, neither compiled nor wrapped.
+        inputs: a batch without labels.
+    """
+    model = copy.deepcopy(model).to("meta").train()
+    with FlopCounterMode(display=False) as counter:
+        model(**{name: tensor[:1].to("meta") for name, tensor in inputs.items()}).logits.sum().backward()
+    return float(counter.get_total_flops())
+
+
+def peak_flops(device: torch.device, precision: str) -> float | None:
+    """Dense peak of a known CUDA device in FLOP/s; None for others."""
+    if device.type != "cuda":
+        return None
+    name = torch.cuda.get_device_name(device)
+    return next(
+        (peaks.get(precision) for key, peaks in PEAK_FLOPS.items() if key in name.split()[-1] or key in name), None
+    )
+
+
+def draw_curves(rows: list[dict[str, float]], path: Path, *, title: str) -> None:
+    """Loss, learning rate and accuracies over the epochs, as a PNG."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    from finegym.data.files import replacing
+
+    panels = {"Loss": ["loss"], "Learning rate": ["learning_rate"], "Accuracy in %": ["top1", "mean_class_accuracy"]}
+    figure, axes = pyplot.subplots(1, len(panels), figsize=(12, 3.2), layout="constrained")
+    for axis, (label, names) in zip(axes, panels.items(), strict=True):
+        for name in names:
+            points = [(row["epoch"], row[name]) for row in rows if name in row]
+            if points:
+                axis.plot(*zip(*points, strict=True), label=name, marker="." if len(points) < 50 else None)
+        axis.set(xlabel="Epoch", ylabel=label)
+        if len(names) > 1:
+            axis.legend()
+    figure.suptitle(title)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=120)
+    pyplot.close(figure)

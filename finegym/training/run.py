@@ -1,0 +1,342 @@
+"""One run: its parts, put together and brought to where an earlier run of the same recipe stopped."""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import accelerate
+import torch
+import transformers
+from accelerate.logging import get_logger
+from torch import distributed
+from torch.utils.data import DataLoader
+
+from finegym.data.dataset import StepSampler, collate
+from finegym.data.files import write_text
+from finegym.data.fingerprints import describe_backbone, fingerprint
+from finegym.data.index import read_coverage, read_index
+from finegym.data.transforms import derive_seed
+from finegym.evaluation.protocol import evaluate
+
+from .build import build_dataset, build_features_of, build_model, build_processor, read_labels
+from .checkpoint import RunState, exclusive, find_state, load_state, optimizer_tensors, restore_optimizer, save_state
+from .optimisation import MovingAverage, build_optimizer, prepare_batch_norm, train_mode
+from .processes import Exchange, start_processes, start_worker
+from .recipe import Recipe, changed_fields, recipe_hash
+from .reporting import Reporter, check_trackers, count_flops, peak_flops
+
+
+logger = get_logger(__name__)
+
+# Decoding one clip takes milliseconds: a worker silent for this long is stuck.
+WORKER_TIMEOUT_SECONDS = 300
+STATE_FOLDER = "state"
+METRICS_FILE = "metrics.json"
+
+
+class Run:
+    """The parts of one run, as a context manager that holds the lock of its folder.
+
+    Attributes:
+        step: completed steps.
+        model: the bare model; `wrapped_model` is what is called in training (autocast, DDP).
+        optimizer, average: what moves the weights, and their moving average or None.
+        loader: this process's share of every batch from `step` on.
+        accelerator, exchange, report: the other processes, and the world outside.
+        bad_clips: id -> reason of the training clips that could not be read.
+    """
+
+    def __init__(self, recipe: Recipe):
+        check_trackers(recipe)
+        self.recipe = recipe
+        self.folder = Path(recipe.output_dir)
+        self.accelerator = start_processes(recipe)
+        self.exchange = Exchange(self.accelerator)
+        self.num_pieces = recipe.optimisation.pieces_per_process(self.accelerator.num_processes)
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self) -> "Run":
+        with contextlib.ExitStack() as stack:
+            self.exchange.from_main(lambda: stack.enter_context(exclusive(self.folder / STATE_FOLDER)))
+            self._prepare(stack)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self._stack.__exit__(*exception)
+
+    def _prepare(self, stack: contextlib.ExitStack) -> None:
+        recipe, settings, device = self.recipe, self.recipe.optimisation, self.accelerator.device
+        self.labels = read_labels(recipe)
+        self.clips = read_index(recipe.data.root, recipe.data.train_split)
+        self.val_clips = read_index(recipe.data.root, recipe.data.val_split)
+        self.coverage = read_coverage(recipe.data.root, recipe.data.val_split)
+        self._check_data()
+        self.processor = build_processor(recipe.data)
+
+        torch.manual_seed(recipe.seed)
+        self.model = prepare_batch_norm(build_model(recipe, self.labels), settings.batch_norm)
+        self.inputs = self._fingerprint_inputs()
+        state = self._find_state()
+        if state is not None:
+            self.model.load_state_dict(state.tensors["model"])
+        self.model.to(device)
+        if recipe.features.mode == "cached":
+            dataset, self.val_features = build_features_of(
+                recipe, self.model, self.processor, self.clips, self.val_clips
+            )
+        else:
+            dataset, self.val_features = build_dataset(recipe, self.clips), None
+            if recipe.data.cache_frames:
+                dataset.cache_frames(recipe.data.short_side, progress=self.accelerator.is_main_process)
+
+        self.optimizer = build_optimizer(self.model, settings)
+        self.average = None if settings.ema_decay is None else MovingAverage(self.model, settings.ema_decay)
+        self.step, self.best, self.bad_clips, self.seconds_before = 0, {}, {}, 0.0
+        if state is not None:
+            self._restore(state)
+        self._build_loader(dataset)
+        flops_per_clip = None
+        if peak_flops(device, settings.precision) is not None:
+            flops_per_clip = count_flops(
+                self.model, {k: v for k, v in collate([dataset[0, 0]]).items() if k != "labels"}
+            )
+        if settings.compile:
+            self.model.compile(dynamic=False)
+        self.wrapped_model = self.accelerator.prepare_model(self.model)
+        train_mode(self.wrapped_model, settings.batch_norm)
+        self.report = Reporter(
+            recipe,
+            self.accelerator,
+            self.exchange,
+            first_step=self.step,
+            num_steps=self.num_steps,
+            steps_per_epoch=self.steps_per_epoch,
+            describe_batch=lambda step: [self.clips[index].id for _, index in self.sampler.global_batch(step)],
+            flops_per_clip=flops_per_clip,
+        )
+        stack.callback(self.report.close)
+
+    def _check_data(self) -> None:
+        data, version = self.recipe.data, self.coverage.annotation_version
+        if data.annotation_version is not None and data.annotation_version != version:
+            raise ValueError(
+                f"{data.root} was prepared from annotation {version}, and the recipe asks for "
+                "data.annotation_version: "
+                f"{data.annotation_version}. Prepare that version, or change the recipe."
+            )
+        highest = max(self.clips, key=lambda clip: clip.label)
+        if highest.label >= len(self.labels.classes):
+            raise ValueError(
+                f"Clip {highest.id} has label {highest.label}, but {self.labels.name} has {len(self.labels.classes)} "
+                "classes."
+            )
+
+    def _build_loader(self, dataset: torch.utils.data.Dataset) -> None:
+        settings = self.recipe.optimisation
+        self.steps_per_epoch = len(self.clips) // settings.batch_size
+        self.num_steps = settings.epochs * self.steps_per_epoch
+        self.sampler = StepSampler(
+            len(self.clips),
+            batch_size=settings.batch_size,
+            num_steps=self.num_steps,
+            seed=self.recipe.seed,
+            first_step=self.step,
+            rank=self.accelerator.process_index,
+            world_size=self.accelerator.num_processes,
+        )
+        num_workers = self.recipe.data.num_workers if self.recipe.features.mode == "online" else 0
+        self.loader = DataLoader(
+            dataset,
+            batch_sampler=self.sampler,
+            num_workers=num_workers,
+            collate_fn=collate,
+            worker_init_fn=start_worker,
+            timeout=WORKER_TIMEOUT_SECONDS if num_workers else 0,
+            pin_memory=self.accelerator.device.type == "cuda",
+        )
+
+    def pieces(
+        self, batch: dict[str, torch.Tensor]
+    ) -> Iterator[tuple[dict[str, torch.Tensor], contextlib.AbstractContextManager]]:
+        """Cut this process's share of a batch into its forward passes; gradients are exchanged in the last one.
+
+        Each piece of the global batch has its own seed for dropout, so that neither the number of processes nor a
+        restart changes its masks.
+        """
+        size = len(batch["labels"]) // self.num_pieces
+        for number in range(self.num_pieces):
+            piece = {name: values[number * size : (number + 1) * size] for name, values in batch.items()}
+            place = self.accelerator.process_index * self.num_pieces + number
+            torch.manual_seed(derive_seed(self.recipe.seed, "dropout", self.step, place))
+            is_last = number == self.num_pieces - 1
+            context = contextlib.nullcontext() if is_last else self.accelerator.no_sync(self.wrapped_model)
+            yield (
+                {name: values.to(self.accelerator.device, non_blocking=True) for name, values in piece.items()},
+                context,
+            )
+
+    # Being stopped, saving and going on
+
+    @property
+    def save_is_due(self) -> bool:
+        every = self.recipe.checkpointing.every_steps or self.steps_per_epoch
+        return self.step % every == 0 or self.step == self.num_steps
+
+    def save(self) -> None:
+        """Write the state of the run, unless its numbers are no longer finite."""
+        self.report.flush()
+        self.exchange.from_main(self._save)
+
+    def _save(self) -> None:
+        tensors = {"model": self.model.state_dict(), "optimizer": optimizer_tensors(self.optimizer)}
+        if self.average is not None:
+            tensors["average"] = self.average.averages
+        recipe = self.recipe.to_dict()
+        state = RunState(
+            step=self.step,
+            recipe=recipe,
+            recipe_hash=recipe_hash(recipe),
+            inputs=self.inputs,
+            best=self.best,
+            seconds=self.seconds,
+            bad_clips=self.bad_clips,
+            versions={library.__name__: library.__version__ for library in (torch, transformers, accelerate)},
+            tensors=tensors,
+        )
+        save_state(self.folder / STATE_FOLDER, state, keep=self.recipe.checkpointing.keep)
+
+    def _find_state(self) -> RunState | None:
+        path = self.exchange.from_main(lambda: find_state(self.folder / STATE_FOLDER))
+        if path is None:
+            return None
+        state = load_state(path)
+        changed = changed_fields(state.recipe, self.recipe.to_dict())
+        changed |= {
+            f"contents of {name}": (state.inputs.get(name, "none")[:12], value[:12])
+            for name, value in self.inputs.items()
+            if state.inputs.get(name) != value
+        }
+        if changed:
+            listing = ", ".join(f"{name} (was {before!r}, is {after!r})" for name, (before, after) in changed.items())
+            raise ValueError(
+                f"{self.folder} holds a run that was started otherwise: {listing}. Give another --output_dir, put "
+                "that back, or "
+                f"delete {self.folder / STATE_FOLDER} to start anew."
+            )
+        logger.info(f"Going on from {path}.")
+        return state
+
+    def _restore(self, state: RunState) -> None:
+        self.step, self.best, self.bad_clips = state.step, state.best, state.bad_clips
+        self.seconds_before = state.seconds
+        restore_optimizer(self.optimizer, state.tensors["optimizer"])
+        if self.average is not None:
+            for name, average in self.average.averages.items():
+                average.copy_(state.tensors["average"][name])
+
+    def _fingerprint_inputs(self) -> dict[str, str]:
+        """What the recipe only names: the training clips, the classes, and the backbone's weights."""
+        rows = [[clip.id, clip.label, clip.num_frames, clip.start, clip.end] for clip in self.clips]
+        inputs = {
+            "data.root": fingerprint(rows),
+            "data.labels": fingerprint([self.labels.names, self.labels.attributes]),
+        }
+        if self.recipe.model.backbone is not None:
+            inputs["model.backbone"] = describe_backbone(self.model)["weights"]
+        return inputs
+
+    def explain_stop(self, received: signal.Signals) -> None:
+        logger.warning(
+            f"Stopped by {received.name} after step {self.step} of {self.num_steps}. The state is saved in "
+            f"{self.folder / STATE_FOLDER}; run the same command again to go on."
+        )
+
+    def leave_out(self, errors: dict[str, str]) -> None:
+        """Count unreadable training clips and name each once.
+
+        Raises:
+            ValueError: if they are more than the recipe allows.
+        """
+        for clip_id, reason in self.exchange.merge(errors).items():
+            if clip_id not in self.bad_clips:
+                self.bad_clips[clip_id] = reason
+                logger.warning(f"Training clip {clip_id} is left out: {reason}")
+        allowed = self.recipe.data.max_bad_share
+        if len(self.bad_clips) > allowed * len(self.clips):
+            raise ValueError(
+                f"{len(self.bad_clips)} of {len(self.clips)} training clips cannot be read, more than "
+                "data.max_bad_share "
+                f"{allowed:.2%}: {', '.join(sorted(self.bad_clips)[:20])}. Prepare them again, or raise "
+                "data.max_bad_share."
+            )
+
+    # Evaluating and ending
+
+    @property
+    def seconds(self) -> float:
+        """Spent in training steps, over all the runs that led here."""
+        return self.seconds_before + self.report.seconds
+
+    @property
+    def evaluation_is_due(self) -> bool:
+        every = self.recipe.evaluation.every_epochs * self.steps_per_epoch
+        return every > 0 and self.step % every == 0 and self.step < self.num_steps
+
+    def evaluate(self) -> dict[str, Any]:
+        """Score the validation split with the averaged weights, if there are any, on all processes."""
+        self.report.report()
+        if self.accelerator.num_processes > 1:  # the statistics of the main process's batches, as DDP does it
+            for buffer in self.model.buffers():
+                distributed.broadcast(buffer, 0)
+        with self._averaged():
+            metrics = evaluate(
+                self.model,
+                self.processor,
+                self.val_clips,
+                self.labels,
+                num_clips=self.recipe.data.num_clips,
+                batch_size=self.recipe.evaluation.batch_size,
+                num_workers=self.recipe.data.num_workers,
+                features=self.val_features,
+                split=self.recipe.data.val_split,
+                coverage=self.coverage,
+            ).metrics
+        train_mode(self.wrapped_model, self.recipe.optimisation.batch_norm)
+        if metrics["mean_class_accuracy"] > self.best.get("mean_class_accuracy", -1.0):
+            self.best = {name: metrics[name] for name in ("top1", "mean_class_accuracy")} | {"step": self.step}
+        self.report.evaluation(self.step, metrics)
+        return metrics
+
+    def finish(self) -> dict[str, Any]:
+        """Evaluate and write the checkpoint folder; `metrics.json` comes last and says that it is complete."""
+        metrics = self.evaluate()
+        metrics |= {
+            "train_seconds": self.seconds,
+            "num_train_clips": len(self.clips),
+            "num_bad_train_clips": len(self.bad_clips),
+        }
+        with self._averaged():
+            self.exchange.from_main(lambda: self._write_checkpoint(metrics))
+        self.accelerator.end_training()
+        return metrics
+
+    def _averaged(self) -> contextlib.AbstractContextManager:
+        return contextlib.nullcontext() if self.average is None else self.average.applied()
+
+    def _write_checkpoint(self, metrics: dict[str, Any]) -> None:
+        temporary = self.folder / ".checkpoint.partial"
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
+        self.model.save_pretrained(temporary)
+        self.processor.save_pretrained(temporary)
+        self.recipe.save(temporary / "recipe.yaml")
+        for file in sorted(temporary.iterdir()):
+            os.replace(file, self.folder / file.name)
+        temporary.rmdir()
+        write_text(self.folder / METRICS_FILE, json.dumps(metrics, indent=2) + "\n")
