@@ -1,7 +1,9 @@
 """Reads just the frames that are asked for from a video file, exactly: also with a variable frame rate, B-frames,
 a start time other than zero or rotation metadata. The decoder is PyAV's FFmpeg."""
 
-from bisect import bisect_left
+import itertools
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -15,6 +17,10 @@ except ImportError:
 
 # 8192 x 8192 pixels: larger frames are refused before memory is taken for them
 MAX_PIXELS = 2**26
+# Jumping to a key frame is worth it where it saves decoding at least this many frames.
+MIN_JUMP = 8
+# Where a key frame turns out not to be one (wrong flags, imprecise seeking), read again from this many before it.
+NUM_KEY_FRAMES_BACK = 8
 
 
 class VideoDecodingError(ValueError):
@@ -60,23 +66,27 @@ class VideoFile:
             )
         try:
             packets = [
-                packet for packet in self._container.demux(self._stream) if packet.size and not packet.is_discard
+                (packet.pts, packet.is_keyframe)
+                for packet in self._container.demux(self._stream)
+                if packet.size and not packet.is_discard
             ]
-            if any(packet.pts is None for packet in packets):  # AVI and raw streams: only decoding tells the times
-                self._container.seek(0)
-                frames = list(self._container.decode(self._stream))
-                self._pts, self._key_pts = sorted(frame.pts for frame in frames), []
-            else:
-                self._pts = sorted({packet.pts for packet in packets})
-                self._key_pts = sorted(packet.pts for packet in packets if packet.is_keyframe)
-        except (av.FFmpegError, TypeError) as error:
+            self._pts = sorted({pts for pts, _ in packets if pts is not None})
+            self._numbers = {pts: number for number, pts in enumerate(self._pts)}
+            # AVI and raw streams know no times for some packets, or repeat them: their frames are counted instead
+            if len(self._pts) < len(packets):
+                self._numbers = {}
+                self._pts = list(range(sum(1 for _ in self._read(None, None))))
+        except av.FFmpegError as error:
             raise VideoDecodingError(f"{self.path} is damaged: {error}") from error
         if not self._pts:
             raise VideoDecodingError(f"{self.path} has no frames.")
-        time_base = self._stream.time_base or Fraction(1, 1)
         self.num_frames = len(self._pts)
-        self.times = [float((pts - self._pts[0]) * time_base) for pts in self._pts]
-        rate = self._stream.average_rate or self._stream.guessed_rate or 0
+        self._key_frames = sorted(
+            self._numbers[pts] for pts, is_key_frame in packets if is_key_frame and self._numbers
+        )
+        rate = self._stream.average_rate or self._stream.guessed_rate or Fraction(25)
+        clock = (self._stream.time_base or Fraction(1)) if self._numbers else 1 / rate
+        self.times = [float((pts - self._pts[0]) * clock) for pts in self._pts]
         self.fps = (self.num_frames - 1) / self.times[-1] if self.times[-1] > 0 else float(rate)
 
     def index_range(self, start: float | None = None, end: float | None = None) -> tuple[int, int]:
@@ -106,32 +116,73 @@ class VideoFile:
             `IndexError`: an index is not between 0 and `num_frames - 1`.
             `VideoDecodingError`: a frame cannot be decoded.
         """
-        if not indices or min(indices) < 0 or max(indices) >= self.num_frames:
-            raise IndexError(f"{self.path} has frames 0 to {self.num_frames - 1}, asked for {indices}.")
-        wanted = {self._pts[index] for index in indices}
-        found = self._decode(wanted, start=self._pts[min(indices)])
-        if found.keys() != wanted:  # an index of key frames that does not hold: read from the beginning
-            found = self._decode(wanted, start=self._pts[0])
-        if missing := [index for index in sorted(set(indices)) if self._pts[index] not in found]:
-            raise VideoDecodingError(
-                f"{self.path} is damaged: {len(missing)} of {len(wanted)} frames cannot be decoded, the first is "
-                f"frame {missing[0]}."
-            )
-        return torch.stack([found[self._pts[index]] for index in indices])
+        if not indices:
+            raise IndexError(f"{self.path}: no frame was asked for.")
+        wanted = sorted(set(indices))
+        found = {index: _to_tensor(frame) for index, frame in self.decode(wanted)}
+        return torch.stack([found[index] for index in indices])
 
-    def _decode(self, wanted: set[int], start: int) -> dict[int, torch.Tensor]:
-        last, found = max(wanted), {}
-        try:
-            self._container.seek(start, stream=self._stream, backward=True)
-            for frame in self._container.decode(self._stream):
-                if frame.pts in wanted:
-                    found[frame.pts] = _to_tensor(frame)
-                if frame.pts is not None and frame.pts >= last:
-                    break
-        except av.FFmpegError as error:
-            if not found:
-                raise VideoDecodingError(f"{self.path} is damaged: {error}") from error
-        return found
+    def decode(self, indices: Iterable[int]) -> Iterator[tuple[int, "av.VideoFrame"]]:
+        """
+        The frames with these indices, one after the other in this order, as the decoder gives them: with the index,
+        not converted to RGB, and not turned as `frame.rotation` says. Rising indices are read in one pass, which
+        leaves out what lies between two of them where a key frame allows it.
+
+        Raises:
+            `IndexError`: an index is not between 0 and `num_frames - 1`.
+            `VideoDecodingError`: a frame cannot be decoded.
+        """
+        indices = list(indices)
+        if indices and not 0 <= min(indices) <= max(indices) < self.num_frames:
+            raise IndexError(f"{self.path} has frames 0 to {self.num_frames - 1}, asked for {indices}.")
+        run: list[int] = []
+        for index in indices:
+            reads_on = run and run[-1] < index and self._key_frame(index) < run[-1] + MIN_JUMP
+            if run and not reads_on:
+                yield from self._decode_run(run)
+                run = []
+            run.append(index)
+        if run:
+            yield from self._decode_run(run)
+
+    def _decode_run(self, run: list[int]) -> Iterator[tuple[int, "av.VideoFrame"]]:
+        """Rising indices in one go; the second attempt starts earlier and leaves nothing out."""
+        position, reason = 0, "the decoder gives nothing for it"
+        for back in (0, NUM_KEY_FRAMES_BACK):
+            key_frame = self._key_frame(run[position], back)
+            start = self._pts[key_frame] if key_frame else None
+            wanted = {self._pts[index] for index in run} if back == 0 else None
+            try:
+                for number, frame in self._read(start, wanted):
+                    if number == run[position] and not frame.is_corrupt:
+                        yield number, frame
+                        position += 1
+                        if position == len(run):
+                            return
+                    elif number >= run[position]:
+                        break
+            except av.FFmpegError as error:
+                reason = str(error)
+        raise VideoDecodingError(f"{self.path} is damaged: frame {run[position]} cannot be decoded ({reason}).")
+
+    def _read(self, start: int | None, wanted: set[int] | None) -> Iterator[tuple[int, "av.VideoFrame"]]:
+        """Numbered frames from a timestamp (None: the beginning) on; without those neither `wanted` nor needed to
+        decode others."""
+        decoder = self._stream.codec_context
+        self._container.seek(start or 0, stream=None if start is None else self._stream, backward=True)
+        count = itertools.count()
+        for packet in self._container.demux(self._stream):
+            unwanted = wanted is not None and packet.pts in self._numbers and packet.pts not in wanted
+            decoder.skip_frame = "NONREF" if unwanted else "DEFAULT"
+            for frame in packet.decode():
+                number = self._numbers.get(frame.pts) if self._numbers else next(count)
+                if number is not None:
+                    yield number, frame
+
+    def _key_frame(self, index: int, back: int = 0) -> int:
+        """The last key frame up to `index`, or the one so many key frames before it; 0 before the first."""
+        position = bisect_right(self._key_frames, index) - 1 - back
+        return self._key_frames[position] if position >= 0 else 0
 
     def close(self) -> None:
         self._container.close()
