@@ -1,11 +1,12 @@
 """FineGym's annotation files, read once and typed.
 
-FineGym comes as one JSON file of events and sub-actions (versions v1.0 and v1.1), split lists of clip ids with class labels, and
-lists of classes ("categories") and sets. Source of the formats: https://sdolivia.github.io/FineGym and its `resources/dataset/`.
+FineGym comes as one JSON file of events and sub-actions (versions v1.0 and v1.1), split lists of clip ids with class
+labels, and lists of classes ("categories") and sets. Source of the formats: https://sdolivia.github.io/FineGym and its
+`resources/dataset/`.
 
-A clip id is `<video>_E_<start>_<end>_A_<start>_<end>`: an 11-character YouTube id, the event's seconds in the video and the
-sub-action's seconds in the event, both cut to whole seconds. YouTube ids may contain `-` and `_`, so ids are taken apart at fixed
-offsets, and cutting always uses the float times of the JSON, never the seconds in the id.
+A clip id is `<video>_E_<start>_<end>_A_<start>_<end>`: an 11-character YouTube id, the event's seconds in the video
+and the sub-action's seconds in the event, both cut to whole seconds. YouTube ids may contain `-` and `_`, so ids are
+taken apart at fixed offsets, and cutting always uses the float times of the JSON, never the seconds in the id.
 """
 
 import json
@@ -27,7 +28,8 @@ VIDEO_ID = re.compile(r"[A-Za-z0-9_-]{11}")
 EVENT_ID = re.compile(VIDEO_ID.pattern + r"_E_[0-9]{6}_[0-9]{6}")
 CLIP_ID = re.compile(EVENT_ID.pattern + r"_A_[0-9]{4}_[0-9]{4}")
 
-# (train, val) clips of each dataset: https://sdolivia.github.io/FineGym, counted in the files themselves. v1.0 is what the paper used.
+# (train, val) clips of each dataset: https://sdolivia.github.io/FineGym, counted in the files themselves. v1.0 is what
+# the paper used.
 PUBLISHED_COUNTS = {
     ("gym99", "v1.0"): (20_484, 8_521),
     ("gym99", "v1.1"): (26_320, 8_521),
@@ -41,9 +43,11 @@ MAX_FILE_BYTES = 256 * 1024**2
 
 @dataclass(frozen=True)
 class SubAction:
-    """One performed element: `[start, end)` in seconds of the full video, `event_offset` seconds after which its event begins.
+    """One performed element: `[start, end)` in seconds of the full video, `event_offset` seconds after which its event
+    begins.
 
-    A vault is annotated in three stages (take-off, flight, landing) and is one sub-action from the first to the last of them.
+    A vault is annotated in three stages (take-off, flight, landing) and is one sub-action from the first to the last
+    of them.
     """
 
     id: str
@@ -74,7 +78,8 @@ class Segments:
 
 @dataclass(frozen=True)
 class Category:
-    """One line of a category file. `id` is None in the 530-class list, whose classes are known by their element (Glabel)."""
+    """One line of a category file. `id` is None in the 530-class list, whose classes are known by their element
+    (Glabel)."""
 
     id: int | None
     set: int
@@ -85,7 +90,8 @@ class Category:
 
 @dataclass(frozen=True)
 class Annotation:
-    """One dataset in one version: class label by clip id for both splits, its classes, and the times where the JSON was given."""
+    """One dataset in one version: class label by clip id for both splits, its classes, and the times where the JSON
+    was given."""
 
     name: str
     version: str
@@ -115,8 +121,9 @@ def read_annotation(folder: str | Path, dataset: str, version: str, labels: Labe
 
     Raises:
         FileNotFoundError: if a split list is missing.
-        ValueError: naming the file, if the version is unknown, a line is malformed, a label is not a class of `labels`, a clip is
-            in both splits, or the published lists of Gym99 and Gym288 do not have their published lengths.
+        ValueError: naming the file, if the version is unknown, a line is malformed, a label is not a class of
+            `labels`, a clip is in both splits, or the published lists of Gym99 and Gym288 do not have their published
+            lengths.
     """
     if version not in VERSIONS:
         raise ValueError(f"FineGym's annotation has the versions {', '.join(VERSIONS)}; {version!r} is none of them.")
@@ -127,7 +134,9 @@ def read_annotation(folder: str | Path, dataset: str, version: str, labels: Labe
         splits[split] = read_split(path)
         unknown = sorted({label for label in splits[split].values() if label >= len(labels.classes)})
         if unknown:
-            raise ValueError(f"{path} uses the labels {unknown[:5]}, but {labels.name!r} has {len(labels.classes)} classes.")
+            raise ValueError(
+                f"{path} uses the labels {unknown[:5]}, but {labels.name!r} has {len(labels.classes)} classes."
+            )
     both = sorted(splits["train"].keys() & splits["val"].keys())
     if both:
         raise ValueError(f"{folder}: {len(both)} clips of {dataset} are in both splits, such as {both[0]}.")
@@ -135,8 +144,8 @@ def read_annotation(folder: str | Path, dataset: str, version: str, labels: Labe
     published = PUBLISHED_COUNTS.get((dataset, version), counts)
     if counts != published:
         raise ValueError(
-            f"{folder}: {dataset} {version} has {counts[0]} training and {counts[1]} validation clips; published are {published[0]} "
-            f"and {published[1]}. A file is incomplete or of another version: run `finegym fetch-annotations` again."
+            f"{folder}: {dataset} {version} has {counts[0]} training and {counts[1]} validation clips; published are "
+            f"{published[0]} and {published[1]}. A file is incomplete or of another version: run `finegym fetch-annotations` again."
         )
     path = folder / segments_file(version)
     segments = read_segments(path) if path.is_file() else None
@@ -191,7 +200,9 @@ def read_categories(path: str | Path) -> list[Category]:
         fields = dict(re.findall(r"(Clabel|set|Glabel): *(\d+); ", line))
         match = re.search(r"; (\((VT|FX|BB|UB)\) .*\S)", line)
         if not match or not {"set", "Glabel"} <= fields.keys():
-            raise ValueError(f"{path}, line {number}: expected `Clabel: 0; set: 1; Glabel: 1; (VT) text`, found {line[:80]!r}.")
+            raise ValueError(
+                f"{path}, line {number}: expected `Clabel: 0; set: 1; Glabel: 1; (VT) text`, found {line[:80]!r}."
+            )
         label = int(fields["Clabel"]) if "Clabel" in fields else None
         if label is not None and label != len(categories):
             raise ValueError(f"{path}, line {number}: class {label} stands where class {len(categories)} is expected.")
@@ -202,8 +213,9 @@ def read_categories(path: str | Path) -> list[Category]:
 def read_segments(path: str | Path) -> Segments:
     """Read the annotation JSON, v1.0 or v1.1.
 
-    An event may have no segments (null). Sub-actions are timed relative to their event; the rows returned are absolute. Entries that
-    cannot be used, such as one that ends before it starts, are returned as `problems` and never dropped in silence.
+    An event may have no segments (null). Sub-actions are timed relative to their event; the rows returned are
+    absolute. Entries that cannot be used, such as one that ends before it starts, are returned as `problems` and never
+    dropped in silence.
 
     Raises:
         FileNotFoundError: if there is no such file.

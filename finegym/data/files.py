@@ -13,7 +13,8 @@ PARTIAL_SUFFIX = ".partial"
 def replacing(path: str | Path) -> Iterator[Path]:
     """Give a temporary path in the folder of `path`; when the block ends well, what stands there becomes `path`.
 
-    A reader sees the old file or the new one. A process killed inside the block leaves only a hidden `.<name>.<pid>.partial`.
+    A reader sees the old file or the new one. A process killed inside the block leaves only a hidden
+    `.<name>.<pid>.partial`.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

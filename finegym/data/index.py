@@ -1,8 +1,8 @@
 """The prepared dataset on disk: which clips there are, and which of the expected ones are missing.
 
-A prepared folder holds `clips/<id>.mp4` (or any other layout), `index.parquet` (one row a clip), `coverage.json` (what was
-expected, what is missing and why) and `labels.json`. `datasets.load_dataset("parquet", data_files=".../index.parquet")` reads the
-index too.
+A prepared folder holds `clips/<id>.mp4` (or any other layout), `index.parquet` (one row a clip), `coverage.json` (what
+was expected, what is missing and why) and `labels.json`. `datasets.load_dataset("parquet",
+data_files=".../index.parquet")` reads the index too.
 """
 
 import json
@@ -72,8 +72,8 @@ def write_index(root: str | Path, rows: Iterable[Mapping[str, Any]]) -> Path:
 
     Args:
         root: the prepared folder.
-        rows: mappings with `id`, `file` (relative to `root`, with forward slashes), `split` ("train" or "val"), `label`,
-            `num_frames` and, if known, `fps`, `start` and `end` in seconds.
+        rows: mappings with `id`, `file` (relative to `root`, with forward slashes), `split` ("train" or "val"),
+            `label`, `num_frames` and, if known, `fps`, `start` and `end` in seconds.
 
     Raises:
         ValueError: naming the clip, if an id repeats within a split or a file would lie outside `root`.

@@ -11,9 +11,9 @@ from .files import write_text
 class ActionClass:
     """One class of a dataset.
 
-    `name` is unique within the dataset; `text` is the dataset's own wording and need not be. `event`, `set`, `set_name` and
-    `element` place a FineGym class in its hierarchy (`element` is FineGym's Glabel, 0 to 529) and are None elsewhere.
-    `attributes` are ids into `Labels.attributes`, in the order of the phrase, without the blank id 0.
+    `name` is unique within the dataset; `text` is the dataset's own wording and need not be. `event`, `set`,
+    `set_name` and `element` place a FineGym class in its hierarchy (`element` is FineGym's Glabel, 0 to 529) and are
+    None elsewhere. `attributes` are ids into `Labels.attributes`, in the order of the phrase, without the blank id 0.
     """
 
     id: int
@@ -30,7 +30,8 @@ class ActionClass:
 class Labels:
     """All classes of a dataset in the order of their ids, and the texts of its attributes (id 0 is the blank).
 
-    A dataset without attributes has an empty `attributes` list: the video-text cross encoder needs one, the others do not.
+    A dataset without attributes has an empty `attributes` list: the video-text cross encoder needs one, the others do
+    not.
     """
 
     name: str
@@ -42,11 +43,14 @@ class Labels:
     def __post_init__(self):
         for position, action in enumerate(self.classes):
             if action.id != position:
-                raise ValueError(f"Class ids must count up from 0: class {action.name!r} stands at {position}, id {action.id}.")
+                raise ValueError(
+                    f"Class ids must count up from 0: class {action.name!r} stands at {position}, id {action.id}."
+                )
             for attribute in action.attributes:
                 if not 0 < attribute < len(self.attributes):
                     raise ValueError(
-                        f"Class {action.name!r} names attribute {attribute}, but the ids run from 1 to {len(self.attributes) - 1}."
+                        f"Class {action.name!r} names attribute {attribute}, but the ids run from 1 to "
+                        f"{len(self.attributes) - 1}."
                     )
         repeated = sorted({name for name in self.names if self.names.count(name) > 1})
         if repeated:
@@ -66,20 +70,39 @@ class Labels:
     def label2id(self) -> dict[str, int]:
         return {name: label for label, name in self.id2label.items()}
 
+    def require_attributes(self) -> list[str]:
+        """The attribute texts, for a model that cannot do without.
+
+        Raises:
+            ValueError: if the dataset has none, with what to do.
+        """
+        if not self.attributes:
+            raise ValueError(
+                f"The video-text cross encoder reads attribute texts, and {self.name!r} has none. Give them in an "
+                "`attributes` column of the metadata, in `attributes.json` or by `finegym prepare --attributes names`; "
+                "or train the vision encoder, which needs no attributes."
+            )
+        return self.attributes
+
     @classmethod
     def read(cls, path: str | Path) -> "Labels":
         """Read a `labels.json`.
 
         Raises:
             FileNotFoundError: if there is no such file.
-            ValueError: naming the file, if it is not of the documented form, repeats a name or refers to an unknown attribute.
+            ValueError: naming the file, if it is not of the documented form, repeats a name or refers to an unknown
+                attribute.
         """
         path = Path(path)
         if not path.is_file():
-            raise FileNotFoundError(f"There is no label file at {path}. `finegym prepare` writes one beside the index.")
+            raise FileNotFoundError(
+                f"There is no label file at {path}. `finegym prepare` writes one beside the index."
+            )
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-            classes = [ActionClass(**{**row, "attributes": tuple(row.get("attributes", ()))}) for row in content["classes"]]
+            classes = [
+                ActionClass(**{**row, "attributes": tuple(row.get("attributes", ()))}) for row in content["classes"]
+            ]
             return cls(
                 name=content["name"],
                 classes=classes,

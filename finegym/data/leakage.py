@@ -1,7 +1,8 @@
 """Clips that one dataset trains on and another validates on.
 
-Gym99 and Gym288 are cut from the same videos, and their splits are not aligned: one clip of every Gym99 class is trained on in Gym99
-and validated on in Gym288 and, in v1.1, the other way round. A backbone trained on one and validated on the other has seen them.
+Gym99 and Gym288 are cut from the same videos, and their splits are not aligned: one clip of every Gym99 class is
+trained on in Gym99 and validated on in Gym288 and, in v1.1, the other way round. A backbone trained on one and
+validated on the other has seen them.
 """
 
 import json
@@ -16,7 +17,8 @@ LEAKS_FILE = Path(__file__).parents[2] / "configuration" / "leaking_clips.json"
 
 
 def leaking_clips(train_dataset: str, train_version: str, val_dataset: str) -> frozenset[str]:
-    """Ids of the validation clips of `val_dataset` that `train_dataset` trains on, known without either dataset's files."""
+    """Ids of the validation clips of `val_dataset` that `train_dataset` trains on, known without either dataset's
+    files."""
     pairs = json.loads(LEAKS_FILE.read_text(encoding="utf-8"))["pairs"]
     leaking: set[str] = set()
     for pair in pairs:
@@ -47,7 +49,8 @@ def check_leakage(
     leaking = sorted(clip.id for clip in val_clips if clip.id in seen)
     if leaking and not leave_out:
         raise ValueError(
-            f"{len(leaking)} of {len(val_clips)} validation clips were trained on by {seen_by}, such as {leaking[0]}. Scores on them "
-            "would be too good. Take a backbone trained on the same dataset and version, or ask for these clips to be left out."
+            f"{len(leaking)} of {len(val_clips)} validation clips were trained on by {seen_by}, such as {leaking[0]}. "
+            "Scores on them would be too good. Take a backbone trained on the same dataset and version, or ask for "
+            "these clips to be left out."
         )
     return [clip for clip in val_clips if clip.id not in seen]
