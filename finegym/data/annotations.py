@@ -145,7 +145,8 @@ def read_annotation(folder: str | Path, dataset: str, version: str, labels: Labe
     if counts != published:
         raise ValueError(
             f"{folder}: {dataset} {version} has {counts[0]} training and {counts[1]} validation clips; published are "
-            f"{published[0]} and {published[1]}. A file is incomplete or of another version: run `finegym fetch-annotations` again."
+            f"{published[0]} and {published[1]}. A file is incomplete or of another version: "
+            "run `finegym fetch-annotations` again."
         )
     path = folder / segments_file(version)
     segments = read_segments(path) if path.is_file() else None
