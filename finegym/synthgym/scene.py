@@ -55,7 +55,6 @@ class Look:
     apparatus: Colour
     light: float
     noise: float
-    blur: float
     ghost: bool
 
     @classmethod
@@ -80,7 +79,6 @@ class Look:
             apparatus=_hsv(rng.uniform(0.05, 0.15), rng.uniform(0.2, 0.6), rng.uniform(0.45, 0.85)),
             light=rng.uniform(0.8, 1.12),
             noise=rng.uniform(1, 6),
-            blur=rng.uniform(0, 0.6),
             ghost=bool(rng.random() < 0.4),
         )
 
@@ -340,7 +338,7 @@ def _occluders(camera: Camera, motion: Motion, rng: np.random.Generator) -> list
         sight = middle[2] + share * (camera.position[2] - middle[2])
         colour = _hsv(rng.random(), 0.3, rng.uniform(0.08, 0.35))
         if rng.random() < 0.6:
-            top = sight - rng.uniform(0.3, 0.6) * (1 - share) / 0.5
+            top = sight - rng.uniform(0.45, 0.8) * (1 - share) / 0.5
             props.append(Prop(np.array([[foot[0], foot[1], top - 1.0], [foot[0], foot[1], top - 0.28]]), colour, 0.16))
             props.append(Prop(np.array([[foot[0], foot[1], top - 0.1], [foot[0], foot[1], top]]), colour, 0.09))
         else:
@@ -366,7 +364,9 @@ def _panorama(look: Look, rng: np.random.Generator, size: int) -> Image.Image:
     for _ in range(int(rng.integers(30, 140))):
         x, y, r = rng.integers(0, width), rng.integers(0, height), rng.uniform(1.0, 3.5)
         draw.ellipse((x, y, x + r, y + 1.3 * r), fill=near_wall(45))
-    return image.filter(ImageFilter.GaussianBlur(rng.uniform(0.4, 1.6))).resize((2 * width, 2 * height))
+    return image.filter(ImageFilter.GaussianBlur(rng.uniform(0.4, 1.6))).resize(
+        (2 * width, 2 * height), Image.Resampling.BILINEAR
+    )
 
 
 class Hall:
@@ -438,10 +438,7 @@ def render(motion: Motion, rng: np.random.Generator, *, size: int = 112, look: L
         hall.paint(draw, index, before=False)
         athlete.paint(draw, index)
         hall.paint(draw, index, before=True)
-        image = image.reduce(SUPERSAMPLING)
-        if look.blur > 0.25:
-            image = image.filter(ImageFilter.GaussianBlur(look.blur))
-        frames[index] = np.asarray(image)
+        frames[index] = np.asarray(image.reduce(SUPERSAMPLING))
     return Rendering(_develop(frames, look, rng), athlete.facing)
 
 
