@@ -1,0 +1,114 @@
+"""Starting training in real processes, watching them and killing them."""
+
+import contextlib
+import hashlib
+import multiprocessing
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+
+REPOSITORY = Path(__file__).parents[2]
+STEADY = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "CUDA_VISIBLE_DEVICES": ""}
+
+# Every process of a run is forked from a server that has imported torch and the project once, so that a start takes a tenth of a
+# second; `test_commands.py` and benchmarks/resume.py start the real commands.
+_context = multiprocessing.get_context("forkserver")
+_context.set_forkserver_preload(["finegym.training.loop", "train"])
+
+
+class Launch:
+    """The processes of one run, as torchrun would start them: `arguments` are those of train.py."""
+
+    def __init__(self, arguments: Sequence[str | Path], *, num_processes: int = 1, log: Path):
+        self.log = log
+        environment = dict(STEADY)
+        if num_processes > 1:
+            environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(num_processes)}
+        self.processes = []
+        for rank in range(num_processes):
+            place = {"RANK": str(rank), "LOCAL_RANK": str(rank)} if num_processes > 1 else {}
+            arguments = [str(argument) for argument in arguments]
+            process = _context.Process(target=_train, args=(arguments, environment | place, str(log)))
+            process.start()
+            self.processes.append(process)
+
+    def wait(self, timeout: float = 120) -> list[int]:
+        """The exit codes; negative ones are signals. Processes that are still there after `timeout` seconds are killed."""
+        deadline = time.monotonic() + timeout
+        for process in self.processes:
+            process.join(max(0, deadline - time.monotonic()))
+        alive = [process.pid for process in self.processes if process.is_alive()]
+        self.kill()
+        if alive:
+            raise TimeoutError(f"Processes {alive} did not end within {timeout} s:\n{self.log.read_text()}")
+        return [process.exitcode for process in self.processes]
+
+    def kill(self) -> None:
+        """kill -9, all at once, as when a machine goes."""
+        for process in self.processes:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process.pid, signal.SIGKILL)
+        for process in self.processes:
+            process.join()
+
+    def signal(self, number: signal.Signals, rank: int = 0) -> None:
+        os.kill(self.processes[rank].pid, number)
+
+    def wait_until(self, condition: Callable[[], bool], timeout: float = 120) -> bool:
+        """Wait for a condition, looking very often; False if the run ended before."""
+        deadline = time.monotonic() + timeout
+        while not condition():
+            if not any(process.is_alive() for process in self.processes):
+                return condition()
+            if time.monotonic() > deadline:
+                self.kill()
+                raise TimeoutError(f"Waited {timeout} s in vain:\n{self.log.read_text()}")
+        return True
+
+
+def run(arguments: Sequence[str | Path], *, num_processes: int = 1, log: Path) -> str:
+    """Train to the end and give the log; fails if a process failed."""
+    codes = Launch(arguments, num_processes=num_processes, log=log).wait()
+    assert codes == [0] * num_processes, f"exit codes {codes}:\n{log.read_text()}"
+    return log.read_text()
+
+
+def is_saving(output_dir: Path) -> bool:
+    """Whether a state is being written at this moment."""
+    return any((output_dir / "state").glob(".step_*.partial"))
+
+
+def num_steps_done(output_dir: Path) -> int:
+    """Rows in the history, which is written step by step where every step is logged."""
+    history = output_dir / "history.jsonl"
+    return history.read_bytes().count(b'"loss"') if history.exists() else 0
+
+
+def weights_hash(output_dir: Path) -> str:
+    return hashlib.sha256((output_dir / "model.safetensors").read_bytes()).hexdigest()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def _train(arguments: list[str], environment: dict[str, str], log: str) -> None:
+    os.environ.update(environment)
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)
+    sys.argv = ["train.py", *arguments]
+    import torch
+
+    torch.set_num_threads(1)
+    import train
+
+    train.main()
