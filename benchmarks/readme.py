@@ -1,0 +1,121 @@
+"""Writes the README's tables from `benchmarks/results/*.json`: `python -m benchmarks.readme`.
+
+A table stands between `<!-- table: NAME -->` and `<!-- end -->`; a test holds the README to what this module writes.
+"""
+
+import json
+import re
+from pathlib import Path
+
+
+ROOT = Path(__file__).resolve().parent.parent
+README = ROOT / "README.md"
+RESULTS = ROOT / "benchmarks" / "results"
+TABLE = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+MODELS = {
+    "slowonly": "SlowOnly",
+    "linear_control": "linear refit on its mean features (control)",
+    "vision_encoder_b1": "3D vision encoder, B = 1",
+    "vision_encoder_b3": "3D vision encoder, B = 3",
+    "video_text": "video-text cross encoder",
+}
+
+
+def figures(name: str) -> dict[str, float]:
+    """The figures of one benchmark; empty where it has not been run."""
+    path = RESULTS / f"{name}.json"
+    return json.loads(path.read_text())["figures"] if path.exists() else {}
+
+
+def synthgym() -> list[list[str]]:
+    values = figures("synthgym")
+    rows = [["model", "top-1", "mean class accuracy", "gain over control (95 % interval)", "order split"]]
+    for key, name in MODELS.items():
+        if f"{key}.mean_class_accuracy" not in values:
+            continue
+        gain = "–"
+        if f"{key}.gain_over_control" in values and key != "linear_control":
+            low, high = values[f"{key}.gain_over_control_low"], values[f"{key}.gain_over_control_high"]
+            gain = f"{values[f'{key}.gain_over_control']:+.2f} ({low:+.2f} to {high:+.2f})"
+        order = values.get(f"{key}.order_accuracy")
+        rows.append(
+            [
+                name,
+                f"{values[f'{key}.top1']:.1f}",
+                f"{values[f'{key}.mean_class_accuracy']:.1f} ± {values[f'{key}.std']:.1f}",
+                gain,
+                "–" if order is None else f"{order:.1f}",
+            ]
+        )
+    without = values.get("vision_encoder_b3.order_accuracy_without_positions")
+    if without is not None:
+        rows.append(["3D vision encoder, B = 3, without positions", "", "", "", f"{without:.1f}"])
+    return rows
+
+
+MEASURED = {
+    "slowonly": [
+        ("SlowOnly forward, fp32, against pytorchvideo", "fp32_speedup_over_pytorchvideo", "x"),
+        ("share of the machine's measured fp32 convolution peak", "fp32_share_of_peak", "%"),
+        ("SlowOnly forward, bf16, against pytorchvideo fp32", "bf16_speedup_over_pytorchvideo", "x"),
+        ("training step, fp32, against pytorchvideo", "training_step_speedup_over_pytorchvideo", "x"),
+        ("peak memory of the forward, against pytorchvideo", "peak_memory_over_pytorchvideo", "x"),
+    ],
+    "decode": [
+        ("video file to augmented tensor, against the fastest other decoder", "speed_over_fastest_peer", "x"),
+        ("the same, against pytorchvideo's EncodedVideo", "speed_over_pytorchvideo", "x"),
+    ],
+    "features": [
+        (
+            "epoch of the vision encoder on cached features, against our backbone online",
+            "vision_epoch_speedup_over_online",
+            "x",
+        ),
+        ("the same, against a pytorchvideo backbone", "vision_epoch_speedup_over_pytorchvideo", "x"),
+        (
+            "epoch of the cross encoder on cached features, against our backbone online",
+            "video_text_epoch_speedup_over_online",
+            "x",
+        ),
+        ("the same, against a pytorchvideo backbone", "video_text_epoch_speedup_over_pytorchvideo", "x"),
+        ("eight-clip protocol on FineGym's clip lengths, share of the naive loop's cost", "protocol_cost", "x"),
+        ("largest difference of its scores", "protocol_max_score_difference", ""),
+        ("share of training time waiting for the cache", "data_wait_share", "%"),
+    ],
+    "resume": [
+        ("runs killed with `kill -9` at random moments", "kills", "n"),
+        ("of these, resumed runs with the undisturbed run's weights, bit for bit", "equal_hashes", "n"),
+    ],
+}
+
+
+def measured() -> list[list[str]]:
+    rows = [["measured", "number", "file"]]
+    for name, entries in MEASURED.items():
+        values = figures(name)
+        rows += [[text, _format(values[key], unit), f"`{name}.json`"] for text, key, unit in entries if key in values]
+    return rows
+
+
+def _format(value: float, unit: str) -> str:
+    if unit == "x":
+        return f"{value:.2f}x" if value < 10 else f"{value:.0f}x"
+    if unit == "%":
+        return f"{100 * value:.1f} %"
+    return f"{value:.0f}" if unit == "n" else f"{value:.1e}"
+
+
+def render(rows: list[list[str]]) -> str:
+    header, *body = ["| " + " | ".join(row) + " |" for row in rows]
+    return "\n".join([header, "|" + " --- |" * len(rows[0]), *body]) + "\n"
+
+
+def rewrite(text: str) -> str:
+    """The README's text with every table made anew."""
+    tables = {"synthgym": synthgym, "measured": measured}
+    return TABLE.sub(lambda match: match[1] + render(tables[match[2]]()) + match[3], text)
+
+
+if __name__ == "__main__":
+    README.write_text(rewrite(README.read_text()))

@@ -1,0 +1,94 @@
+"""The rules of the house that a machine can check. The import floors are import-linter's, in the same command."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+from benchmarks import readme
+
+
+ROOT = Path(__file__).resolve().parent.parent
+PUBLISHED = ROOT / "modeling_finegym"
+SOURCES = sorted(
+    path
+    for folder in ("modeling_finegym", "finegym", "benchmarks", "examples")
+    for path in (ROOT / folder).rglob("*.py")
+) + [ROOT / "train.py", ROOT / "push_to_hub.py"]
+# reads foreign checkpoints, with weights_only=True
+UNPICKLER = ROOT / "finegym" / "hub" / "convert.py"
+
+
+def name(path):
+    return str(path.relative_to(ROOT))
+
+
+def calls(tree):
+    """(dotted name, keyword names and values) of every call."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            yield ast.unparse(node.func), {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name)
+def test_files_and_functions_can_be_read_in_one_sitting(path):
+    text = path.read_text()
+    assert len(text.splitlines()) <= 600
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            docstring = ast.get_docstring(node, clean=False) or ""
+            assert node.end_lineno - node.lineno + 1 - len(docstring.splitlines()) <= 60, node.name
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name)
+def test_nothing_is_unpickled_or_evaluated(path):
+    tree = ast.parse(path.read_text())
+    imported = {
+        alias.name.split(".")[0] for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names
+    }
+    imported |= {
+        node.module.split(".")[0] for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module
+    }
+    if path != UNPICKLER:  # names pickle's error, to explain it
+        assert not imported & {"pickle", "dill", "joblib", "cloudpickle", "shelve", "marshal"}
+    for function, keywords in calls(tree):
+        assert function not in ("eval", "exec", "yaml.load", "os.system"), function
+        assert keywords.get("shell") != "True" and keywords.get("allow_pickle") != "True", function
+        if function == "torch.load":
+            assert path == UNPICKLER and keywords.get("weights_only") == "True"
+
+
+def test_the_published_folder_is_flat():
+    assert [path for path in PUBLISHED.iterdir() if path.is_dir() and path.name != "__pycache__"] == []
+
+
+@pytest.mark.parametrize("path", sorted(PUBLISHED.glob("*.py")), ids=name)
+def test_published_files_import_what_a_stranger_has(path):
+    """Transformers requires every import that is not guarded, also inside functions, and copies `from .file` only."""
+    text = path.read_text()
+    assert "from __future__" not in text
+    assert not re.search(r"^\s*from \.(\w*\.\w|\s*import)|^\s*from \.\. ", text, re.MULTILINE)
+    tree = ast.parse(text)
+    guarded = {child for node in ast.walk(tree) if isinstance(node, ast.Try) for child in ast.walk(node)}
+    allowed = {"torch", "transformers", "numpy", "huggingface_hub"}  # the last two come with transformers
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import) and node not in guarded:
+            modules = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node not in guarded and not node.level:
+            modules = [node.module]
+        else:
+            continue
+        for module in modules:
+            top = module.split(".")[0]
+            assert top in allowed or top in STANDARD_LIBRARY, module
+
+
+STANDARD_LIBRARY = __import__("sys").stdlib_module_names
+
+
+def test_the_readme_shows_the_measured_numbers():
+    text = readme.README.read_text()
+    assert readme.rewrite(text) == text, "run `python -m benchmarks.readme`"
+    for table in readme.TABLE.finditer(text):
+        assert len(table[0].splitlines()) > 4, f"the table {table[2]} is empty"
