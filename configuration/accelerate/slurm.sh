@@ -1,0 +1,26 @@
+#!/bin/sh
+# sbatch configuration/accelerate/slurm.sh configuration/gym99/slowonly.yaml [--optimisation.epochs 10 ...]
+#
+# Slurm warns every process 120 seconds before it takes the machines away; the run saves its state, and the requeued job goes on
+# from there, also if it gets another number of machines.
+#SBATCH --job-name=finegym
+#SBATCH --nodes=2
+#SBATCH --ntasks-per-node=1
+#SBATCH --gpus-per-node=4
+#SBATCH --cpus-per-task=32
+#SBATCH --signal=TERM@120
+#SBATCH --requeue
+#SBATCH --open-mode=append
+set -eu
+
+recipe=$1
+shift
+first_machine=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+
+srun --kill-on-bad-exit=1 torchrun \
+    --nnodes "$SLURM_NNODES" \
+    --nproc_per_node "$SLURM_GPUS_ON_NODE" \
+    --rdzv_id "$SLURM_JOB_ID" \
+    --rdzv_backend c10d \
+    --rdzv_endpoint "$first_machine:29500" \
+    train.py --config "$recipe" "$@"
