@@ -7,22 +7,20 @@ from collections.abc import Iterable, Sequence
 
 # Characters that can open Markdown or HTML, or that a renderer gives a meaning (maths, emoji, mentions).
 SPECIAL = re.compile(r"[\\`*_{}\[\]#|~$^<>&\"':!@]")
-# What renderers turn into links even when it is written with character references.
-LINK_STARTS = re.compile(r"(?i)(https?|ftp|mailto)(?=:)|www(?=\.)|@")
-WORD_JOINER = "\u2060"
+# Where an address can be cut so that no reader turns it into a link; "0.5 turn" stays whole.
+LINK_JOINTS = re.compile(r"/(?=/)|(?<=\w)\.(?=[^\W\d])|@")
 
 
 def plain(text: object) -> str:
     """One line of Markdown that shows `text` literally, inside a table cell or a sentence.
 
     Special characters become character references, which no Markdown reader takes for structure. Line breaks become
-    blanks, other control and direction characters the replacement character U+FFFD. An invisible word joiner keeps
-    addresses from turning into links.
+    blanks, other control and direction characters the replacement character U+FFFD. Empty comments cut addresses apart.
     """
     words = " ".join(str(text).split())
     visible = "".join("\ufffd" if unicodedata.category(c) in ("Cc", "Cf", "Cs", "Co") else c for c in words)
-    unlinked = LINK_STARTS.sub(lambda match: match[0] + WORD_JOINER, visible)
-    return SPECIAL.sub(lambda match: f"&#{ord(match[0])};", unlinked)
+    pieces = LINK_JOINTS.sub(lambda match: f"{match[0]}\0", visible).split("\0")
+    return "<!---->".join(SPECIAL.sub(lambda match: f"&#{ord(match[0])};", piece) for piece in pieces)
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

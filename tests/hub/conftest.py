@@ -27,7 +27,7 @@ HOSTILE_NAMES = [
     "![x](https://example.org/x.png) `code` **bold**",
     "{{ repo_id }} {% for x in y %} www.example.org",
 ]
-ATTRIBUTES = ["", "VT", "round-off | 0.5 turn", "</details><b>bold</b>"]
+ATTRIBUTES = ["", "VT", "tucked", "round-off | 0.5 turn", "</details><b>bold</b>"]
 
 
 def make_checkpoint(

@@ -34,7 +34,9 @@ def folder(tmp_path) -> Path:
     folder.mkdir()
     for name, content in FIRST.items():
         if name == "README.md":
-            content = str(ModelCard.from_template(ModelCardData(license="mit"), template_str="---\n{{ card_data }}\n---"))
+            content = str(
+                ModelCard.from_template(ModelCardData(license="mit"), template_str="---\n{{ card_data }}\n---")
+            )
             content = content.encode()
         (folder / name).write_bytes(content)
     return folder
@@ -218,7 +220,9 @@ def test_missing_wrong_and_weak_tokens(hub, folder, monkeypatch):
 
 def test_no_network(hub, folder):
     with pytest.raises(PublishingError, match="Nothing was published to .*: the Hub cannot be reached"):
-        send(folder, write_manifest(folder), REPO, message="one", api=HfApi(endpoint="http://127.0.0.1:9", token="hf_x"))
+        send(
+            folder, write_manifest(folder), REPO, message="one", api=HfApi(endpoint="http://127.0.0.1:9", token="hf_x")
+        )
 
 
 def test_a_card_that_the_hub_refuses_stops_everything(hub, api, folder):

@@ -1,0 +1,153 @@
+"""A checkpoint goes to the Hub and comes back out of it in the hands of somebody who has only the card."""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+from huggingface_hub import HfApi
+from packaging.requirements import Requirement
+
+import push_to_hub
+from finegym.hub import stranger
+from finegym.hub.publish import EXAMPLE, build_folder, publish, validate
+from finegym.hub.sending import MANIFEST, PublishingError, list_files
+from modeling_finegym import publishing_finegym
+from tests.hub.loopback_hub import LoopbackHub
+
+
+REPO = "someone/model"
+ROOT = Path(push_to_hub.__file__).parent
+# Runs every code block of a card, each in a namespace of its own, where this project cannot be imported.
+READER = """
+import re, sys
+sys.path.insert(0, sys.argv[2])
+from stranger import HiddenModules
+sys.meta_path.insert(0, HiddenModules("finegym", "modeling_finegym"))
+for number, block in enumerate(re.findall("```python\\n(.*?)```", open(sys.argv[1]).read(), re.DOTALL)):
+    print(f"-- block {number}", flush=True)
+    exec(compile(block, f"block {number}", "exec"), {})
+"""
+
+
+@pytest.fixture(scope="module")
+def build(finished, tmp_path_factory):
+    return build_folder(finished, tmp_path_factory.mktemp("build"), REPO, tag="v1.0")
+
+
+def child(hub, home, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
+    """A process whose only Hub is the loopback one."""
+    variables = {**os.environ, "HF_HUB_OFFLINE": "0", **hub.environment(home), **environment}
+    command = [sys.executable, *map(str, arguments)]
+    return subprocess.run(command, cwd=home, env=variables, capture_output=True, text=True, timeout=300, check=False)
+
+
+def test_what_is_published(build, finished):
+    code = {path.name for path in Path(publishing_finegym.__file__).parent.glob("*.py")}
+    data = {"config.json", "model.safetensors", "video_preprocessor_config.json", "recipe.yaml", "metrics.json"}
+    assert {file.path for file in build.files} == code | data | {"labels.json", "README.md", EXAMPLE, MANIFEST}
+    assert build.left_out == ["state/"]
+    for name in data:
+        assert (build.folder / name).read_bytes() == (finished / name).read_bytes()
+
+
+def test_the_same_checkpoint_is_built_to_the_same_bytes(build, finished, tmp_path):
+    assert build_folder(finished, tmp_path, REPO, tag="v1.0").files == build.files
+
+
+def test_links_are_not_followed(checkpoint, tmp_path):
+    (tmp_path / "secret.png").write_bytes(b"secret")
+    (checkpoint / "curves.png").symlink_to(tmp_path / "secret.png")
+    (tmp_path / "built").mkdir()
+    with pytest.raises(ValueError, match="curves.png is a link"):
+        build_folder(checkpoint, tmp_path / "built", REPO)
+
+
+def test_the_install_line_of_the_card_holds_here(build):
+    [line] = re.findall("```bash\n(.*?)\n```", (build.folder / "README.md").read_text(), re.DOTALL)
+    program, command, *requirements = shlex.split(line)
+    assert (program, command) == ("pip", "install")
+    for requirement in map(Requirement, requirements):
+        assert requirement.specifier.contains(version(requirement.name)), requirement
+
+
+def test_publish_from_the_command_line_and_follow_the_card(finished, tmp_path):
+    with LoopbackHub() as hub:
+        command = [ROOT / "push_to_hub.py", finished, REPO, "--tag", "v1.0"]
+        first = child(hub, tmp_path, *command, PYTHONPATH=str(ROOT))
+        assert first.returncode == 0, first.stderr
+        assert "Published 19 files as one commit" in first.stdout
+        sent = hub.files(REPO)
+        for line in sent[MANIFEST].decode().splitlines():
+            sha256, path = line.split("  ")
+            assert f"{path} " in first.stdout and sha256 in first.stdout
+        commit = hub.repositories[REPO].branches["main"]
+
+        card = tmp_path / "README.md"
+        card.write_bytes(sent["README.md"])
+        arguments = ["-I", "-c", READER, card, Path(stranger.__file__).parent]
+        reading = child(hub, tmp_path, *arguments)
+        assert reading.returncode == 0, reading.stderr
+        assert reading.stdout.count("-- block") == 4
+        assert f'write revision="{commit}"' in reading.stdout
+        assert "is not supported" not in reading.stdout + reading.stderr
+
+        assert hub.repositories[REPO].branches == {"main": commit}
+        assert hub.repositories[REPO].tags == {"v1.0": commit}
+
+
+def test_dry_run_shows_everything_and_sends_nothing(hub, api, finished):
+    shown = []
+    assert publish(finished, REPO, dry_run=True, api=api, say=shown.append) is None
+    text = "\n".join(shown)
+    assert "# Video-text cross encoder on SynthGym (synthetic)" in text
+    assert "Not published: state/." in text
+    assert "nothing was sent" in text
+    assert hub.requests == []
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "message"),
+    [
+        ("pipeline_finegym.py", lambda code: code + b"\nimport finegym\n", "does not load in a fresh process"),
+        ("clip_sampling.py", lambda code: code.replace(b"spacing / 2)", b"spacing / 3)"), "other logits"),
+    ],
+    ids=["needs this project", "gives other scores"],
+)
+def test_a_folder_that_would_fail_a_stranger_is_refused(build, tmp_path, file, change, message):
+    folder = Path(shutil.copytree(build.folder, tmp_path / "build"))
+    before = (folder / file).read_bytes()
+    (folder / file).write_bytes(change(before))
+    assert (folder / file).read_bytes() != before
+    with pytest.raises(PublishingError, match=message):
+        validate(type(build)(folder, list_files(folder), build.checkpoint, []))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"create_pr": True, "revision": "trial"}, "leave out --revision"),
+        ({"create_pr": True, "tag": "v1"}, "tag it with --tag once it is merged"),
+        ({"tag": "v 1"}, "is no name of a branch or tag"),
+    ],
+)
+def test_options_that_exclude_each_other(finished, options, message):
+    with pytest.raises(ValueError, match=message):
+        publish(finished, REPO, **options)
+
+
+def test_mistakes_end_in_one_line(capsys, tmp_path):
+    assert push_to_hub.main([str(tmp_path / "nowhere"), REPO]) == 1
+    assert capsys.readouterr().err == f"push_to_hub.py: There is no checkpoint folder at {tmp_path / 'nowhere'}.\n"
+
+
+def test_without_a_token_and_without_a_network(finished, monkeypatch):
+    monkeypatch.setattr("finegym.hub.publish.validate", lambda build: None)
+    unreachable = HfApi(endpoint="http://127.0.0.1:9", token="hf_x")
+    with pytest.raises(PublishingError, match="Nothing was published"):
+        publish(finished, REPO, api=unreachable, say=lambda line: None)
