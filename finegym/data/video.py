@@ -28,8 +28,8 @@ class ClipWriter:
         path: the file to write.
         fps: nominal frames per second, for rate control and players; the times given with the frames are what is
             stored.
-        size: (width, height) of the clip, both even; frames of another size are scaled (bicubic). None: the first
-            frame's.
+        short_side: pixels of the shorter side of the clip, an even number; frames are scaled to it (bicubic) and keep
+            their aspect ratio. None: frames stay as they are.
         key_interval: the largest distance between two key frames, in frames.
         crf: x264's constant rate factor; 18 is visually lossless.
         comment: text kept in the file's metadata.
@@ -40,14 +40,17 @@ class ClipWriter:
         path: str | Path,
         *,
         fps: float,
-        size: tuple[int, int] | None = None,
+        short_side: int | None = None,
         key_interval: int = 12,
         crf: int = 18,
         comment: str = "",
     ):
         self.num_frames = 0
-        self._size = size
-        # `frame.reformat` would set up a scaler and its threads for every frame: ten times the time of a small picture.
+        self._short_side = short_side
+        self._size = (0, 0)
+        self._last_pts = -1
+        # `frame.reformat` would set up a scaler and its threads for every frame: ten times the time of a small
+        # picture.
         self._reformatter = VideoReformatter()
         self._container = av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"})
         self._container.metadata["comment"] = comment
@@ -71,13 +74,20 @@ class ClipWriter:
     def write(self, frame: av.VideoFrame, time: float) -> None:
         """Append a frame; `time` is in seconds from the start of the clip and grows from call to call."""
         if self.num_frames == 0:
-            self._size = self._size or (frame.width, frame.height)
-            self._stream.width, self._stream.height = self._size
+            self._size = self._stream.width, self._stream.height = self._upright_size(frame)
         frame = self._fit(frame)
         frame.time_base = TIME_BASE
-        frame.pts = round(time / TIME_BASE)
+        # Two frames may share a tick of this clock, but not a time.
+        frame.pts = self._last_pts = max(round(time / TIME_BASE), self._last_pts + 1)
         self._container.mux(self._stream.encode(frame))
         self.num_frames += 1
+
+    def _upright_size(self, frame: av.VideoFrame) -> tuple[int, int]:
+        size = (frame.width, frame.height) if round(frame.rotation / 90) % 2 == 0 else (frame.height, frame.width)
+        if self._short_side is None:
+            return size
+        width, height = (2 * round(side * self._short_side / min(size) / 2) for side in size)
+        return width, height
 
     def _fit(self, frame: av.VideoFrame) -> av.VideoFrame:
         width, height = self._size

@@ -1,0 +1,90 @@
+"""The coverage report: how much of what an annotation promises is really there, and what that costs."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .labels import Labels
+
+
+def coverage_report(
+    labels: Labels,
+    expected: Mapping[str, Mapping[str, int]],
+    missing: Mapping[str, str],
+    *,
+    annotation_version: str,
+    refused: Mapping[str, str],
+) -> dict[str, Any]:
+    """Set what is expected against what is there.
+
+    Args:
+        labels: the classes.
+        expected: for each split, the class of every clip the annotation lists.
+        missing: clips that are not there -> the reason, beginning with its kind and a colon.
+        annotation_version: kept in the report, and from there in every result.
+        refused: files in the source that were not used -> the reason.
+
+    Returns:
+        What `write_coverage` writes. `mean_class_accuracy_ceiling` is in percent over the classes with validation
+        clips: a class without a single training clip cannot be learnt and counts as 0.
+    """
+    splits = {}
+    present_classes: dict[str, Counter[int]] = {}
+    for split, clips in expected.items():
+        present = Counter(label for clip_id, label in clips.items() if clip_id not in missing)
+        absent = {clip_id: missing[clip_id] for clip_id in clips if clip_id in missing}
+        present_classes[split] = present
+        splits[split] = {
+            "num_expected": len(clips),
+            "num_present": present.total(),
+            "missing": absent,
+            "missing_by_reason": dict(Counter(reason.split(":")[0] for reason in absent.values())),
+            "empty_classes": [action.id for action in labels.classes if not present[action.id]],
+            "empty_classes_of_the_annotation": sorted(set(range(len(labels.classes))) - set(clips.values())),
+        }
+    validated = present_classes["val"].keys()
+    learnable = [label for label in validated if present_classes["train"][label]]
+    return {
+        "dataset": labels.name,
+        "annotation_version": annotation_version,
+        "splits": splits,
+        "mean_class_accuracy_ceiling": 100 * len(learnable) / len(validated) if validated else None,
+        "files_not_used": dict(refused),
+    }
+
+
+def describe_coverage(report: Mapping[str, Any], labels: Labels) -> str:
+    """The report as a person reads it."""
+    lines = [f"{report['dataset']}, annotation {report['annotation_version']}"]
+    for split, part in report["splits"].items():
+        num_expected, num_present = part["num_expected"], part["num_present"]
+        share = f" ({100 * num_present / num_expected:.1f} %)" if num_expected else ""
+        lines.append(f"  {split}: {num_present:,} of {num_expected:,} clips{share}")
+        for reason, count in sorted(part["missing_by_reason"].items(), key=lambda item: -item[1]):
+            example = next(clip_id for clip_id, text in part["missing"].items() if text.split(":")[0] == reason)
+            lines.append(f"    {count:,} missing: {part['missing'][example]} ({_such_as(example, count)})")
+        lines += _describe_empty_classes(split, part, labels)
+    ceiling = report["mean_class_accuracy_ceiling"]
+    if ceiling is not None and ceiling < 100:
+        lines.append(f"  No model can reach more than {ceiling:.2f} % mean class accuracy on these validation clips.")
+    if report["files_not_used"]:
+        name, reason = next(iter(report["files_not_used"].items()))
+        count = len(report["files_not_used"])
+        lines.append(f"  {count:,} files of the source were not used: {reason} ({_such_as(name, count)})")
+    return "\n".join(lines)
+
+
+def _describe_empty_classes(split: str, part: Mapping[str, Any], labels: Labels) -> list[str]:
+    lines = []
+    by_annotation = part["empty_classes_of_the_annotation"]
+    by_missing_clips = [label for label in part["empty_classes"] if label not in by_annotation]
+    for empty, why in ((by_annotation, "the annotation lists none"), (by_missing_clips, "all are missing")):
+        if empty:
+            names = ", ".join(f"{label} {labels.names[label]!r}" for label in empty[:5])
+            more = f" and {len(empty) - 5} more" if len(empty) > 5 else ""
+            lines.append(f"    classes without a {split} clip, because {why}: {names}{more}")
+    return lines
+
+
+def _such_as(name: Sequence[str], count: int) -> str:
+    return str(name) if count == 1 else f"such as {name}"

@@ -1,0 +1,224 @@
+"""Cutting clips out of videos: one decode pass over a video yields all its clips, in as many processes as there are
+cores."""
+
+import contextlib
+import itertools
+import json
+import multiprocessing
+import multiprocessing.connection
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Protocol
+
+import av
+
+from modeling_finegym.video_decoding import VideoDecodingError, VideoFile, open_video
+
+from .files import replacing
+from .video import ClipWriter
+
+
+# A clip may end this much after its file does: cutting tools and annotators round to frames, and to tenths of a
+# second.
+END_TOLERANCE = 0.1
+# Sides in a ratio beyond this are no film of a person; scaled to the short side they would fill the memory.
+MAX_ASPECT_RATIO = 16
+
+
+class VideoSource(Protocol):
+    """Whatever can give a video as a file, for the time of a `with` block."""
+
+    name: str
+
+    def as_file(self, scratch: Path) -> contextlib.AbstractContextManager[Path]: ...
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How clips are written: pixels of the shorter side, most frames between two key frames, x264's rate factor."""
+
+    short_side: int = 256
+    key_interval: int = 12
+    crf: int = 18
+
+    def __post_init__(self):
+        if self.short_side < 16 or self.short_side % 2:
+            raise ValueError(f"short_side must be an even number from 16 on, got {self.short_side}.")
+        if self.key_interval < 1 or not 0 <= self.crf <= 51:
+            raise ValueError(f"key_interval is at least 1 and crf 0 to 51, got {self.key_interval} and {self.crf}.")
+
+
+@dataclass(frozen=True)
+class Cut:
+    """One clip to make: `[start, end)` in seconds of its source (None: from its beginning, to its end) becomes
+    `file`."""
+
+    id: str
+    file: str
+    start: float | None = None
+    end: float | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """All clips of one source."""
+
+    source: VideoSource
+    cuts: tuple[Cut, ...]
+
+
+@dataclass(frozen=True)
+class CutResult:
+    """What became of a `Cut`: frames and frame rate of the finished clip, or the problem that it is missing for."""
+
+    id: str
+    num_frames: int = 0
+    fps: float = 0.0
+    problem: str | None = None
+
+
+def run_jobs(jobs: Sequence[Job], root: Path, encoding: Encoding, num_workers: int) -> Iterator[CutResult]:
+    """Make the clips of all jobs under `root`, and give the results as they come, in any order.
+
+    Clips that are there already, made from the same source in the same way, are kept. A source that kills the process
+    which decodes it costs its own clips only.
+
+    Args:
+        num_workers: processes; 0 works in this one.
+    """
+    if num_workers == 0:
+        for job in jobs:
+            yield from cut_clips(job, root, encoding)
+        return
+    unfinished = list(jobs)
+    while unfinished:
+        with contextlib.suppress(BrokenProcessPool), _process_pool(num_workers) as pool:
+            futures = {pool.submit(cut_clips, job, root, encoding): job for job in unfinished}
+            for future in as_completed(futures):
+                results = future.result()
+                unfinished.remove(futures[future])
+                yield from results
+        # A worker died, and nobody knows on which source: those that were under way, at most one more than two per
+        # worker, are tried each in a process of its own.
+        suspects, unfinished = unfinished[: 2 * num_workers + 1], unfinished[2 * num_workers + 1 :]
+        for job in suspects:
+            yield from _cut_alone(job, root, encoding)
+
+
+def cut_clips(job: Job, root: Path, encoding: Encoding) -> list[CutResult]:
+    """Make the clips of one source that are not there yet; a clip that cannot be made is a result with its problem."""
+    stamps = {cut: _stamp(job.source, cut, encoding) for cut in job.cuts}
+    results = {cut: finished_clip(root / cut.file, cut.id, stamps[cut]) for cut in job.cuts}
+    todo = [cut for cut in sorted(job.cuts, key=lambda cut: (cut.start or 0.0, cut.id)) if results[cut] is None]
+    if todo:
+        try:
+            with job.source.as_file(root) as path, open_video(path) as video:
+                for cut, problem in _cut_video(video, todo, root, encoding, stamps):
+                    failed = CutResult(cut.id, problem=problem)
+                    results[cut] = failed if problem else finished_clip(root / cut.file, cut.id, stamps[cut])
+        except (VideoDecodingError, FileNotFoundError) as error:
+            for cut in todo:
+                results[cut] = results[cut] or CutResult(cut.id, problem=f"undecodable: {job.source.name}: {error}")
+    return [results[cut] for cut in job.cuts]
+
+
+def finished_clip(path: Path, clip_id: str, stamp: str) -> CutResult | None:
+    """The clip at `path`, if it is there and was made as `stamp` says."""
+    if not path.is_file():
+        return None
+    try:
+        with av.open(str(path)) as container:
+            stream = container.streams.video[0]
+            if container.metadata.get("comment") != stamp or not stream.frames:
+                return None
+            return CutResult(clip_id, stream.frames, float(stream.average_rate))
+    except (av.FFmpegError, IndexError):
+        return None
+
+
+def _stamp(source: VideoSource, cut: Cut, encoding: Encoding) -> str:
+    made_from = {"id": cut.id, "source": source.name, "start": cut.start, "end": cut.end, **asdict(encoding)}
+    return json.dumps(made_from, sort_keys=True)
+
+
+def _cut_video(
+    video: VideoFile, cuts: Sequence[Cut], root: Path, encoding: Encoding, stamps: dict[Cut, str]
+) -> Iterator[tuple[Cut, str | None]]:
+    """Write clips in the order of their start; give each with its problem, or None when it is written."""
+    ranges: dict[Cut, tuple[int, int]] = {}
+    for cut in cuts:
+        problem = _reason_against(video, cut)
+        if problem:
+            yield cut, problem
+        else:
+            ranges[cut] = video.index_range(cut.start, cut.end)
+    remaining = list(ranges)
+    while remaining:
+        frames = video.decode(itertools.chain.from_iterable(range(*ranges[cut]) for cut in remaining))
+        while remaining:
+            cut = remaining.pop(0)
+            first, stop = ranges[cut]
+            path = root / cut.file
+            options = {"fps": video.fps, **asdict(encoding), "comment": stamps[cut]}
+            try:
+                with replacing(path) as temporary, ClipWriter(temporary, **options) as writer:
+                    for index, frame in itertools.islice(frames, stop - first):
+                        writer.write(frame, video.times[index] - video.times[first])
+            except (VideoDecodingError, av.FFmpegError) as error:
+                if isinstance(error, OSError):
+                    raise
+                yield cut, f"undecodable: {error}"
+                break  # the decode pass ended here; the next one begins with the next clip
+            yield cut, None
+
+
+def _reason_against(video: VideoFile, cut: Cut) -> str | None:
+    """Why a clip cannot be cut out of a readable video."""
+    if max(video.width, video.height) > MAX_ASPECT_RATIO * min(video.width, video.height):
+        return f"undecodable: frames of {video.width}x{video.height} are no film"
+    duration = video.times[-1] + 1 / video.fps
+    if cut.end is not None and cut.end > duration + END_TOLERANCE:
+        return f"video too short: it ends at {duration:.2f} s, the segment at {cut.end:.2f} s"
+    try:
+        video.index_range(cut.start, cut.end)
+    except VideoDecodingError:
+        return f"segment empty: no frame is shown from {cut.start} s to {cut.end} s"
+    return None
+
+
+def _cut_alone(job: Job, root: Path, encoding: Encoding) -> list[CutResult]:
+    with _process_pool(1) as pool:
+        try:
+            return pool.submit(cut_clips, job, root, encoding).result()
+        except BrokenProcessPool:
+            reason = f"undecodable: {job.source.name} kills the decoder"
+            return [CutResult(cut.id, problem=reason) for cut in job.cuts]
+
+
+@contextlib.contextmanager
+def _process_pool(num_workers: int) -> Iterator[ProcessPoolExecutor]:
+    # Workers are forked from a small server that has imported this module, and not from this process with its threads.
+    method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+    context = multiprocessing.get_context(method)
+    if method == "forkserver":
+        context.set_forkserver_preload([__name__])
+    pool = ProcessPoolExecutor(num_workers, mp_context=context, initializer=_end_with_parent)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _end_with_parent() -> None:
+    """Let a worker end when the process that started it is killed; by itself it would wait for work for ever."""
+
+    def watch(sentinel: int) -> None:
+        multiprocessing.connection.wait([sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, args=(multiprocessing.parent_process().sentinel,), daemon=True).start()
