@@ -51,9 +51,9 @@ class Body:
 def pose(**angles: float) -> np.ndarray:
     """A body shape as a vector of joint angles (16,), degrees, in the order of `ANGLES`.
 
-    `hip=30` sets both hips, `hip_left=30` one of them. Hip, shoulder and elbow bend forward, the knee backward (shoulder
-    0 hangs down, 180 is overhead); spread and lift move a leg or an arm sideways; foot 0 is flat, 60 is pointed; a
-    positive spine or neck bends forward, a negative one arches.
+    `hip=30` sets both hips, `hip_left=30` one of them. Hip, shoulder and elbow bend forward, the knee backward; a
+    shoulder of 0 hangs down, 180 is overhead. Spread and lift move a leg or an arm sideways, foot 0 is flat and 60
+    pointed, a positive spine or neck bends forward and a negative one arches.
     """
     values = {"spread": 4.0, "foot": 55.0, "shoulder": 15.0, "lift": 12.0, "elbow": 8.0, **angles}
     vector = np.zeros(len(ANGLES))
@@ -170,7 +170,7 @@ def orientation(somersault: np.ndarray, twist: np.ndarray) -> np.ndarray:
     """Rotations (T, 3, 3) from the body to the world frame.
 
     The body twists about its long axis and then somersaults about the world's y axis, in radians. The somersault moves
-    the head of an upright body towards +x: forward for an athlete who faces +x (twist 0), backward for one who faces -x.
+    the head of an upright body towards +x: forward for an athlete who faces +x (twist 0), backward for one facing -x.
     """
     zeros, ones = np.zeros_like(twist), np.ones_like(twist)
     cos, sin = np.cos(twist), np.sin(twist)

@@ -1,4 +1,4 @@
-"""SynthGym on disk: mp4 clips, an index and annotations in FineGym's own formats and ids, deterministic from a seed."""
+"""SynthGym on disk: mp4 clips, an index and annotations in FineGym's formats and ids, deterministic from a seed."""
 
 import json
 import os
@@ -27,6 +27,9 @@ STATE_FILE = "synthgym.json"
 ANNOTATION_VERSION = "v1.0"
 CONFIGURATION = Path(__file__).resolve().parents[2] / "configuration" / "synthgym"
 LABELS = {"class": CONFIGURATION / "labels.json", "order": CONFIGURATION / "order_labels.json"}
+
+# FineGym's videos have 25 to 30 frames per second; the series are made to fit one clip of 16 frames, every third, at 25.
+FRAME_RATES = {"class": (25.0, 25.0, 30.0), "order": (25.0,)}
 
 _SPLITS = ("train", "val")
 _ID_CHARACTERS = string.ascii_letters + string.digits + "-_"
@@ -81,8 +84,8 @@ def generate(
     """Render a SynthGym dataset.
 
     Writes `root/clips/<id>.mp4`, `index.parquet`, `coverage.json`, `labels.json` and, under `root/annotations`, the
-    annotation JSON, split lists and categories in FineGym's formats. The same arguments give the same clips; a second call
-    returns at once, and a call after an interruption renders only what is missing.
+    annotation JSON, split lists and categories in FineGym's formats. The same arguments give the same clips; a second
+    call returns at once, and a call after an interruption renders only what is missing.
 
     Args:
         root: the folder to fill.
@@ -92,13 +95,13 @@ def generate(
         seed: of everything random.
         size: side of the square clips in pixels, an even number.
         num_workers: processes; 0 renders in this one, None takes one for each CPU core this process may use.
-        labels: the classes to perform, `configuration/synthgym/labels.json` or `order_labels.json` by default. Movements are
-            composed from their attributes, so that other parts of Gym99 work as far as `motions` knows their elements.
+        labels: the classes to perform, `configuration/synthgym/labels.json` or `order_labels.json` by default. Movements
+            are composed from their attributes: another choice of Gym99 works if `motions` knows its elements.
         progress: show a progress bar.
 
     Raises:
-        ValueError: for an unknown split, an impossible size, a class that cannot be performed, or if `root` holds a dataset
-            of other arguments.
+        ValueError: for an unknown split, an impossible size, a class that cannot be performed, or if `root` holds a
+            dataset of other arguments.
     """
     if split not in LABELS:
         raise ValueError(f"SynthGym has the splits {', '.join(LABELS)}; {split!r} is none of them.")
@@ -117,7 +120,8 @@ def generate(
     }
     if _is_complete(root, arguments):
         return
-    competitions = plan(classes, _every_class(classes, num_train_per_class, num_val_per_class), seed)
+    clips = _every_class(classes, num_train_per_class, num_val_per_class)
+    competitions = plan(classes, clips, seed, FRAME_RATES[split])
     performances = [clip for video in competitions for event in video.events for clip in event.clips]
     write_text(root / STATE_FILE, json.dumps(arguments, indent=2) + "\n")
     render_clips(root, performances, size=size, num_workers=num_workers, progress=progress)
@@ -127,13 +131,13 @@ def generate(
 
 
 def write_routines(root: str | Path, *, num_clips: int = 8, seed: int = 0, size: int = 112) -> dict[str, np.ndarray]:
-    """Write full-length videos, as FineGym has them on YouTube: several events of several elements, with pauses between.
+    """Write full-length videos, as FineGym has them on YouTube: several events of several elements, with pauses.
 
     Writes `root/videos/<video id>.mp4` and `root/annotations`, the raw material of `finegym prepare`.
 
     Returns:
-        The rendered frames (T, size, size, 3) uint8 of every annotated clip by its id: what cutting must give back. Pauses
-        are plain grey, so that one frame too many is seen.
+        The rendered frames (T, size, size, 3) uint8 of every annotated clip by its id: what cutting must give back.
+        Pauses are plain grey, so that one frame too many is seen.
     """
     root = Path(root)
     classes = Labels.read(LABELS["class"])
@@ -175,12 +179,12 @@ def plan(
     labels: Labels,
     wanted: Sequence[tuple[str, int, int]],
     seed: int,
-    frame_rates: Sequence[float] = (25.0, 25.0, 30.0),
+    frame_rates: Sequence[float],
 ) -> list[Competition]:
     """Spread clips (split, label, number) over imagined videos.
 
-    An event shows up to four elements, or one vault; a video has up to six events. Training and validation share no video.
-    Ids are FineGym's `<video>_E_<start>_<end>_A_<start>_<end>`, in whole seconds.
+    An event shows up to four elements, or one vault; a video has up to six events. Training and validation share no
+    video. Ids are FineGym's `<video>_E_<start>_<end>_A_<start>_<end>`, in whole seconds.
     """
     competitions = []
     for split in _SPLITS:
@@ -329,7 +333,7 @@ def _event_entry(fps: float, event: Event) -> tuple[str, dict]:
     for clip in event.clips:
         num_stages = 3 if clip.event == "VT" else 1
         edges = np.linspace(clip.first_frame, clip.first_frame + clip.num_frames, num_stages + 1).round()
-        # A hundredth of a second early, so that no frame's own time is an edge: exactly `num_frames` frames lie within.
+        # A hundredth of a second early, so that no frame's own time is an edge: exactly `num_frames` lie within.
         times = [round(frame / fps - 0.01 - event.first_frame / fps, 2) for frame in edges.tolist()]
         stages = [[start, end] for start, end in zip(times[:-1], times[1:], strict=True)]
         segments[clip.id[EVENT_ID_LENGTH + 1 :]] = {"stages": num_stages, "timestamps": stages}

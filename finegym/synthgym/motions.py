@@ -1,7 +1,7 @@
 """Motion programs: what the athlete does, composed from the attributes of a FineGym class.
 
-Every element travels along +x and somersaults with a growing angle (see `figure.orientation`); "backward" is an athlete
-who faces -x. A round-off is then a whole somersault with half a twist.
+Every element travels along +x and somersaults with a growing angle (see `figure.orientation`); "backward" is an
+athlete who faces -x. A round-off is then a whole somersault with half a twist.
 
 Phase lengths and flight times (0.5 s leaps, 0.65 s beam saltos, 0.85 to 1.05 s floor saltos and vaults) are chosen so
 that clip lengths are distributed like FineGym's (median near 40 frames, four in five below 64).
@@ -65,7 +65,7 @@ class Program:
     twist: list[tuple[float, float]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.tempo = self.rng.uniform(0.82, 1.22)
+        self.tempo = self.rng.uniform(0.75, 1.12)
         self.mirrored = bool(self.rng.random() < 0.5)
         self.twist_side = 1.0 if self.rng.random() < 0.5 else -1.0
         self.form = self.rng.normal(0, 3, len(ANGLES))
@@ -105,9 +105,9 @@ class Program:
         self.phases.append(Phase(start, stop, support, surface, speed * self.rng.uniform(0.88, 1.12), grip))
         self.time = stop
 
-    def hold(self, shape: str, seconds: float) -> None:
-        """Stand still, with `shape` at both ends."""
-        self.phase(seconds, "ground", [(0.0, shape), (1.0, shape)])
+    def wait(self, shape: str) -> None:
+        """Stand still in `shape` for up to a fifth of a second: the margin with which people cut clips."""
+        self.phase(self.rng.uniform(0.02, 0.2), "ground", [(0.0, shape), (1.0, shape)])
 
 
 @dataclass(frozen=True)
@@ -194,12 +194,12 @@ def salto(program: Program, shape: str, *, rotations: int, twists: float, second
     program.phase(
         seconds, "flight", keys, somersault=360 * rotations - 20, twist=360 * twists, twist_window=window, speed=speed
     )
-    program.phase(0.3, "ground", [(0.35, "land"), (1.0, "stand")], somersault=10)
+    program.phase(0.25, "ground", [(0.4, "land"), (1.0, "stand")], somersault=10)
 
 
 def vault(program: Program, *, forward: bool, turns: float) -> None:
     """Round-off on the board, flic-flac on the table, salto off it; `forward` turns half about before the table."""
-    round_off(program, seconds=0.66, speed=3.0, half=bool(program.rng.random() < 0.8))
+    round_off(program, seconds=0.58, speed=3.0, half=True)
     program.phase(0.1, "ground", [(0.5, pose(hip=18, knee=28, shoulder=130, foot=0))], somersault=20, speed=1.0,
                   surface=BOARD_HEIGHT)  # fmt: skip
     program.phase(0.24, "flight", [(0.5, "arch"), (1.0, "handstand")], somersault=130, twist=180 if forward else 0,
@@ -211,7 +211,7 @@ def vault(program: Program, *, forward: bool, turns: float) -> None:
         0.9, "flight", [(0.14, middle), (0.8, middle), (0.93, "open")],
         somersault=remaining + 360 - 8, twist=360 * turns, twist_window=(0.05, 0.88), speed=2.5,
     )  # fmt: skip
-    program.phase(0.35, "ground", [(0.3, "land"), (1.0, "stand")], somersault=8)
+    program.phase(0.28, "ground", [(0.3, "land"), (1.0, "stand")], somersault=8)
 
 
 LEAPS: dict[str, Keys] = {
@@ -228,6 +228,7 @@ JUMPS: dict[str, Keys] = {
 
 def leap(program: Program, name: str, turns: float) -> None:
     """A leap from one foot, with its turn in the flight."""
+    program.wait("present")
     program.phase(0.28, "ground", [(0.0, "present"), (0.6, "step_out"), (1.0, "take_off")], speed=1.2)
     program.phase(0.52 + 0.08 * turns, "flight", LEAPS[name], twist=360 * turns, speed=2.4)
     program.phase(0.32, "ground", [(0.2, "step_out"), (1.0, "present")])
@@ -235,6 +236,7 @@ def leap(program: Program, name: str, turns: float) -> None:
 
 def jump(program: Program, name: str, turns: float) -> None:
     """A jump from both feet, almost on the spot."""
+    program.wait("present")
     program.phase(0.3, "ground", [(0.0, "present"), (0.6, "crouch"), (1.0, "take_off")])
     program.phase(0.5 + 0.08 * turns, "flight", JUMPS[name], twist=360 * turns, speed=0.4)
     program.phase(0.3, "ground", [(0.25, "land"), (1.0, "present")])
@@ -243,21 +245,22 @@ def jump(program: Program, name: str, turns: float) -> None:
 def turn_on_one_leg(program: Program, turns: float) -> None:
     """A pirouette on one foot with the free leg below horizontal; faster athletes need less time for each turn."""
     seconds = program.rng.uniform(0.32, 0.62) * (0.45 + turns)
-    program.phase(0.32, "ground", [(0.0, "present"), (0.85, "turn_prepare")])
+    program.wait("present")
+    program.phase(0.26, "ground", [(0.0, "present"), (0.85, "turn_prepare")])
     keys = [(0.15, "passe"), (0.88, "passe")]
     program.phase(0.15 + seconds, "ground", keys, twist=360 * turns, twist_window=(0.04, 0.94))
-    program.phase(0.25, "ground", [(0.5, "turn_end"), (1.0, "present")])
+    program.phase(0.2, "ground", [(0.5, "turn_end"), (1.0, "present")])
 
 
 def giant_circle(program: Program, turns: float) -> None:
     """A giant circle from handstand to handstand; turns are made on one arm over the bar."""
-    program.phase(0.3, "bar", [(0.0, "bar_handstand"), (1.0, "bar_handstand")], somersault=50)
+    program.phase(0.24, "bar", [(0.0, "bar_handstand"), (1.0, "bar_handstand")], somersault=50)
     kick = "bar_kick" if program.facing_back else "bar_arch"
     before = "bar_arch" if program.facing_back else "bar_kick"
-    program.phase(0.5, "bar", [(0.4, "bar_handstand"), (0.95, before)], somersault=135)
-    program.phase(0.5, "bar", [(0.35, kick), (0.95, "bar_handstand")], somersault=140, twist=0)
+    program.phase(0.45, "bar", [(0.4, "bar_handstand"), (0.95, before)], somersault=135)
+    program.phase(0.45, "bar", [(0.35, kick), (0.95, "bar_handstand")], somersault=140, twist=0)
     if not turns:
-        program.phase(0.35, "bar", [(1.0, "bar_handstand")], somersault=35)
+        program.phase(0.28, "bar", [(1.0, "bar_handstand")], somersault=35)
         return
     free_arm = pose(hip=0, shoulder_left=180, shoulder_right=120, lift_right=55, lift_left=4)
     seconds = program.rng.uniform(0.3, 0.55) * (0.4 + turns)
@@ -312,7 +315,8 @@ def _floor_salto(program: Program, backward: bool, shape: str, rotations: int, t
 
 
 def _beam_salto(program: Program, shape: str, rotations: int, turns: float) -> None:
-    program.phase(0.3, "ground", [(0.0, "reach"), (0.65, "crouch")])
+    program.wait("reach")
+    program.phase(0.25, "ground", [(0.0, "reach"), (0.65, "crouch")])
     seconds = program.rng.uniform(0.6, 0.72)
     salto(program, shape, rotations=rotations, twists=turns, seconds=seconds, speed=0.6)
 
@@ -334,8 +338,8 @@ def _perform(program: Program, event: str, attributes: Sequence[str]) -> None:
     elif saltos and event == "BB":
         _beam_salto(program, shape, saltos[0][0], turns)
     elif "flic-flac" in attributes and event == "BB":
-        flic_flac(program, seconds=0.95, speed=1.6, step_out="step out" in attributes)
-        program.hold("stand", 0.2)
+        program.wait("reach")
+        flic_flac(program, seconds=0.9, speed=1.6, step_out="step out" in attributes)
     elif leaps:
         leap(program, leaps[0], turns)
     elif jumps:
@@ -349,7 +353,7 @@ def _perform(program: Program, event: str, attributes: Sequence[str]) -> None:
 
 
 def _element(event: str, attributes: Sequence[str], rng: np.random.Generator) -> Program:
-    """The program of one FineGym class, with random margins at both ends (up to a quarter of a second)."""
+    """The program of one FineGym class, with random margins at both ends."""
     starts_back = event != "VT" and any("backward" in name or name == "flic-flac" for name in attributes)
     surface = BEAM_HEIGHT if event == "BB" else 0.0
     program = Program(rng, surface=surface, facing_back=starts_back, inverted=event == "UB")
@@ -358,28 +362,29 @@ def _element(event: str, attributes: Sequence[str], rng: np.random.Generator) ->
         program.phase(rng.uniform(0.02, 0.2), "bar", [(0.0, "bar_handstand")], somersault=5)
     _perform(program, event, attributes)
     if event == "UB":
-        program.phase(rng.uniform(0.02, 0.25), "bar", [(1.0, "bar_handstand")], somersault=rng.uniform(0, 30))
+        program.phase(rng.uniform(0.02, 0.2), "bar", [(1.0, "bar_handstand")], somersault=rng.uniform(0, 25))
     else:
-        program.hold("stand" if rng.random() < 0.5 else "reach", rng.uniform(0.02, 0.15 if event == "VT" else 0.3))
+        program.wait("stand" if rng.random() < 0.5 else "reach")
     return program
 
 
 def _series(event: str, names: Sequence[str], rng: np.random.Generator) -> Program:
     """Jumps in the given order, each with the same preparation, connection and end, whatever the order.
 
-    1.9 s in all. The margins before the first and after the last flight (0.3 s) and the connection between two flights
-    (0.56 s) show the same movements in every class.
+    1.94 s in all, 16 frames of every third at 25 frames per second. What comes before, between and after the flights is
+    the same in every class, and long enough that no unit of a network that sees five of these frames sees both jumps, or
+    one jump and an end of the clip.
     """
     program = Program(rng, surface=BEAM_HEIGHT if event == "BB" else 0.0)
     program.tempo = 1.0
-    program.phase(0.3, "ground", [(0.0, "present"), (0.5, "crouch"), (1.0, "take_off")])
+    program.phase(0.44, "ground", [(0.0, "present"), (0.4, "present"), (0.75, "crouch"), (1.0, "take_off")])
     for index, name in enumerate(names):
         if index:
-            keys = [(0.2, "land"), (0.5, "present"), (0.8, "crouch"), (1.0, "take_off")]
-            program.phase(0.56, "ground", keys)
+            keys = [(0.25, "land"), (0.7, "crouch"), (1.0, "take_off")]
+            program.phase(0.38, "ground", keys)
         program.mirrored = bool(rng.random() < 0.5)
-        program.phase(0.38, "flight", JUMPS[name], speed=0.3)
-    program.phase(0.3, "ground", [(0.35, "land"), (1.0, "present")])
+        program.phase(0.34, "flight", JUMPS[name], speed=0.3)
+    program.phase(0.44, "ground", [(0.25, "land"), (0.8, "present"), (1.0, "present")])
     return program
 
 

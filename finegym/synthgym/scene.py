@@ -1,8 +1,8 @@
 """The hall, the camera and the picture: a simulated performance becomes frames.
 
-The front and the back of the athlete differ in brightness, not in hue alone (bright chest and face, dark back and hair),
-on a figure that fills half to two thirds of the picture: turns can only be counted by a network that sees which way she
-faces.
+The front and the back of the athlete differ in brightness, not in hue alone (bright chest and face, dark back and
+hair), on a figure that fills half to two thirds of the picture: turns can only be counted by a network that sees which
+way she faces.
 """
 
 import colorsys
