@@ -9,8 +9,11 @@
 A run that was stopped or killed goes on when the same command is given again.
 """
 
+import logging
+import os
 import sys
 
+import transformers
 from torch.distributed.elastic.multiprocessing.errors import record
 
 from finegym.training.loop import train
@@ -19,6 +22,9 @@ from finegym.training.recipe import parse_recipe
 
 @record
 def main() -> None:
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("finegym").setLevel(logging.INFO if os.environ.get("RANK", "0") == "0" else logging.ERROR)
+    transformers.utils.logging.disable_progress_bar()
     if train(parse_recipe()) is None:
         sys.exit(128 + 15)  # what a process ended by SIGTERM returns
 

@@ -1,17 +1,20 @@
 """The parts of a run, made as its recipe says: processor, model, training data."""
 
 import functools
+import json
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch.utils.data import Dataset
 from transformers import AutoConfig, AutoModel, PreTrainedModel
+from transformers.utils import cached_file
 
 from finegym.data.dataset import IGNORED_LABEL, ClipDataset
 from finegym.data.features import EvaluationViews, Features, TrainingViews, build_features
-from finegym.data.index import LABELS_FILE, Clip
+from finegym.data.index import LABELS_FILE, Clip, Coverage, read_index
 from finegym.data.labels import Labels
+from finegym.data.leakage import check_leakage, leaking_clips
 from finegym.data.transforms import augment
 from modeling_finegym import (
     FineGymVideoProcessor,
@@ -48,6 +51,30 @@ def read_labels(recipe: Recipe) -> Labels:
             f"{LABELS_FILE}, or train the vision encoder (model.architecture: vision)."
         )
     return labels
+
+
+def trained_on(recipe: Recipe, labels: Labels, coverage: Coverage) -> list[dict[str, str]]:
+    """The datasets that the new model will have seen: its own, and those its backbone says it was trained on."""
+    own = {"dataset": labels.name, "annotation_version": coverage.annotation_version}
+    if recipe.model.backbone is None:
+        return [own]
+    path = cached_file(recipe.model.backbone, "metrics.json", _raise_exceptions_for_missing_entries=False)
+    earlier = json.loads(Path(path).read_text(encoding="utf-8")).get("trained_on", []) if path else []
+    return [*(dataset for dataset in earlier if dataset != own), own]
+
+
+def read_val_clips(recipe: Recipe, labels: Labels, seen: list[dict[str, str]]) -> list[Clip]:
+    """The validation clips, none of which the model or its backbone may have been trained on.
+
+    Raises:
+        ValueError: if some were, and the recipe does not say `data.leave_out_leaking`.
+    """
+    clips = read_index(recipe.data.root, recipe.data.val_split)
+    for dataset in seen:
+        name, version = dataset["dataset"], dataset["annotation_version"]
+        leaking = leaking_clips(name, version, labels.name)
+        clips = check_leakage(leaking, clips, seen_by=f"{name} {version}", leave_out=recipe.data.leave_out_leaking)
+    return clips
 
 
 def build_processor(data: DataRecipe) -> FineGymVideoProcessor:

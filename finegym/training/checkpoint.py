@@ -17,6 +17,7 @@ import contextlib
 import fcntl
 import hashlib
 import json
+import logging
 import os
 import re
 import shutil
@@ -28,10 +29,9 @@ from typing import Any
 
 import safetensors.torch
 import torch
-from accelerate.logging import get_logger
 
 
-logger = get_logger(__name__)
+logger = logging.getLogger(__name__)
 
 STEP_FOLDER = re.compile(r"step_(\d{8,})")
 MANIFEST = "manifest.json"
@@ -119,7 +119,7 @@ def find_state(folder: Path) -> Path | None:
         damage = _damage(candidate)
         if damage is None:
             return candidate
-        logger.warning(f"{candidate} is damaged ({damage}); looking for the state before it.", main_process_only=False)
+        logger.warning(f"{candidate} is damaged ({damage}); looking for the state before it.")
         aside = candidate.with_name(f"damaged_{candidate.name}")
         shutil.rmtree(aside, ignore_errors=True)
         candidate.rename(aside)

@@ -32,6 +32,8 @@ def train(recipe: Recipe) -> dict[str, Any] | None:
     """
     settings = recipe.optimisation
     with Run(recipe) as run, StopSignals() as signals:
+        if run.is_complete:
+            return run.read_metrics()
         for batch in run.report.watch(run.loader):
             errors = batch.pop("errors", {})
             num_readable = int((batch["labels"] != IGNORED_LABEL).sum())

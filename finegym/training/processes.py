@@ -27,22 +27,25 @@ def start_processes(recipe: Recipe) -> Accelerator:
         torch.use_deterministic_algorithms(True)
     torch.backends.cudnn.benchmark = not recipe.optimisation.deterministic
     accelerator = Accelerator(
-        # Without this, Accelerate takes every process that torchrun starts on a machine without a GPU for the only one.
+        # Without this, Accelerate takes every process that torchrun starts on a machine without a GPU for the only
+        # one.
         cpu=not torch.accelerator.is_available(),
         mixed_precision="bf16" if recipe.optimisation.precision == "bf16" else "no",
         log_with=list(recipe.logging.trackers) or None,
         project_config=ProjectConfiguration(project_dir=recipe.output_dir, logging_dir=f"{recipe.output_dir}/logs"),
         kwargs_handlers=[
             InitProcessGroupKwargs(timeout=COLLECTIVE_TIMEOUT),
-            # DDP regroups its buckets after the first step unless it looks for unused parameters. A resumed run would then
-            # sum in another order than one that was never stopped, which shows in the last bit from three processes on.
+            # DDP regroups its buckets after the first step unless it looks for unused parameters. A resumed run would
+            # then sum in another order than one that was never stopped, which shows in the last bit from three
+            # processes on.
             DistributedDataParallelKwargs(find_unused_parameters=recipe.optimisation.deterministic),
         ],
     )
     launched = int(os.environ.get("WORLD_SIZE", "1"))
     if accelerator.num_processes != launched:
         raise RuntimeError(
-            f"{launched} processes were launched, but each works alone: Accelerate found {accelerator.distributed_type}."
+            f"{launched} processes were launched, but each works alone: Accelerate found "
+            f"{accelerator.distributed_type}."
         )
     return accelerator
 

@@ -46,6 +46,7 @@ class DataRecipe:
         labels: the label file; None: labels.json in `root`.
         train_split, val_split: splits of the index.
         annotation_version: of the annotation the dataset must have been prepared from; None: any.
+        leave_out_leaking: leave validation clips out that the backbone was trained on, rather than refuse to start.
         clip_len: frames of a clip.
         frame_interval: distance of two of them in frames of the video.
         num_clips: clips per video in evaluation.
@@ -66,6 +67,7 @@ class DataRecipe:
     train_split: str = "train"
     val_split: str = "val"
     annotation_version: str | None = None
+    leave_out_leaking: bool = False
     clip_len: int = 32
     frame_interval: int = 2
     num_clips: int = 8
@@ -288,6 +290,7 @@ HARMLESS_FIELDS = (
     "data.root",
     "data.labels",
     "data.val_split",
+    "data.leave_out_leaking",
     "data.num_clips",
     "data.num_workers",
     "data.cache_frames",

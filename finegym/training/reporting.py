@@ -75,7 +75,11 @@ class Reporter:
             purge = {"purge_step": first_step} if first_step else {}
             accelerator.init_trackers(recipe.name, flat_scalars(recipe), init_kwargs={"tensorboard": purge})
         self._bar = tqdm(
-            total=num_steps, initial=first_step, desc=recipe.name, unit="step", disable=not accelerator.is_main_process
+            total=num_steps,
+            initial=first_step,
+            desc=recipe.name,
+            unit="step",
+            disable=None if accelerator.is_main_process else True,  # None: shown on a terminal, left out of files
         )
 
     def watch(self, batches: Iterable[Any]) -> Iterator[Any]:
@@ -208,16 +212,17 @@ def flat_scalars(recipe: Recipe) -> dict[str, int | float | str | bool]:
     return {name: value if isinstance(value, (int, float, str, bool)) else str(value) for name, value in flat.items()}
 
 
-def count_flops(model: nn.Module, inputs: dict[str, torch.Tensor]) -> float:
+def count_flops(model: nn.Module, batch: dict[str, torch.Tensor]) -> float:
     """FLOPs of one clip's forward and backward pass, counted on the meta device without computing anything.
 
     Args:
         model: the bare model, neither compiled nor wrapped.
-        inputs: a batch without labels.
+        batch: what `collate` makes of any clip.
     """
     model = copy.deepcopy(model).to("meta").train()
     with FlopCounterMode(display=False) as counter:
-        model(**{name: tensor[:1].to("meta") for name, tensor in inputs.items()}).logits.sum().backward()
+        inputs = {name: batch[name].to("meta") for name in ("pixel_values", "video_features") if name in batch}
+        model(**inputs).logits.sum().backward()
     return float(counter.get_total_flops())
 
 

@@ -2,28 +2,38 @@
 
 import contextlib
 import json
+import logging
 import os
 import shutil
 import signal
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import accelerate
 import torch
 import transformers
-from accelerate.logging import get_logger
 from torch import distributed
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from finegym.data.dataset import StepSampler, collate
+from finegym.data.features import Features
 from finegym.data.files import write_text
 from finegym.data.fingerprints import describe_backbone, fingerprint
 from finegym.data.index import read_coverage, read_index
 from finegym.data.transforms import derive_seed
 from finegym.evaluation.protocol import evaluate
 
-from .build import build_dataset, build_features_of, build_model, build_processor, read_labels
+from .build import (
+    build_dataset,
+    build_features_of,
+    build_model,
+    build_processor,
+    read_labels,
+    read_val_clips,
+    trained_on,
+)
 from .checkpoint import RunState, exclusive, find_state, load_state, optimizer_tensors, restore_optimizer, save_state
 from .optimisation import MovingAverage, build_optimizer, prepare_batch_norm, train_mode
 from .processes import Exchange, start_processes, start_worker
@@ -31,7 +41,7 @@ from .recipe import Recipe, changed_fields, recipe_hash
 from .reporting import Reporter, check_trackers, count_flops, peak_flops
 
 
-logger = get_logger(__name__)
+logger = logging.getLogger(__name__)
 
 # Decoding one clip takes milliseconds: a worker silent for this long is stuck.
 WORKER_TIMEOUT_SECONDS = 300
@@ -58,54 +68,52 @@ class Run:
         self.accelerator = start_processes(recipe)
         self.exchange = Exchange(self.accelerator)
         self.num_pieces = recipe.optimisation.pieces_per_process(self.accelerator.num_processes)
+        self.step, self.best, self.bad_clips, self.seconds_before = 0, {}, {}, 0.0
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> "Run":
         with contextlib.ExitStack() as stack:
             self.exchange.from_main(lambda: stack.enter_context(exclusive(self.folder / STATE_FOLDER)))
-            self._prepare(stack)
+            self._read_data()
+            state = self._find_state()
+            if not self.is_complete:
+                self._prepare(state)
+                stack.callback(self.report.close)
             self._stack = stack.pop_all()
         return self
 
     def __exit__(self, *exception) -> None:
         self._stack.__exit__(*exception)
 
-    def _prepare(self, stack: contextlib.ExitStack) -> None:
-        recipe, settings, device = self.recipe, self.recipe.optimisation, self.accelerator.device
-        self.labels = read_labels(recipe)
-        self.clips = read_index(recipe.data.root, recipe.data.train_split)
-        self.val_clips = read_index(recipe.data.root, recipe.data.val_split)
-        self.coverage = read_coverage(recipe.data.root, recipe.data.val_split)
+    def _read_data(self) -> None:
+        data, settings = self.recipe.data, self.recipe.optimisation
+        self.labels = read_labels(self.recipe)
+        self.clips = read_index(data.root, data.train_split)
+        self.coverage = read_coverage(data.root, data.val_split)
         self._check_data()
-        self.processor = build_processor(recipe.data)
-
-        torch.manual_seed(recipe.seed)
-        self.model = prepare_batch_norm(build_model(recipe, self.labels), settings.batch_norm)
+        self.trained_on = trained_on(self.recipe, self.labels, self.coverage)
+        self.val_clips = read_val_clips(self.recipe, self.labels, self.trained_on)
+        self.steps_per_epoch = len(self.clips) // settings.batch_size
+        self.num_steps = settings.epochs * self.steps_per_epoch
+        self.processor = build_processor(data)
+        torch.manual_seed(self.recipe.seed)
+        self.model = prepare_batch_norm(build_model(self.recipe, self.labels), settings.batch_norm)
         self.inputs = self._fingerprint_inputs()
-        state = self._find_state()
+
+    def _prepare(self, state: RunState | None) -> None:
+        recipe, settings, device = self.recipe, self.recipe.optimisation, self.accelerator.device
         if state is not None:
             self.model.load_state_dict(state.tensors["model"])
         self.model.to(device)
-        if recipe.features.mode == "cached":
-            dataset, self.val_features = build_features_of(
-                recipe, self.model, self.processor, self.clips, self.val_clips
-            )
-        else:
-            dataset, self.val_features = build_dataset(recipe, self.clips), None
-            if recipe.data.cache_frames:
-                dataset.cache_frames(recipe.data.short_side, progress=self.accelerator.is_main_process)
-
+        dataset, self.val_features = self._build_dataset()
         self.optimizer = build_optimizer(self.model, settings)
         self.average = None if settings.ema_decay is None else MovingAverage(self.model, settings.ema_decay)
-        self.step, self.best, self.bad_clips, self.seconds_before = 0, {}, {}, 0.0
         if state is not None:
             self._restore(state)
         self._build_loader(dataset)
         flops_per_clip = None
         if peak_flops(device, settings.precision) is not None:
-            flops_per_clip = count_flops(
-                self.model, {k: v for k, v in collate([dataset[0, 0]]).items() if k != "labels"}
-            )
+            flops_per_clip = count_flops(self.model, collate([dataset[0, 0]]))
         if settings.compile:
             self.model.compile(dynamic=False)
         self.wrapped_model = self.accelerator.prepare_model(self.model)
@@ -120,7 +128,6 @@ class Run:
             describe_batch=lambda step: [self.clips[index].id for _, index in self.sampler.global_batch(step)],
             flops_per_clip=flops_per_clip,
         )
-        stack.callback(self.report.close)
 
     def _check_data(self) -> None:
         data, version = self.recipe.data, self.coverage.annotation_version
@@ -137,13 +144,18 @@ class Run:
                 "classes."
             )
 
-    def _build_loader(self, dataset: torch.utils.data.Dataset) -> None:
-        settings = self.recipe.optimisation
-        self.steps_per_epoch = len(self.clips) // settings.batch_size
-        self.num_steps = settings.epochs * self.steps_per_epoch
+    def _build_dataset(self) -> tuple[Dataset, Features | None]:
+        if self.recipe.features.mode == "cached":
+            return build_features_of(self.recipe, self.model, self.processor, self.clips, self.val_clips)
+        dataset = build_dataset(self.recipe, self.clips)
+        if self.recipe.data.cache_frames:
+            dataset.cache_frames(self.recipe.data.short_side, progress=self.accelerator.is_main_process)
+        return dataset, None
+
+    def _build_loader(self, dataset: Dataset) -> None:
         self.sampler = StepSampler(
             len(self.clips),
-            batch_size=settings.batch_size,
+            batch_size=self.recipe.optimisation.batch_size,
             num_steps=self.num_steps,
             seed=self.recipe.seed,
             first_step=self.step,
@@ -206,7 +218,7 @@ class Run:
             best=self.best,
             seconds=self.seconds,
             bad_clips=self.bad_clips,
-            versions={library.__name__: library.__version__ for library in (torch, transformers, accelerate)},
+            versions=versions(),
             tensors=tensors,
         )
         save_state(self.folder / STATE_FOLDER, state, keep=self.recipe.checkpointing.keep)
@@ -229,12 +241,12 @@ class Run:
                 "that back, or "
                 f"delete {self.folder / STATE_FOLDER} to start anew."
             )
-        logger.info(f"Going on from {path}.")
+        self.step, self.best, self.bad_clips = state.step, state.best, state.bad_clips
+        self.seconds_before = state.seconds
+        logger.info(f"Going on after step {state.step} of {self.num_steps}, saved in {path}.")
         return state
 
     def _restore(self, state: RunState) -> None:
-        self.step, self.best, self.bad_clips = state.step, state.best, state.bad_clips
-        self.seconds_before = state.seconds
         restore_optimizer(self.optimizer, state.tensors["optimizer"])
         if self.average is not None:
             for name, average in self.average.averages.items():
@@ -279,6 +291,16 @@ class Run:
     # Evaluating and ending
 
     @property
+    def is_complete(self) -> bool:
+        """Whether an earlier run took the last step and wrote the whole checkpoint folder."""
+        return self.step == self.num_steps and (self.folder / METRICS_FILE).exists()
+
+    def read_metrics(self) -> dict[str, Any]:
+        """The metrics of a complete run."""
+        logger.info(f"{self.folder} is complete. Delete it to train this recipe anew.")
+        return json.loads((self.folder / METRICS_FILE).read_text(encoding="utf-8"))
+
+    @property
     def seconds(self) -> float:
         """Spent in training steps, over all the runs that led here."""
         return self.seconds_before + self.report.seconds
@@ -315,15 +337,16 @@ class Run:
 
     def finish(self) -> dict[str, Any]:
         """Evaluate and write the checkpoint folder; `metrics.json` comes last and says that it is complete."""
-        metrics = self.evaluate()
-        metrics |= {
+        metrics = self.evaluate() | {
             "train_seconds": self.seconds,
             "num_train_clips": len(self.clips),
             "num_bad_train_clips": len(self.bad_clips),
+            "trained_on": self.trained_on,
         }
         with self._averaged():
             self.exchange.from_main(lambda: self._write_checkpoint(metrics))
         self.accelerator.end_training()
+        logger.info(f"The checkpoint is complete: {self.folder}")
         return metrics
 
     def _averaged(self) -> contextlib.AbstractContextManager:
@@ -335,8 +358,27 @@ class Run:
         temporary.mkdir()
         self.model.save_pretrained(temporary)
         self.processor.save_pretrained(temporary)
+        self.labels.write(temporary / "labels.json")
         self.recipe.save(temporary / "recipe.yaml")
+        write_text(temporary / "training.json", json.dumps(self._describe_training(), indent=2) + "\n")
         for file in sorted(temporary.iterdir()):
             os.replace(file, self.folder / file.name)
         temporary.rmdir()
         write_text(self.folder / METRICS_FILE, json.dumps(metrics, indent=2) + "\n")
+
+    def _describe_training(self) -> dict[str, str]:
+        """How this checkpoint came to be, for its card."""
+        device, count = self.accelerator.device, self.accelerator.num_processes
+        hardware = (
+            torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} CPU thread(s)"
+        )
+        return {
+            "hardware": f"{count} x {hardware}",
+            "duration": str(timedelta(seconds=round(self.seconds))),
+            "software": ", ".join(f"{name} {version}" for name, version in versions().items()),
+        }
+
+
+def versions() -> dict[str, str]:
+    """What a bit-exact repetition needs to be the same."""
+    return {library.__name__: library.__version__ for library in (torch, transformers, accelerate)}

@@ -15,8 +15,8 @@ from pathlib import Path
 REPOSITORY = Path(__file__).parents[2]
 STEADY = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "CUDA_VISIBLE_DEVICES": ""}
 
-# Every process of a run is forked from a server that has imported torch and the project once, so that a start takes a tenth of a
-# second; `test_commands.py` and benchmarks/resume.py start the real commands.
+# Every process of a run is forked from a server that has imported torch and the project once, so that a start takes a
+# tenth of a second; `test_commands.py` and benchmarks/resume.py start the real commands.
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(["finegym.training.loop", "train"])
 
@@ -28,7 +28,11 @@ class Launch:
         self.log = log
         environment = dict(STEADY)
         if num_processes > 1:
-            environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(num_processes)}
+            environment |= {
+                "MASTER_ADDR": "127.0.0.1",
+                "MASTER_PORT": str(free_port()),
+                "WORLD_SIZE": str(num_processes),
+            }
         self.processes = []
         for rank in range(num_processes):
             place = {"RANK": str(rank), "LOCAL_RANK": str(rank)} if num_processes > 1 else {}
@@ -38,7 +42,8 @@ class Launch:
             self.processes.append(process)
 
     def wait(self, timeout: float = 120) -> list[int]:
-        """The exit codes; negative ones are signals. Processes that are still there after `timeout` seconds are killed."""
+        """The exit codes; negative ones are signals. Processes that are still there after `timeout` seconds are
+        killed."""
         deadline = time.monotonic() + timeout
         for process in self.processes:
             process.join(max(0, deadline - time.monotonic()))
@@ -104,7 +109,6 @@ def _train(arguments: list[str], environment: dict[str, str], log: str) -> None:
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
-    sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)
     sys.argv = ["train.py", *arguments]
     import torch
 
