@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import av
+import huggingface_hub
 import torch
 import yaml
 from packaging.requirements import Requirement
@@ -86,7 +87,11 @@ def _machine() -> Iterator[Line]:
     elif torch.version.cuda is None:
         yield False, "no GPU: this torch is built without CUDA", "pip install --force-reinstall torch torchvision"
     else:
-        yield False, f"no GPU that torch (CUDA {torch.version.cuda}) can use", "nvidia-smi  # shows driver and devices"
+        yield (
+            True,
+            "no GPU that torch can use (`nvidia-smi` shows the driver); configuration/synthgym trains without",
+            "",
+        )
     gigabytes = free_bytes(Path.cwd()) / 1e9
     cure = "finegym prepare --root A_FOLDER_ON_A_LARGER_DISK ..."
     yield (
@@ -122,18 +127,14 @@ def _recipe(path: Path) -> Iterator[Line]:
         cure = f"finegym prepare --source VIDEOS --root {root} --dataset own --attributes names"
         yield bool(attributes), f"{labels}: {len(attributes)} attributes for the cross encoder", cure
     backbone = model.get("backbone")
-    if backbone is not None:
-        folder = Path(backbone)
-        is_local = folder.exists() or backbone.startswith((".", "/")) or backbone.count("/") != 1
-        state = (
-            "a checkpoint"
-            if (folder / "config.json").is_file()
-            else "on the Hub, not looked for"
-            if not is_local
-            else "absent"
+    if backbone is not None and not (Path(backbone) / "config.json").is_file():
+        cached = huggingface_hub.try_to_load_from_cache(backbone, "config.json") if backbone.count("/") == 1 else None
+        cure = (
+            f"hf download {backbone}  # or train or convert it, if it is to be a folder here; see the head of {path}"
         )
-        cure = f"accelerate launch train.py --config {path.parent / 'slowonly.yaml'}"
-        yield state != "absent", f"model.backbone {backbone}: {state}", cure
+        yield bool(cached), f"model.backbone {backbone}: {'in the Hub cache' if cached else 'not here'}", cure
+    elif backbone is not None:
+        yield True, f"model.backbone {backbone}: a checkpoint folder", ""
 
 
 def _root(root: Path, dataset: str, version: str | None) -> Iterator[Line]:

@@ -90,8 +90,8 @@ def _check(path: Path, content: bytes) -> str:
         return f"; no checksum is known for it, SHA-256 {digest}"
     if digest != known:
         raise ValueError(
-            f"{path} is not the file that FineGym published: SHA-256 {digest}, expected {known}. Delete it and run this "
-            "again; if it stays so, FineGym has changed its lists, and numbers from them compare with nothing published."
+            f"{path} is not the file that FineGym published: SHA-256 {digest}, expected {known}. Delete it and run "
+            "this again; if it stays so, FineGym has changed its lists, and no published number compares with them."
         )
     return ", checksum right"
 
@@ -112,5 +112,6 @@ def _describe_segments(folder: Path, version: str) -> str:
     unusable = f", {len(segments.problems):,} entries are unusable" if segments.problems else ""
     return (
         f"{path.name}: {segments.num_videos:,} videos, {segments.num_events:,} events, "
-        f"{len(segments.sub_actions):,} sub-actions{unusable}; it has the times of {timed:,} of the {len(listed):,} clips in the Gym99 and Gym288 lists"
+        f"{len(segments.sub_actions):,} sub-actions{unusable}; it has the times of {timed:,} of the {len(listed):,} clips "
+        "in the Gym99 and Gym288 lists"
     )
