@@ -36,7 +36,9 @@ def main(arguments: list[str] | None = None) -> int:
     module, function = COMMANDS[command][0].split(":")
     function = getattr(import_module(module), function)
     try:
-        jsonargparse.auto_cli(function, args=rest, prog=f"finegym {command}", as_positional=True)
+        report = jsonargparse.auto_cli(function, args=rest, prog=f"finegym {command}", as_positional=True)
+        if isinstance(report, str):
+            sys.stdout.write(report + "\n")
     except (ValueError, OSError, ImportError) as error:
         sys.stderr.write(f"finegym {command}: {error}\n")
         return 1

@@ -146,7 +146,7 @@ def read_annotation(folder: str | Path, dataset: str, version: str, labels: Labe
         raise ValueError(
             f"{folder}: {dataset} {version} has {counts[0]} training and {counts[1]} validation clips; published are "
             f"{published[0]} and {published[1]}. A file is incomplete or of another version: "
-            "run `finegym fetch-annotations` again."
+            "run `finegym fetch` again."
         )
     path = folder / segments_file(version)
     segments = read_segments(path) if path.is_file() else None
@@ -263,7 +263,7 @@ def _sub_action(clip_id: str, event: dict[str, Any], segment: dict[str, Any]) ->
 def _read_text(path: str | Path) -> str:
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"There is no {path}. `finegym fetch-annotations` gets FineGym's files.")
+        raise FileNotFoundError(f"There is no {path}. `finegym fetch` gets FineGym's files.")
     if path.stat().st_size > MAX_FILE_BYTES:
         raise ValueError(f"{path} is of {path.stat().st_size} bytes; no annotation file is that large.")
     try:

@@ -93,7 +93,7 @@ def _machine() -> Iterator[Line]:
             "",
         )
     gigabytes = free_bytes(Path.cwd()) / 1e9
-    cure = "finegym prepare --root A_FOLDER_ON_A_LARGER_DISK ..."
+    cure = "finegym prepare VIDEOS A_FOLDER_ON_A_LARGER_DISK"
     yield (
         gigabytes > CLIPS_GIGABYTES,
         f"{gigabytes:,.0f} GB free here; prepared clips take up to {CLIPS_GIGABYTES}",
@@ -102,7 +102,7 @@ def _machine() -> Iterator[Line]:
 
 
 def _annotations(folder: Path) -> Iterator[Line]:
-    cure = f"finegym fetch-annotations --folder {folder}"
+    cure = f"finegym fetch --folder {folder}"
     absent = [name for name in KNOWN_SHA256 if not (folder / name).is_file()]
     there = f"{len(KNOWN_SHA256) - len(absent)} of {len(KNOWN_SHA256)}"
     yield not absent, f"FineGym's lists: {there} in {folder}", cure
@@ -124,7 +124,7 @@ def _recipe(path: Path) -> Iterator[Line]:
     labels = Path(data.get("labels") or root / LABELS_FILE)
     if labels.is_file() and model.get("architecture") == "video_text":
         attributes = Labels.read(labels).attributes
-        cure = f"finegym prepare --source VIDEOS --root {root} --dataset own --attributes names"
+        cure = f"finegym import VIDEOS {root} --attributes names"
         yield bool(attributes), f"{labels}: {len(attributes)} attributes for the cross encoder", cure
     backbone = model.get("backbone")
     if backbone is not None and not (Path(backbone) / "config.json").is_file():
@@ -138,10 +138,10 @@ def _recipe(path: Path) -> Iterator[Line]:
 
 
 def _root(root: Path, dataset: str, version: str | None) -> Iterator[Line]:
-    prepare = f"finegym prepare --source VIDEOS --root {root} --dataset {dataset}"
-    prepare += f" --annotation-version {version}" if version else ""
+    prepare = f"finegym prepare VIDEOS {root} --dataset {dataset}"
+    prepare += f" --annotation_version {version}" if version else ""
     if dataset == "synthgym":
-        prepare = f"finegym synthgym --root {root}"
+        prepare = f"finegym synthgym {root}"
     for name in (INDEX_FILE, COVERAGE_FILE, LABELS_FILE):
         if not (root / name).is_file():
             yield False, f"{root / name}: absent", prepare
@@ -156,7 +156,7 @@ def _root(root: Path, dataset: str, version: str | None) -> Iterator[Line]:
         yield (
             not coverage.missing,
             f"{what}, annotation {coverage.annotation_version}",
-            (f"{prepare}  # after adding what is missing; {COVERAGE_FILE} lists it"),
+            f"{prepare}  # after adding what is missing; {COVERAGE_FILE} lists it",
         )
         absent = [clip for clip in clips if not clip.path.is_file()]
         if absent:

@@ -1,4 +1,4 @@
-"""`finegym fetch-annotations`: FineGym's annotation files from FineGym's site, checked."""
+"""`finegym fetch`: FineGym's annotation files from FineGym's site, checked."""
 
 import hashlib
 import urllib.parse
@@ -112,6 +112,6 @@ def _describe_segments(folder: Path, version: str) -> str:
     unusable = f", {len(segments.problems):,} entries are unusable" if segments.problems else ""
     return (
         f"{path.name}: {segments.num_videos:,} videos, {segments.num_events:,} events, "
-        f"{len(segments.sub_actions):,} sub-actions{unusable}; it has the times of {timed:,} of the {len(listed):,} clips "
-        "in the Gym99 and Gym288 lists"
+        f"{len(segments.sub_actions):,} sub-actions{unusable}; it has the times of {timed:,} of the {len(listed):,} "
+        "clips in the Gym99 and Gym288 lists"
     )

@@ -79,7 +79,7 @@ class Labels:
         if not self.attributes:
             raise ValueError(
                 f"The video-text cross encoder reads attribute texts, and {self.name!r} has none. Give them in an "
-                "`attributes` column of the metadata, in `attributes.json` or by `finegym prepare --attributes names`, "
+                "`attributes` column of the metadata, `attributes.json` or by `finegym import --attributes names`; "
                 "or train the vision encoder, which needs no attributes."
             )
         return self.attributes

@@ -25,10 +25,14 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import datasets
+import huggingface_hub.constants
 import pyarrow.parquet as pq
+from tqdm import tqdm
 
-from .cutting import Cut, Job
+from .assemble import assemble
+from .cutting import Cut, Encoding, Job
 from .files import PARTIAL_SUFFIX
+from .index import INDEX_FILE
 from .labels import ActionClass, Labels
 from .plan import Plan
 from .sources import FoundVideos, Source, find_videos
@@ -76,6 +80,65 @@ class HubRow:
             yield copy
         finally:
             copy.unlink(missing_ok=True)
+
+
+def import_clips(
+    source: str,
+    root: Path,
+    name: str | None = None,
+    attributes: str | None = None,
+    val_share: float = 0.2,
+    short_side: int = 256,
+    key_interval: int = 12,
+    crf: int = 18,
+    num_workers: int | None = None,
+) -> str:
+    """Turn your own videos into a dataset: clips, labels, an index and a coverage report.
+
+    Args:
+        source: a folder with one folder per class or with metadata, or the id of a dataset on the Hub with a Video
+            column.
+        root: the folder to write.
+        name: what the dataset is called in metrics and model cards; by default the name of `root`.
+        attributes: a JSON file of the attributes of each class, `{"class": ["attribute", ...]}`; or "names" to take
+            the class names apart. By default the metadata's, or those of `attributes.json` in the folder, or none.
+        val_share: the share of each class to validate on, where neither folders nor metadata tell.
+        short_side: pixels of the shorter side of the clips.
+        key_interval: the largest distance between two key frames, in frames.
+        crf: x264's constant rate factor; 18 is visually lossless.
+        num_workers: processes; by default one for each core, 0 for none but this one.
+
+    Returns:
+        The coverage report as text.
+
+    Raises:
+        FileNotFoundError: if there is neither such a folder nor such a dataset.
+        ValueError: naming the file and row, if the metadata is not of the documented form.
+    """
+    plan = plan_own_data(source, name=name or root.name, attributes=attributes, val_share=val_share)
+    return assemble(plan, root, Encoding(short_side, key_interval, crf), num_workers)
+
+
+def prepared_root(root: str) -> Path:
+    """The prepared folder that `data.root` of a recipe means. Your own videos are imported first, into the Hub's cache
+    folder.
+
+    Of several processes only one may call this at a time; the others then find the work done.
+
+    Args:
+        root: a prepared folder, a folder of your own videos, or the id of a dataset on the Hub.
+
+    Raises:
+        FileNotFoundError: if it is none of these.
+        ValueError: naming the file and row, if the videos' metadata is not of the documented form.
+    """
+    folder = Path(root)
+    if (folder / INDEX_FILE).is_file():
+        return folder
+    key = hashlib.sha256(str(folder.absolute() if folder.is_dir() else root).encode()).hexdigest()[:12]
+    cache = Path(huggingface_hub.constants.HF_HOME) / "finegym" / key / folder.name
+    tqdm.write(import_clips(root, cache))
+    return cache
 
 
 def plan_own_data(source: str, *, name: str, attributes: str | None = None, val_share: float = 0.2) -> Plan:

@@ -89,13 +89,13 @@ def _nothing_fits(found: FoundVideos, known: Mapping[str, VideoSource], annotati
     if known:
         return (
             f"{source} holds {len(known)} of the videos, but without {segments_file(annotation.version)} nobody knows "
-            "where in them the clips are. `finegym fetch-annotations` gets it."
+            "where in them the clips are. `finegym fetch` gets it."
         )
     clip_id = next(iter(annotation.train))
     names = ", ".join(str(name) for name in list(found.videos)[:3]) or "no video file"
     return (
         f"{source} holds {len(found.videos)} videos ({names}), none of them named by an id of {annotation.name}. "
         f"Expected are full videos such as {clip_id[:VIDEO_ID_LENGTH]}.mp4, event clips such as "
-        f"{clip_id[:EVENT_ID_LENGTH]}.mp4 or clips such as {clip_id}.mp4, in folders or tar archives. For your own "
-        "classes, say `--dataset own`."
+        f"{clip_id[:EVENT_ID_LENGTH]}.mp4 or clips such as {clip_id}.mp4, in folders or tar archives. Your own "
+        "classes go through `finegym import`."
     )

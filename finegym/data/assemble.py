@@ -1,0 +1,71 @@
+"""Carrying out a plan: the clips, their index, the labels and the coverage report of a prepared folder."""
+
+import os
+from pathlib import Path
+
+import filelock
+from tqdm import tqdm
+
+from .coverage import coverage_report, describe_coverage
+from .cutting import Encoding, run_jobs
+from .index import INDEX_FILE, LABELS_FILE, write_coverage, write_index
+from .plan import Plan
+from .sources import remove_partial_files
+
+
+def assemble(plan: Plan, root: Path, encoding: Encoding, num_workers: int | None = None) -> str:
+    """Make the clips of a plan under `root`, and write the index and the report when all are done.
+
+    A run that was stopped, at any moment and in any way, is continued by the next one: what is finished is kept.
+
+    Args:
+        num_workers: processes; None: one for each core; 0: none but this one.
+
+    Returns:
+        The coverage report as text.
+
+    Raises:
+        ValueError: if not one clip can be made, or another run is at work on `root`.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    try:
+        with filelock.FileLock(root / ".lock", timeout=0):
+            return _assemble(plan, root, encoding, os.cpu_count() or 1 if num_workers is None else num_workers)
+    except filelock.Timeout:
+        raise ValueError(f"Another run is at work on {root}. Wait for it or stop it.") from None
+
+
+def _assemble(plan: Plan, root: Path, encoding: Encoding, num_workers: int) -> str:
+    remove_partial_files(root)
+    plan.labels.write(root / LABELS_FILE)
+    missing = dict(plan.missing)
+    finished = {}
+    total = sum(len(job.cuts) for job in plan.jobs)
+    # The longest work first, so that no process is left alone with it at the end.
+    jobs = sorted(plan.jobs, key=lambda job: -len(job.cuts))
+    for result in tqdm(run_jobs(jobs, root, encoding, num_workers), "Preparing", total, unit="clip"):
+        if result.problem:
+            missing[result.id] = result.problem
+        else:
+            finished[result.id] = result
+    rows = [
+        {
+            "id": clip_id,
+            "file": f"clips/{clip_id}.mp4",
+            "split": split,
+            "label": label,
+            "num_frames": finished[clip_id].num_frames,
+            "fps": finished[clip_id].fps,
+        }
+        for split, clips in plan.expected.items()
+        for clip_id, label in clips.items()
+        if clip_id in finished
+    ]
+    report = coverage_report(
+        plan.labels, plan.expected, missing, annotation_version=plan.annotation_version, refused=plan.refused
+    )
+    write_coverage(root, report)
+    if not rows:
+        raise ValueError(f"Not one clip could be made.\n{describe_coverage(report, plan.labels)}")
+    write_index(root, rows)
+    return f"{describe_coverage(report, plan.labels)}\n  Index: {root / INDEX_FILE}"
