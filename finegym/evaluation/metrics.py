@@ -1,8 +1,8 @@
 """Accuracies in percent, their uncertainty, and differences between two models on the same clips.
 
-Every function takes `scores` of shape (N, C) and `labels` of shape (N,), as tensors or arrays. A clip is predicted to be of its
-highest-scoring class, the first of them at a tie. The metrics are FineGym's (https://sdolivia.github.io/FineGym, FAQ Q3): top-1 over
-all clips, and the mean of the classes' own accuracies.
+Every function takes `scores` of shape (N, C) and `labels` of shape (N,), as tensors or arrays. A clip is predicted to
+be of its highest-scoring class, the first of them at a tie. The metrics are FineGym's
+(https://sdolivia.github.io/FineGym, FAQ Q3): top-1 over all clips, and the mean of the classes' own accuracies.
 """
 
 from collections.abc import Sequence
@@ -71,8 +71,9 @@ def mean_class_accuracy(
     Args:
         scores: (N, C).
         labels: (N,).
-        classes: "present" averages over the classes with at least one clip. "union" is mmaction2's `mean_class_accuracy`: a class
-            without a clip counts as 0 as soon as one clip is mistaken for it. On a complete validation set the two agree.
+        classes: "present" averages over the classes with at least one clip. "union" is mmaction2's
+            `mean_class_accuracy`: a class without a clip counts as 0 as soon as one clip is mistaken for it. On a
+            complete validation set the two agree.
     """
     confusion = confusion_matrix(scores, labels)
     num_clips, num_right = confusion.sum(axis=1), confusion.diagonal()
@@ -105,7 +106,8 @@ def per_group_accuracy(
         groups: the group of each of the C classes; None leaves a class out.
 
     Returns:
-        group -> {"top1", "mean_class_accuracy", "num_clips"}, for groups with at least one clip, in the order of `groups`.
+        group -> {"top1", "mean_class_accuracy", "num_clips"}, for groups with at least one clip, in the order of
+        `groups`.
     """
     scores, labels = _checked(scores, labels)
     if len(groups) != scores.shape[1]:
@@ -193,16 +195,18 @@ def paired_difference(
     Comparing clip by clip removes the spread that both share (hard clips are hard for both), which is most of it.
 
     Args:
-        scores: of the model, (N, C), or (S, N, C) for S training seeds, each paired with the baseline of the same position.
+        scores: of the model, (N, C), or (S, N, C) for S training seeds, each paired with the baseline of the same
+            position.
         baseline_scores: of the baseline, of the same shape.
         labels: (N,).
-        confidence, num_resamples, seed: as in `bootstrap_interval`. Seeds are resampled together with the clips, so that the interval
-            speaks of new clips and of new trainings.
+        confidence, num_resamples, seed: as in `bootstrap_interval`. Seeds are resampled together with the clips, so
+            that the interval speaks of new clips and of new trainings.
     """
     right, right_baseline = _right(scores, labels), _right(baseline_scores, labels)
     if right.shape != right_baseline.shape:
         raise ValueError(
-            f"A paired difference needs equal seeds and clips, not {right.shape} against {right_baseline.shape} (seeds, clips)."
+            "A paired difference needs the same (seeds, clips) on both sides, not "
+            f"{right.shape} against {right_baseline.shape}."
         )
     difference = right.astype(float) - right_baseline
     values = _values_of_metrics(difference, labels, num_resamples=num_resamples, seed=seed)
@@ -219,13 +223,16 @@ def _checked(scores: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.ndarr
     scores, labels = np.asarray(scores), np.asarray(labels)
     if scores.ndim != 2 or labels.shape != scores.shape[:1] or not len(labels):
         raise ValueError(
-            f"Expected scores (clips, classes) and labels (clips,) with at least one clip, not {scores.shape} and {labels.shape}."
+            "Expected scores (clips, classes) and labels (clips,) with at least one clip, not "
+            f"{scores.shape} and {labels.shape}."
         )
     if not np.isfinite(scores).all():
         clip = int(np.flatnonzero(~np.isfinite(scores).all(axis=1))[0])
         raise ValueError(f"The scores of clip {clip} are not finite: the model has diverged or overflowed.")
     if labels.min() < 0 or labels.max() >= scores.shape[1]:
-        raise ValueError(f"Labels lie between {labels.min()} and {labels.max()}, but there are {scores.shape[1]} classes.")
+        raise ValueError(
+            f"Labels lie between {labels.min()} and {labels.max()}, but there are {scores.shape[1]} classes."
+        )
     return scores, labels.astype(np.int64)
 
 
@@ -239,7 +246,8 @@ def _right(scores: ArrayLike, labels: ArrayLike) -> np.ndarray:
 def _values_of_metrics(
     values: np.ndarray, labels: ArrayLike, *, num_resamples: int, seed: int
 ) -> dict[str, tuple[float, np.ndarray]]:
-    """Both metrics of per-clip values (S, N), on all clips and on each resample. They are linear in the values, so that a
+    """Both metrics of per-clip values (S, N), on all clips and on each resample. They are linear in the values, so
+    that a
     difference of two models may be resampled like one model."""
     labels = np.asarray(labels)
     num_seeds, num_clips = values.shape
@@ -248,7 +256,9 @@ def _values_of_metrics(
 
     def metrics(weights: np.ndarray, clip_values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         weighted, per_class = weights * clip_values, weights @ membership
-        accuracy = np.divide(weighted @ membership, per_class, out=np.full(per_class.shape, np.nan), where=per_class > 0)
+        accuracy = np.divide(
+            weighted @ membership, per_class, out=np.full(per_class.shape, np.nan), where=per_class > 0
+        )
         return 100 * weighted.sum(axis=1) / weights.sum(axis=1), 100 * np.nanmean(accuracy, axis=1)
 
     resamples = []

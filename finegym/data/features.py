@@ -1,0 +1,518 @@
+"""Features of a frozen backbone, computed once and kept: (T', D) half floats for every view of every clip.
+
+A folder of features holds shards, `features-<work>-<content>.safetensors`. A shard has one tensor (K, T', D) per
+video, named after it, for its K distinct test clips (or for one training view), and is never changed once it stands.
+Its name ends in the hash of its bytes, so that it proves itself; its header says by which key each tensor was
+computed. A key covers all
+that a feature depends on: the backbone's weights, how frames become input, which frames, the decoder, and the bytes
+of the source file.
+
+Any number of processes may fill one folder. The work is cut by content, each piece is held by a file lock that dies
+with
+its holder, and a shard appears as a whole or not at all: a second process, or one started after a kill, finds what is
+done and computes the rest.
+"""
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import json
+import shutil
+import time
+import warnings
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Protocol
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import safetensors.torch
+import torch
+from safetensors import safe_open
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+from transformers import PreTrainedModel
+
+from modeling_finegym.clip_sampling import sample_clips
+from modeling_finegym.clip_scoring import VideoClips, run_packed
+from modeling_finegym.video_decoding import VideoDecodingError
+from modeling_finegym.video_processing_finegym import FineGymVideoProcessor
+
+from .dataset import ClipDataset
+from .files import PARTIAL_SUFFIX, replacing, write_text
+from .fingerprints import describe_backbone, describe_decoder, file_fingerprint, fingerprint, fingerprint_files
+from .index import Clip
+from .launch import this_process
+
+
+# Raised whenever the same settings give other features: folders of another version are never used.
+FORMAT_VERSION = 1
+DESCRIPTION_FILE = "description.json"
+SOURCES_FILE = "sources.json"
+INDEX_FILE = "index.parquet"
+INDEX_SCHEMA = pa.schema(
+    [
+        ("key", pa.string()),
+        ("name", pa.string()),
+        ("shard", pa.string()),
+        ("weights", pa.list_(pa.float64())),
+        ("reason", pa.string()),
+    ]
+)
+# 128 bits of a SHA-256 in a file name.
+DIGEST_LENGTH = 32
+DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
+DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+# Small enough that a kill loses little and many processes find work, large enough that files stay few.
+SHARD_SIZES = (16, 256)
+
+
+class Views(Protocol):
+    """What features are computed of: `EvaluationViews` or `TrainingViews`. One video becomes one tensor."""
+
+    names: list[str]  # one per video, unique
+    sources: list[Path]  # the file of each video
+    num_clips: list[int]  # K, how many clips each video yields
+
+    def describe(self) -> dict[str, Any]:
+        """What holds for all videos and changes their features."""
+
+    def content(self, position: int) -> list[Any]:
+        """What changes the features of this video, apart from the bytes of its file."""
+
+    def __getitem__(self, position: int) -> VideoClips: ...
+
+
+class EvaluationViews:
+    """The distinct test clips of every video, by the paper's protocol.
+
+    Args:
+        processor: decodes, samples, resizes, crops and normalises.
+        clips: what `read_index` returns.
+        num_clips: windows of a video; equal ones are computed once (paper, section 4.2: 8).
+    """
+
+    def __init__(self, processor: FineGymVideoProcessor, clips: Sequence[Clip], *, num_clips: int = 8):
+        self.processor = processor
+        self.clips = list(clips)
+        self.windows = num_clips
+        self.names = [clip.id for clip in self.clips]
+        self.sources = [clip.path for clip in self.clips]
+        self.num_clips = [len(self._indices(clip)) for clip in self.clips]
+
+    def _indices(self, clip: Clip) -> list[list[int]]:
+        return sample_clips(
+            clip.num_frames,
+            clip_len=self.processor.num_frames,
+            frame_interval=self.processor.frame_interval,
+            num_clips=self.windows,
+            out_of_range=self.processor.out_of_range,
+        )[0]
+
+    def describe(self) -> dict[str, Any]:
+        return {"views": "test", "num_clips": self.windows, "processor": self.processor.to_dict()}
+
+    def content(self, position: int) -> list[Any]:
+        clip = self.clips[position]
+        return [clip.start, clip.end, self._indices(clip)]
+
+    def __getitem__(self, position: int) -> VideoClips:
+        clip = self.clips[position]
+        return self.processor.load_clips(clip.path, num_clips=self.windows, start=clip.start, end=clip.end)
+
+
+class TrainingViews:
+    """`num_views` random training views of every clip: what the dataset gives in its first `num_views` epochs.
+
+    Args:
+        dataset: its window, crop and flip are fixed by (seed, epoch, clip id), and so is every view.
+        num_views: K views of a clip; view v of clip i stands at position `i * num_views + v`.
+        transform: the settings of the dataset's transform, as JSON.
+    """
+
+    def __init__(self, dataset: ClipDataset, *, num_views: int, transform: dict[str, Any]):
+        self.dataset = dataset
+        self.num_views = num_views
+        self.transform = transform
+        self.names = [f"{clip.id}#{view}" for clip in dataset.clips for view in range(num_views)]
+        self.sources = [clip.path for clip in dataset.clips for _ in range(num_views)]
+        self.num_clips = [1] * len(self.names)
+
+    def describe(self) -> dict[str, Any]:
+        rule = {name: getattr(self.dataset, name) for name in ("seed", "clip_len", "frame_interval", "out_of_range")}
+        return {"views": "training", "transform": self.transform, **rule}
+
+    def content(self, position: int) -> list[Any]:
+        index, view = divmod(position, self.num_views)
+        clip = self.dataset.clips[index]
+        return [view, clip.start, clip.end, clip.num_frames]
+
+    def __getitem__(self, position: int) -> VideoClips:
+        index, view = divmod(position, self.num_views)
+        return VideoClips(torch.ones(1), pixel_values=self.dataset[view, index]["pixel_values"][None])
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Where the features of one video stand. A video that cannot be decoded has a reason and no features."""
+
+    shard: Path
+    name: str
+    weights: tuple[float, ...] = ()
+    reason: str | None = None
+
+
+class Features(Dataset):
+    """Opened features, memory-mapped: `features[position]` is a tensor (K, T', D).
+
+    Attributes:
+        folder: where they stand.
+        names: of the videos.
+        failed: name -> reason, for the videos that cannot be decoded; asking for their features raises `KeyError`.
+    """
+
+    def __init__(self, folder: Path, names: Sequence[str], entries: Sequence[Entry]):
+        self.folder = folder
+        self.names = list(names)
+        self.entries = list(entries)
+        self.failed = {
+            name: entry.reason for name, entry in zip(names, entries, strict=True) if entry.reason is not None
+        }
+        self._shards: dict[Path, safe_open] = {}
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, position: int) -> torch.Tensor:
+        entry = self.entries[position]
+        if entry.reason is not None:
+            raise KeyError(f"{entry.name} has no features: {entry.reason}")
+        if entry.shard not in self._shards:
+            self._shards[entry.shard] = safe_open(entry.shard, framework="pt")
+        return self._shards[entry.shard].get_tensor(entry.name)
+
+    def video_clips(self, position: int) -> VideoClips:
+        """The features of a video's distinct test clips and their weights, as `score_videos` takes them."""
+        weights = torch.tensor(self.entries[position].weights)
+        return VideoClips(weights, video_features=self[position])
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_shards": {}}  # open files do not travel to other processes
+
+
+class Shards:
+    """The shards that stand in a folder, and where in them the features of each key are."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.entries: dict[str, Entry] = {}
+        self._known: set[str] = set()
+        self.scan()
+
+    def scan(self) -> None:
+        """Take in what has appeared since. A shard whose bytes are not those its name promises is removed."""
+        new = sorted(path for path in self.folder.glob("features-*.safetensors") if path.name not in self._known)
+        with ThreadPoolExecutor(4) as pool:
+            for path, digest in zip(new, pool.map(_digest_if_there, new), strict=True):
+                if digest is None:
+                    continue
+                if path.stem.rsplit("-", 1)[-1] != digest[:DIGEST_LENGTH]:
+                    warnings.warn(
+                        f"{path} is damaged. It is removed and its features are computed anew.", stacklevel=2
+                    )
+                    path.unlink(missing_ok=True)
+                    continue
+                self._known.add(path.name)
+                self._take_in(path)
+
+    def _take_in(self, path: Path) -> None:
+        with safe_open(path, framework="pt") as file:
+            videos = json.loads(file.metadata()["videos"])
+        for name, video in videos.items():
+            self.entries[video["key"]] = Entry(path, name, tuple(video["weights"]), video["reason"])
+
+    def write(self, work: str, tensors: dict[str, torch.Tensor], videos: dict[str, dict[str, Any]]) -> None:
+        """Add a shard: features by name and, for each name, the key, the clips' weights, the reason of a failure."""
+        content = safetensors.torch.save(tensors, metadata={"videos": json.dumps(videos)})
+        digest = hashlib.sha256(content).hexdigest()[:DIGEST_LENGTH]
+        path = self.folder / f"features-{work}-{digest}.safetensors"
+        with replacing(path) as temporary:
+            temporary.write_bytes(content)
+        self._known.add(path.name)
+        self._take_in(path)
+
+    @contextlib.contextmanager
+    def claim(self, work: str) -> Iterator[bool]:
+        """Hold a piece of work against all other processes; gives False at once if another one holds it.
+
+        The lock is the operating system's, which frees it when its holder dies. What a dead holder left is removed.
+        """
+        path = self.folder / f".{work}.lock"
+        with open(path, "w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+                return
+            for leftover in self.folder.glob(f".features-{work}-*{PARTIAL_SUFFIX}"):
+                leftover.unlink(missing_ok=True)
+            yield True
+            path.unlink(missing_ok=True)  # the work is done: whoever still waits for this lock will see that
+
+    def write_index(self) -> None:
+        """Write `index.parquet`: one row per tensor, for people and for `datasets`. The shards themselves decide."""
+        rows = [
+            {
+                "key": key,
+                "name": entry.name,
+                "shard": entry.shard.name,
+                "weights": entry.weights,
+                "reason": entry.reason,
+            }
+            for key, entry in sorted(self.entries.items(), key=lambda item: (item[1].name, item[0]))
+        ]
+        with replacing(self.folder / INDEX_FILE) as temporary:
+            pq.write_table(pa.Table.from_pylist(rows, schema=INDEX_SCHEMA), temporary)
+
+
+def _digest_if_there(path: Path) -> str | None:
+    try:
+        return file_fingerprint(path)
+    except FileNotFoundError:  # another process has found it damaged
+        return None
+
+
+def build_features(
+    model: PreTrainedModel, views: Views, root: str | Path, *, dtype: str = "float16", **options
+) -> Features:
+    """Open the features of these views below `root`, computing what is not there yet.
+
+    Each way of computing features has a folder of its own there, named by the fingerprint of backbone, views and
+    decoder. See `extract_features` for the other arguments and the errors.
+    """
+    folder = Path(root) / fingerprint(_describe(model, views, dtype))[:16]
+    return extract_features(model, views, folder, dtype=dtype, **options)
+
+
+def extract_features(
+    model: PreTrainedModel,
+    views: Views,
+    folder: str | Path,
+    *,
+    dtype: str = "float16",
+    batch_size: int = 8,
+    num_workers: int = 0,
+    progress: bool = True,
+) -> Features:
+    """Open the features of these views in `folder`, computing what is not there yet.
+
+    Every process of a launch calls this, and other launches may at the same time; it returns when all features stand.
+
+    Args:
+        model: any model with `get_video_features`, on its device; its backbone is run in eval mode.
+        views: `EvaluationViews` or `TrainingViews`.
+        folder: holds the features of one way of computing; shards that a flipped bit has damaged are computed anew.
+        dtype: "float16", "bfloat16" or "float32".
+        batch_size: clips per forward pass, of several videos.
+        num_workers: processes that decode ahead.
+        progress: show the estimate and a bar on the main process.
+
+    Raises:
+        ValueError: if the folder was filled in another way, the disk cannot hold the features, or they do not fit
+            `dtype`.
+        OSError: if the disk is full nevertheless; finished shards are kept.
+    """
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype must be one of {list(DTYPES)}, not {dtype!r}.")
+    folder = Path(folder)
+    description = _describe(model, views, dtype)
+    _claim_folder(folder, description)
+    digests = fingerprint_files(views.sources, folder.parent / SOURCES_FILE)
+    common = fingerprint(description)
+    keys = [
+        fingerprint([common, name, digests[Path(source)], views.content(position)])
+        for position, (name, source) in enumerate(zip(views.names, views.sources, strict=True))
+    ]
+    state = this_process()
+    shards = Shards(folder)
+    if any(key not in shards.entries for key in keys):
+        was_training = model.training
+        model.eval()
+        show = progress and state.is_main_process
+        extraction = _Extraction(model, views, keys, shards, DTYPES[dtype], batch_size, num_workers, show)
+        extraction.run(state.process_index, state.num_processes)
+        model.train(was_training)
+        if state.is_main_process:
+            shards.write_index()
+    return Features(folder, views.names, [shards.entries[key] for key in keys])
+
+
+def _describe(model: PreTrainedModel, views: Views, dtype: str) -> dict[str, Any]:
+    return {
+        "format": FORMAT_VERSION,
+        "backbone": describe_backbone(model),
+        "views": views.describe(),
+        "decoder": describe_decoder(),
+        "dtype": dtype,
+    }
+
+
+def _claim_folder(folder: Path, description: dict[str, Any]) -> None:
+    """Write down by what the folder is filled, or refuse it if it was filled in another way."""
+    path = folder / DESCRIPTION_FILE
+    text = json.dumps(description, indent=2, sort_keys=True) + "\n"
+    if not path.is_file():
+        write_text(path, text)
+    elif (found := path.read_text(encoding="utf-8")) != text:
+        before, after = json.loads(found), json.loads(text)
+        changed = [name for name in after if before.get(name) != after[name]]
+        raise ValueError(
+            f"{folder} holds features that were computed with another {' and another '.join(changed)} (see {path}). "
+            "Choose another folder, or delete this one."
+        )
+
+
+class _Readable(Dataset):
+    """Views of some videos for a loader: the clips, or in their place the reason why they cannot be decoded."""
+
+    def __init__(self, views: Views, positions: Sequence[int]):
+        self.views = views
+        self.positions = positions
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def __getitem__(self, index: int) -> VideoClips | str:
+        try:
+            return self.views[self.positions[index]]
+        except VideoDecodingError as error:
+            return str(error)
+
+
+@dataclass
+class _Extraction:
+    """One process's part in computing what is missing in a folder."""
+
+    model: PreTrainedModel
+    views: Views
+    keys: list[str]
+    shards: Shards
+    dtype: torch.dtype
+    batch_size: int
+    num_workers: int
+    progress: bool
+
+    def run(self, rank: int, num_processes: int) -> None:
+        """Work on all pieces, this process's share of them first, until none is missing."""
+        pieces = self._pieces()
+        first = len(pieces) * rank // num_processes
+        waiting = deque(pieces[first:] + pieces[:first])
+        self._estimate([position for piece in waiting for position in piece], num_processes)
+        total, num_done = sum(map(self._num_clips, pieces)), 0
+        with tqdm(total=total, desc="Extracting features", unit="clip", disable=not self.progress) as self.bar:
+            while waiting:
+                num_waiting = len(waiting)
+                for _ in range(num_waiting):
+                    piece = waiting.popleft()
+                    if self._finish(piece):
+                        num_done += self._num_clips(piece)
+                        self.bar.update(num_done - self.bar.n)
+                    else:
+                        waiting.append(piece)
+                if len(waiting) == num_waiting:  # other processes hold all that is left
+                    time.sleep(0.2)
+
+    def _pieces(self) -> list[list[int]]:
+        """The missing videos, cut by content and not by what is missing, so that all processes cut alike."""
+        order = sorted(range(len(self.keys)), key=self.keys.__getitem__)
+        size = min(max(len(order) // 32, SHARD_SIZES[0]), SHARD_SIZES[1])
+        pieces = [self._missing(order[start : start + size]) for start in range(0, len(order), size)]
+        return [piece for piece in pieces if piece]
+
+    def _num_clips(self, piece: list[int]) -> int:
+        return sum(self.views.num_clips[position] for position in piece)
+
+    def _missing(self, positions: Iterable[int]) -> list[int]:
+        return [position for position in positions if self.keys[position] not in self.shards.entries]
+
+    def _finish(self, piece: list[int]) -> bool:
+        """Compute what is missing of a piece; False if another process is at it."""
+        work = min(self.keys[position] for position in piece)[:12]
+        try:
+            with self.shards.claim(work) as mine:
+                self.shards.scan()
+                missing = self._missing(piece)
+                if mine and missing:
+                    self.shards.write(work, *self._compute(missing))
+        except OSError as error:
+            if error.errno not in DISK_ERRORS:
+                raise
+            num_done = len(self.keys) - len(self._missing(range(len(self.keys))))
+            raise OSError(
+                error.errno,
+                f"There is no room left at {self.shards.folder}. The features of {num_done} of {len(self.keys)} "
+                "videos are complete and stay. Make room and start again: only the others will be computed",
+            ) from error
+        return not self._missing(piece)
+
+    def _compute(self, positions: list[int]) -> tuple[dict[str, torch.Tensor], dict[str, dict[str, Any]]]:
+        tensors, videos = {}, {}
+        order: deque[tuple[str, VideoClips]] = deque()
+
+        def readable() -> Iterator[torch.Tensor]:
+            loader = DataLoader(_Readable(self.views, positions), batch_size=None, num_workers=self.num_workers)
+            for position, clips in zip(positions, loader, strict=True):
+                name, key = self.views.names[position], self.keys[position]
+                if isinstance(clips, str):
+                    videos[name] = {"key": key, "weights": [], "reason": clips}
+                    continue
+                videos[name] = {"key": key, "weights": clips.weights.tolist(), "reason": None}
+                order.append(name)
+                yield clips.pixel_values
+
+        for features in run_packed(self.model.get_video_features, readable(), self.batch_size):
+            name = order.popleft()
+            tensors[name] = features.to("cpu", self.dtype).contiguous()
+            if not tensors[name].isfinite().all():
+                raise ValueError(f"The features of {name} do not fit {self.dtype}. Use bfloat16 or float32.")
+        return tensors, videos
+
+    def _estimate(self, positions: list[int], num_processes: int) -> None:
+        """Try one video; say what the rest will take, and refuse what the disk cannot hold."""
+        loading = time.perf_counter()
+        for position in positions:
+            clips = _Readable(self.views, [position])[0]
+            if not isinstance(clips, str):
+                break
+        else:
+            return
+        loading = (time.perf_counter() - loading) / len(clips.weights)
+        clip = clips.pixel_values[:1]
+        for _ in range(2):  # the first time pays for the start
+            start = time.perf_counter()
+            [features] = run_packed(self.model.get_video_features, [clip], 1)
+            computing = time.perf_counter() - start
+        num_clips = sum(self.views.num_clips[position] for position in positions)
+        num_bytes = num_clips * features.numel() * self.dtype.itemsize
+        free = shutil.disk_usage(self.shards.folder).free
+        if num_bytes > free:
+            raise ValueError(
+                f"The features take {_gigabytes(num_bytes)}, {self.shards.folder} has room for {_gigabytes(free)}. "
+                "Make room, choose another folder, or compute fewer views."
+            )
+        seconds = max(loading / self.num_workers, computing) if self.num_workers else loading + computing
+        if self.progress:
+            tqdm.write(
+                f"Features of {len(positions)} videos, {num_clips} clips of {features.shape[1]} x {features.shape[2]} "
+                f"{str(self.dtype).removeprefix('torch.')}: {_gigabytes(num_bytes)} at {self.shards.folder}, about "
+                f"{timedelta(seconds=round(num_clips * seconds / num_processes))} h on {num_processes} process(es)."
+            )
+
+
+def _gigabytes(num_bytes: int) -> str:
+    return f"{num_bytes / 1e9:.3f} GB"

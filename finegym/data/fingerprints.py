@@ -1,0 +1,112 @@
+"""Content addresses: two things have the same fingerprint only if they are the same, whatever they are called."""
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import av
+import torch
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from .files import write_text
+
+
+# A file changed twice within one tick of its file system's clock looks unchanged: a stamp is believed only when it was
+# taken this many seconds after the change. FAT, the coarsest in use, ticks every two seconds.
+CLOCK_TICK = 2.0
+READ_BYTES = 1 << 20
+
+
+def fingerprint(content: Any) -> str:
+    """SHA-256, in hexadecimal, of anything JSON can express; dictionaries in any order are the same."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+
+def file_fingerprint(path: str | Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(READ_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def describe_backbone(model: PreTrainedModel) -> dict[str, Any]:
+    """The frozen part of a model as JSON: its class, the settings that shape it, and the SHA-256 of what it has
+    learnt.
+
+    A SlowOnly classifier and an encoder on that very SlowOnly have the same backbone. Labels and other fields that
+    every configuration of Transformers has do not count.
+    """
+    backbone = getattr(model.base_model, "backbone", model.base_model)
+    generic = set(PreTrainedConfig().to_dict()) | {
+        "auto_map",
+        "custom_pipelines",
+        "transformers_version",
+        "model_type",
+    }
+    settings = {key: value for key, value in backbone.config.to_dict().items() if key not in generic}
+    digest = hashlib.sha256()
+    for name, tensor in sorted(backbone.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return {"class": type(backbone).__name__, "settings": settings, "weights": digest.hexdigest()}
+
+
+def describe_decoder() -> dict[str, str]:
+    """The versions of what turns a file into pixels."""
+    versions = av.library_versions
+    return {"pyav": av.__version__} | {
+        name: ".".join(map(str, versions[name])) for name in ("libavcodec", "libswscale")
+    }
+
+
+def fingerprint_files(paths: Iterable[str | Path], known: str | Path) -> dict[Path, str]:
+    """SHA-256 of each distinct file, reading only those that may have changed since the last time.
+
+    A file counts as unchanged while size, inode, modification time and change time are. The change time is the
+    system's own and cannot be set back, so that even a file replaced with its old modification time is read anew.
+
+    Args:
+        paths: the files.
+        known: a JSON file that remembers the stamps; it is made, extended, and may be deleted at any time.
+
+    Raises:
+        FileNotFoundError: naming the first file that is not there.
+    """
+    known, paths = Path(known), sorted({Path(path) for path in paths})
+    try:
+        remembered = json.loads(known.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        remembered = {}
+
+    def look_up(path: Path) -> tuple[str, list[int] | None]:
+        stamp = _stamp(path)
+        row = remembered.get(str(path))
+        if row is not None and row[:-1] == stamp:
+            return row[-1], stamp
+        settled = time.time() - max(stamp[2], stamp[3]) / 1e9 > CLOCK_TICK
+        return file_fingerprint(path), stamp if settled else None
+
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        found = dict(zip(paths, pool.map(look_up, paths), strict=True))
+    stamps = {str(path): [*stamp, digest] for path, (digest, stamp) in found.items() if stamp is not None}
+    if any(remembered.get(path) != row for path, row in stamps.items()):
+        write_text(known, json.dumps(remembered | stamps, indent=0))
+    return {path: digest for path, (digest, _) in found.items()}
+
+
+def _stamp(path: Path) -> list[int]:
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f"The video {path} is not there. `finegym prepare` lists what an index needs."
+        ) from None
+    return [status.st_size, status.st_ino, status.st_mtime_ns, status.st_ctime_ns]

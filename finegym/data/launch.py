@@ -1,0 +1,13 @@
+"""Which of the processes of a launch this one is."""
+
+import torch
+from accelerate import PartialState
+
+
+def this_process() -> PartialState:
+    """This process's place among those that `accelerate launch` or torchrun started; alone it is the main one of one.
+
+    Without a GPU, Accelerate would take every process that torchrun starts for the only one unless it is told to use
+    the CPU.
+    """
+    return PartialState(cpu=not torch.accelerator.is_available())

@@ -1,0 +1,212 @@
+"""The paper's evaluation protocol (section 4.2): eight clips per video, one centre crop, their softmax averaged."""
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from accelerate.utils import gather_object
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+from transformers import PreTrainedModel
+
+from finegym.data.features import Features
+from finegym.data.index import Clip, Coverage
+from finegym.data.labels import Labels
+from finegym.data.launch import this_process
+from modeling_finegym.clip_scoring import VideoClips, score_videos
+from modeling_finegym.video_decoding import VideoDecodingError
+from modeling_finegym.video_processing_finegym import FineGymVideoProcessor
+
+from .metrics import calibration, mean_class_accuracy, per_class_accuracy, per_group_accuracy, top_k_accuracy
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a model says of a split, the same on every process.
+
+    Attributes:
+        scores: (N, C), each video's weighted mean of its clips' softmax.
+        labels: (N,).
+        clip_ids: of the N videos, in the order they were given.
+        clip_scores: (N, K, C), the softmax of each distinct clip; rows of zeros where a video has fewer than K.
+        weights: (N, K), the share of each distinct clip in `scores`; zeros likewise.
+        unreadable: id -> reason, for the videos that cannot be decoded. They are in no other field.
+        metrics: what goes into `metrics.json`.
+    """
+
+    scores: torch.Tensor
+    labels: torch.Tensor
+    clip_ids: list[str]
+    clip_scores: torch.Tensor
+    weights: torch.Tensor
+    unreadable: dict[str, str]
+    metrics: dict[str, Any] = field(repr=False)
+
+
+def evaluate(
+    model: PreTrainedModel,
+    processor: FineGymVideoProcessor,
+    clips: Sequence[Clip],
+    labels: Labels,
+    *,
+    num_clips: int = 8,
+    batch_size: int = 8,
+    num_workers: int = 0,
+    features: Features | None = None,
+    split: str = "val",
+    coverage: Coverage | None = None,
+    progress: bool = True,
+) -> Evaluation:
+    """Score every video once, whatever the number of processes, and measure.
+
+    Args:
+        model: for video classification, on its device. It is run in eval mode and left as it was.
+        processor: decodes, samples and transforms; has nothing to do where there are features.
+        clips: what `read_index` returns.
+        labels: the classes.
+        num_clips: windows of a video; equal ones are run once and weighted (paper: 8).
+        batch_size: clips per forward pass, of several videos.
+        num_workers: processes that decode ahead.
+        features: of these clips by `EvaluationViews`, in place of their frames.
+        split: its name, for the report.
+        coverage: what `read_coverage` says of the split; None if the clips are all there is.
+        progress: show a bar on the main process.
+
+    Raises:
+        ValueError: if no video can be read, a label is not one of the model's, or the features are of other videos.
+    """
+    _check(model, clips, labels, features)
+    start = time.perf_counter()
+    state = this_process()
+    share = range(state.process_index, len(clips), state.num_processes)
+    videos = _Videos(processor, clips, num_clips, features, share)
+    bar = tqdm(
+        total=len(share), desc=f"Evaluating {split}", unit="video", disable=not (progress and state.is_main_process)
+    )
+    was_training = model.training
+    model.eval()
+    with bar:
+        part = _score(model, videos, batch_size, num_workers, bar)
+    model.train(was_training)
+    parts = gather_object([part])
+    scored = {position: scores for part in parts for position, scores in part.items()}
+    unreadable = {clips[position].id: reason for position, reason in sorted(scored.items()) if isinstance(reason, str)}
+    read = [position for position in range(len(clips)) if not isinstance(scored[position], str)]
+    if not read:
+        raise ValueError(
+            f"None of the {len(clips)} videos can be decoded. The first: {next(iter(unreadable.values()))}"
+        )
+    scores = torch.stack([scored[position].scores for position in read])
+    truth = torch.tensor([clips[position].label for position in read])
+    metrics = {
+        "dataset": labels.name,
+        "split": split,
+        "annotation_version": "own" if coverage is None else coverage.annotation_version,
+        "num_evaluated": len(read),
+        "num_expected": len(clips) if coverage is None else coverage.num_expected,
+        "num_clips": num_clips,
+        **measure(scores, truth, labels),
+        "num_parameters": model.num_parameters(),
+        "seconds": time.perf_counter() - start,
+    }
+    return Evaluation(
+        scores=scores,
+        labels=truth,
+        clip_ids=[clips[position].id for position in read],
+        clip_scores=_padded([scored[position].clip_scores for position in read], num_clips),
+        weights=_padded([scored[position].weights for position in read], num_clips),
+        unreadable=unreadable,
+        metrics=metrics,
+    )
+
+
+def measure(scores: torch.Tensor, truth: torch.Tensor, labels: Labels) -> dict[str, Any]:
+    """The metrics of scores (N, C) that `metrics.json` holds, in percent; classes without a clip have no accuracy."""
+    per_class = per_class_accuracy(scores, truth)
+    return {
+        "top1": top_k_accuracy(scores, truth),
+        "top5": top_k_accuracy(scores, truth, k=5),
+        "mean_class_accuracy": mean_class_accuracy(scores, truth),
+        "calibration_error": calibration(scores, truth).error,
+        "per_event": per_group_accuracy(scores, truth, groups=[action.event for action in labels.classes]),
+        "per_set": per_group_accuracy(scores, truth, groups=[action.set_name for action in labels.classes]),
+        "per_class": {
+            name: float(accuracy)
+            for name, accuracy in zip(labels.names, per_class, strict=True)
+            if accuracy == accuracy
+        },
+    }
+
+
+class _Videos(Dataset):
+    """This process's share of the videos: position and clips, or position and the reason why there are none."""
+
+    def __init__(self, processor, clips: Sequence[Clip], num_clips: int, features: Features | None, share: range):
+        self.processor = processor
+        self.clips = clips
+        self.num_clips = num_clips
+        self.features = features
+        self.share = share
+
+    def __len__(self) -> int:
+        return len(self.share)
+
+    def __getitem__(self, index: int) -> tuple[int, VideoClips | str]:
+        position = self.share[index]
+        clip = self.clips[position]
+        if self.features is not None:
+            failure = self.features.failed.get(clip.id)
+            return position, self.features.video_clips(position) if failure is None else failure
+        try:
+            return position, self.processor.load_clips(clip.path, self.num_clips, start=clip.start, end=clip.end)
+        except (VideoDecodingError, OSError) as error:
+            return position, str(error)
+
+
+def _score(model, videos: _Videos, batch_size: int, num_workers: int, bar: tqdm) -> dict[int, Any]:
+    """Position -> `VideoScores`, or the reason why there are none."""
+    scored: dict[int, Any] = {}
+    waiting: list[int] = []
+
+    def readable() -> Iterator[VideoClips]:
+        for position, clips in DataLoader(videos, batch_size=None, num_workers=num_workers):
+            if isinstance(clips, str):
+                scored[position] = clips
+                bar.update()
+            else:
+                waiting.append(position)
+                yield clips
+
+    for scores in score_videos(model, readable(), batch_size):
+        scored[waiting.pop(0)] = scores
+        bar.update()
+    return scored
+
+
+def _padded(rows: list[torch.Tensor], length: int) -> torch.Tensor:
+    """Tensors (K_i, ...) -> (N, length, ...), zeros behind."""
+    padded = rows[0].new_zeros(len(rows), length, *rows[0].shape[1:])
+    for place, row in zip(padded, rows, strict=True):
+        place[: len(row)] = row
+    return padded
+
+
+def _check(model: PreTrainedModel, clips: Sequence[Clip], labels: Labels, features: Features | None) -> None:
+    if not clips:
+        raise ValueError("There is no clip to evaluate.")
+    if model.config.num_labels != len(labels.classes):
+        raise ValueError(
+            f"The model tells {model.config.num_labels} classes apart and {labels.name} has {len(labels.classes)}: "
+            "take the label file that it was trained with."
+        )
+    for clip in clips:
+        if not 0 <= clip.label < len(labels.classes):
+            raise ValueError(
+                f"Clip {clip.id} has label {clip.label} of {len(labels.classes)} classes of {labels.name}."
+            )
+    if features is not None and features.names != [clip.id for clip in clips]:
+        raise ValueError(
+            "The features are not those of these clips: compute them with `EvaluationViews` of the same list."
+        )
