@@ -285,6 +285,8 @@ def explained(consequence: str) -> Iterator[None]:
         raise PublishingError(f"{consequence}: the Hub did not answer in time. Try again later.") from error
     except httpx.HTTPError as error:
         raise PublishingError(f"{consequence}: the Hub cannot be reached ({error}). Check the network.") from error
+    except (KeyError, TypeError) as error:
+        raise PublishingError(f"{consequence}: the Hub's answer cannot be understood ({error!r}).") from error
     except (ValueError, OSError, RuntimeError) as error:
         raise PublishingError(f"{consequence}: {error}") from error
 

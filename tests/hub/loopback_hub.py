@@ -334,6 +334,7 @@ def create_collection(hub: LoopbackHub, match, query, body):
         "private": request.get("private", False),
         "lastUpdated": "2026-01-01T00:00:00.000Z",
         "theme": "blue",
+        "position": 0,
         "upvotes": 0,
         "items": [],
     }
