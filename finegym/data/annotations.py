@@ -198,8 +198,8 @@ def read_categories(path: str | Path) -> list[Category]:
     """
     categories = []
     for number, line in enumerate(_read_text(path).splitlines(), 1):
-        fields = dict(re.findall(r"(Clabel|set|Glabel): *(\d+); ", line))
         match = re.search(r"; (\((VT|FX|BB|UB)\) .*\S)", line)
+        fields = dict(re.findall(r"(Clabel|set|Glabel): *(\d+);", line[: match.start() + 1])) if match else {}
         if not match or not {"set", "Glabel"} <= fields.keys():
             raise ValueError(
                 f"{path}, line {number}: expected `Clabel: 0; set: 1; Glabel: 1; (VT) text`, found {line[:80]!r}."

@@ -1,0 +1,101 @@
+import hashlib
+import random
+
+import av
+import numpy as np
+import pytest
+import torch
+from footage import encode, mark_rotated, numbers_of, picture
+
+from finegym.data.video import write_video
+from modeling_finegym.video_decoding import VideoDecodingError, open_video
+
+
+FRAMES = np.stack([picture(number) for number in range(60)])
+
+
+def test_written_frames_come_back(tmp_path):
+    path = tmp_path / "clip.mp4"
+    write_video(path, torch.from_numpy(FRAMES), fps=29.97)
+    with open_video(path) as video:
+        frames = video.frames(list(range(60)))
+        assert video.fps == pytest.approx(29.97, abs=1e-3)
+    assert np.abs(frames.numpy().astype(int) - FRAMES).mean() < 2
+    assert numbers_of(frames) == list(range(60))
+
+
+def test_a_key_frame_stands_at_least_every_twelve_frames(tmp_path):
+    write_video(tmp_path / "clip.mp4", FRAMES, fps=25)
+    with av.open(str(tmp_path / "clip.mp4")) as container:
+        keys = [number for number, frame in enumerate(container.decode(video=0)) if frame.key_frame]
+    assert keys[0] == 0 and max(np.diff([*keys, 60])) <= 12
+
+
+def test_the_same_frames_give_the_same_bytes(tmp_path):
+    digests = set()
+    for name in ("a.mp4", "b.mp4"):
+        write_video(tmp_path / name, FRAMES[:30], fps=25)
+        digests.add(hashlib.sha256((tmp_path / name).read_bytes()).digest())
+    assert len(digests) == 1
+
+
+@pytest.mark.parametrize(
+    ("frames", "message"),
+    [
+        (np.zeros((0, 64, 64, 3), np.uint8), "no frame"),
+        (np.zeros((2, 63, 64, 3), np.uint8), "64x63 have an odd side"),
+        (np.zeros((2, 64, 64, 3), np.float32), "float32"),
+    ],
+)
+def test_frames_that_cannot_be_written_leave_no_file(tmp_path, frames, message):
+    with pytest.raises(ValueError, match=message):
+        write_video(tmp_path / "clip.mp4", frames, fps=25)
+    assert list(tmp_path.iterdir()) == []
+
+
+VARIABLE = np.cumsum(np.random.default_rng(0).choice([0.017, 0.040, 0.080], 60)).round(3)
+CASES = {
+    "b_pyramid.mp4": ({"g": "30", "bf": "5", "preset": "medium", "x264-params": "b-pyramid=normal"}, VARIABLE),
+    "open_gop.mp4": ({"g": "12", "bf": "3", "preset": "medium", "x264-params": "open-gop=1"}, VARIABLE),
+    "late_start.mkv": ({"g": "250", "preset": "fast"}, VARIABLE + 7),
+    "intra_refresh.mp4": ({"g": "250", "bf": "0", "x264-params": "intra-refresh=1"}, VARIABLE),
+    "transport.ts": ({"g": "12", "preset": "fast"}, VARIABLE),
+    "vp9.webm": ({"codec": "libvpx-vp9", "g": "20", "deadline": "realtime", "cpu-used": "8", "crf": "12"}, VARIABLE),
+    "packed.avi": ({"codec": "mpeg4", "g": "12", "bf": "2", "qscale": "2", "flags": "+qscale"}, np.arange(60) / 25),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_any_frames_in_any_order_are_the_right_ones(tmp_path, name):
+    options, times = CASES[name]
+    encode(tmp_path / name, FRAMES, times, **options)
+    draw = random.Random(0)
+    with open_video(tmp_path / name) as video:
+        assert video.num_frames == 60
+        for _ in range(25):
+            start, step = draw.randrange(60), draw.choice([1, 2, 3, 7])
+            indices = list(range(start, 60, step))[: draw.randint(1, 32)]
+            if draw.random() < 0.3:
+                indices = draw.choices(range(60), k=5)
+            assert numbers_of(video.frames(indices)) == indices
+            assert [index for index, _ in video.decode(indices)] == indices
+
+
+def test_a_file_without_its_end_gives_what_is_whole_and_names_itself_for_the_rest(tmp_path):
+    encode(tmp_path / "whole.mkv", FRAMES, np.arange(60) / 25, g="10")
+    content = (tmp_path / "whole.mkv").read_bytes()
+    (tmp_path / "damaged.mkv").write_bytes(content[: len(content) // 2] + bytes(3000) + content[len(content) // 2 + 3000 :])
+    with open_video(tmp_path / "damaged.mkv") as video:
+        assert numbers_of(video.frames([0, 1, 2])) == [0, 1, 2]
+        with pytest.raises(VideoDecodingError, match="damaged.mkv"):
+            video.frames(list(range(video.num_frames)))
+
+
+def test_rotation_is_applied(tmp_path):
+    upright = FRAMES[:5]
+    encode(tmp_path / "telephone.mp4", [np.rot90(frame, 1) for frame in upright], np.arange(5) / 25)
+    mark_rotated(tmp_path / "telephone.mp4")
+    with open_video(tmp_path / "telephone.mp4") as video:
+        frames = video.frames([0, 4]).numpy()
+    assert frames.shape == (2, 64, 96, 3)
+    assert np.abs(frames.astype(int) - upright[[0, 4]]).mean() < 2
