@@ -1,12 +1,20 @@
 """The cache of features: what it holds, when it may be used again, and what happens to it when things go wrong."""
 
+import os
+import resource
 import shutil
+import signal
+import time
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
+from safetensors import safe_open
+from torch import multiprocessing
+from torch.utils.data import DataLoader
 
 from finegym.data.dataset import ClipDataset
 from finegym.data.features import EvaluationViews, TrainingViews, build_features, extract_features
@@ -15,6 +23,8 @@ from finegym.data.transforms import augment
 from finegym.data.video import write_video
 from modeling_finegym import (
     FineGymVideoProcessor,
+    FineGymVisionConfig,
+    FineGymVisionForVideoClassification,
     SlowOnlyConfig,
     SlowOnlyForVideoClassification,
 )
@@ -83,6 +93,8 @@ def training_views(clips, *, num_views, seed=0):
 
 
 quiet = {"progress": False}
+# The estimate runs one clip twice.
+PROBES = 2
 
 
 def test_features_are_those_of_the_model(clips, tmp_path):
@@ -107,3 +119,327 @@ def test_a_second_time_computes_nothing(clips, tmp_path):
     second = build_features(model, views, tmp_path, **quiet)
     assert counted.num_clips == 0
     assert all(torch.equal(first[position], second[position]) for position in range(len(clips)))
+
+
+def test_training_views_are_the_first_epochs_of_the_dataset(clips, tmp_path):
+    model, views = make_model(), training_views(clips, num_views=3)
+    features = build_features(model, views, tmp_path, dtype="float32", batch_size=4, **quiet)
+    for index in range(len(clips)):
+        for view in range(3):
+            with torch.no_grad():
+                expected = model.get_video_features(views.dataset[view, index]["pixel_values"][None])
+            torch.testing.assert_close(features[3 * index + view], expected, rtol=0, atol=1e-6)
+    assert not torch.equal(features[0], features[1])
+
+
+def test_more_views_keep_the_ones_there_are(clips, tmp_path):
+    build_features(make_model(), training_views(clips, num_views=2), tmp_path, **quiet)
+    model = make_model()
+    counted = Counted(model)
+    build_features(model, training_views(clips, num_views=3), tmp_path, **quiet)
+    assert counted.num_clips == len(clips) + PROBES
+
+
+def test_packs_clips_of_many_videos_into_full_batches(clips, tmp_path):
+    model = make_model()
+    batches = []
+    function = model.get_video_features
+    model.get_video_features = lambda pixel_values: batches.append(len(pixel_values)) or function(pixel_values)
+    views = EvaluationViews(make_processor(), clips)
+    build_features(model, views, tmp_path, batch_size=6, **quiet)
+    assert views.num_clips == [1, 2, 8, 8, 8]
+    assert batches[PROBES:] == [6, 6, 6, 6, 3]
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_half_precision_loses_only_its_last_bits(dtype, clips, tmp_path):
+    views = EvaluationViews(make_processor(), clips)
+    exact = build_features(make_model(), views, tmp_path, dtype="float32", **quiet)
+    half = build_features(make_model(), views, tmp_path, dtype=dtype, **quiet)
+    for position in range(len(clips)):
+        assert half[position].dtype == getattr(torch, dtype)
+        relative = (half[position].float() - exact[position]).abs() / exact[position].abs().clamp(min=1e-4)
+        assert relative.max() < {"float16": 2**-10, "bfloat16": 2**-7}[dtype]
+
+
+def test_features_beyond_float16_are_refused(clips, tmp_path):
+    model = make_model()
+    function = model.get_video_features
+    model.get_video_features = lambda pixel_values: 1e9 * function(pixel_values)
+    with pytest.raises(ValueError, match="clip . do not fit torch.float16. Use bfloat16"):
+        build_features(model, EvaluationViews(make_processor(), clips), tmp_path, **quiet)
+
+
+def keys_of(model, views, root, **options) -> set[str]:
+    return {entry.shard.parent.name for entry in build_features(model, views, root, **options, **quiet).entries}
+
+
+def test_another_backbone_processor_or_rule_is_another_folder(clips, tmp_path):
+    """Every change gives features of its own; none is ever mistaken for those of another."""
+    model = make_model()
+    nudged = make_model()
+    with torch.no_grad():
+        nudged.slowonly.blocks[1].res_blocks[0].branch2.conv_b.weight.view(-1)[0] += 1e-7
+    statistics = make_model()
+    statistics.slowonly.blocks[0].norm.running_mean[0] += 1e-7
+    eps = make_model()
+    eps.slowonly.config.batch_norm_eps = 1e-4
+    folders = [
+        keys_of(model, EvaluationViews(make_processor(), clips), tmp_path),
+        keys_of(nudged, EvaluationViews(make_processor(), clips), tmp_path),
+        keys_of(statistics, EvaluationViews(make_processor(), clips), tmp_path),
+        keys_of(eps, EvaluationViews(make_processor(), clips), tmp_path),
+        keys_of(model, EvaluationViews(make_processor(frame_interval=1), clips), tmp_path),
+        keys_of(model, EvaluationViews(make_processor(out_of_range="repeat_last"), clips), tmp_path),
+        keys_of(model, EvaluationViews(make_processor(image_std=[0.5, 0.5, 0.5]), clips), tmp_path),
+        keys_of(model, EvaluationViews(make_processor(), clips, num_clips=4), tmp_path),
+        keys_of(model, EvaluationViews(make_processor(), clips), tmp_path, dtype="bfloat16"),
+        keys_of(model, training_views(clips, num_views=1), tmp_path),
+        keys_of(model, training_views(clips, num_views=1, seed=1), tmp_path),
+    ]
+    assert len(set.union(*folders)) == len(folders)
+
+
+def test_another_decoder_is_another_folder(clips, tmp_path, monkeypatch):
+    views = EvaluationViews(make_processor(), clips)
+    before = keys_of(make_model(), views, tmp_path)
+    monkeypatch.setattr("av.__version__", "0.0.0")
+    assert keys_of(make_model(), views, tmp_path).isdisjoint(before)
+
+
+def test_labels_and_heads_do_not_count(clips, tmp_path):
+    """A classifier, and an encoder on its backbone, share one cache."""
+    model = make_model()
+    config = FineGymVisionConfig(
+        vision_config=model.config, hidden_size=8, num_attention_heads=2, intermediate_size=8, num_labels=7
+    )
+    encoder = FineGymVisionForVideoClassification(config)
+    encoder.finegym_vision.backbone.load_state_dict(model.slowonly.state_dict())
+    views = EvaluationViews(make_processor(), clips)
+    assert keys_of(model, views, tmp_path) == keys_of(encoder, views, tmp_path)
+
+
+def test_a_changed_file_is_computed_anew(own_clips, tmp_path):
+    """Even one with the size and the modification time of the old one."""
+    processor = make_processor()
+    before = extract_features(make_model(), EvaluationViews(processor, own_clips), tmp_path / "f", **quiet)
+    path = own_clips[4].path
+    status = path.stat()
+    content = bytearray(path.read_bytes())
+    changed = np.zeros((44, 24, 32, 3), np.uint8)
+    write_video(path, changed, fps=25)
+    path.write_bytes(path.read_bytes().ljust(len(content), b"\0")[: len(content)])
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert (path.stat().st_size, path.stat().st_mtime_ns) == (status.st_size, status.st_mtime_ns)
+    after = extract_features(make_model(), EvaluationViews(processor, own_clips), tmp_path / "f", **quiet)
+    assert [torch.equal(before[position], after[position]) for position in range(5)] == [True] * 4 + [False]
+
+
+def test_unchanged_files_are_not_read_again(own_clips, tmp_path, monkeypatch):
+    long_ago = time.time() + 10  # as if the files had been written ten seconds before the first look
+    monkeypatch.setattr("finegym.data.fingerprints.time.time", lambda: long_ago)
+    views = EvaluationViews(make_processor(), own_clips)
+    first = build_features(make_model(), views, tmp_path, **quiet)
+    monkeypatch.setattr("finegym.data.fingerprints.file_fingerprint", None)  # calling it fails
+    second = build_features(make_model(), views, tmp_path, **quiet)
+    assert first.entries == second.entries
+
+
+def test_a_flipped_bit_is_found_and_only_that_shard_is_computed_again(clips, tmp_path):
+    many = [Clip(f"{copy} {clip.id}", clip.path, clip.label, clip.num_frames) for copy in range(8) for clip in clips]
+    views = EvaluationViews(make_processor(), many)
+    first = build_features(make_model(), views, tmp_path, **quiet)
+    before = [first[position].clone() for position in range(len(many))]
+    shards = sorted({entry.shard for entry in first.entries})
+    assert len(shards) == 3
+    damaged = bytearray(shards[1].read_bytes())
+    damaged[-100] ^= 1
+    shards[1].write_bytes(damaged)
+    lost = [position for position, entry in enumerate(first.entries) if entry.shard == shards[1]]
+    model = make_model()
+    counted = Counted(model)
+    with pytest.warns(UserWarning, match=f"{shards[1].name} is damaged"):
+        second = build_features(model, views, tmp_path, **quiet)
+    assert counted.num_clips == PROBES + sum(views.num_clips[position] for position in lost)
+    assert all(torch.equal(before[position], second[position]) for position in range(len(many)))
+
+
+def test_a_truncated_shard_is_computed_again(clips, tmp_path):
+    views = EvaluationViews(make_processor(), clips)
+    first = build_features(make_model(), views, tmp_path, **quiet)
+    before = [first[position].clone() for position in range(len(clips))]
+    shard = first.entries[0].shard
+    content = shard.read_bytes()
+    shard.unlink()  # a file of its own: the old one is still mapped
+    shard.write_bytes(content[: len(content) // 2])
+    with pytest.warns(UserWarning, match="damaged"):
+        second = build_features(make_model(), views, tmp_path, **quiet)
+    assert all(torch.equal(before[position], second[position]) for position in range(len(clips)))
+
+
+def test_unreadable_videos_have_a_reason_and_are_not_tried_again(own_clips, tmp_path):
+    own_clips[1].path.write_bytes(b"not a video")
+    views = EvaluationViews(make_processor(), own_clips)
+    features = build_features(make_model(), views, tmp_path, **quiet)
+    assert list(features.failed) == ["clip 1"] and "not a readable video" in features.failed["clip 1"]
+    with pytest.raises(KeyError, match="clip 1 has no features"):
+        features[1]
+    assert features[2].shape == (8, 4, 8)
+    model = make_model()
+    counted = Counted(model)
+    assert build_features(model, views, tmp_path, **quiet).failed == features.failed
+    assert counted.num_clips == 0
+
+
+def test_a_missing_video_is_named(clips, tmp_path):
+    gone = [*clips, Clip("gone", tmp_path / "gone.mp4", 0, 10)]
+    with pytest.raises(FileNotFoundError, match="gone.mp4"):
+        build_features(make_model(), EvaluationViews(make_processor(), gone), tmp_path, **quiet)
+
+
+def test_a_folder_of_other_features_is_refused(clips, tmp_path):
+    extract_features(make_model(), EvaluationViews(make_processor(), clips), tmp_path / "f", **quiet)
+    with pytest.raises(ValueError, match="another backbone"):
+        extract_features(make_model(1), EvaluationViews(make_processor(), clips), tmp_path / "f", **quiet)
+
+
+def test_a_shard_is_plain_safetensors_with_an_index(clips, tmp_path):
+    features = build_features(make_model(), EvaluationViews(make_processor(), clips), tmp_path, **quiet)
+    index = pq.read_table(features.folder / "index.parquet").to_pylist()
+    assert [row["name"] for row in index] == [clip.id for clip in clips]
+    for position, row in enumerate(index):
+        with safe_open(features.folder / row["shard"], framework="pt") as shard:
+            assert torch.equal(shard.get_tensor(row["name"]), features[position])
+        assert row["weights"] == pytest.approx(features.video_clips(position).weights.tolist())
+
+
+def test_features_travel_to_worker_processes(clips, tmp_path):
+    features = build_features(make_model(), EvaluationViews(make_processor(), clips), tmp_path, **quiet)
+    expected = [features[position] for position in range(len(clips))]  # and so the shards are open
+    loader = DataLoader(features, batch_size=None, num_workers=1, multiprocessing_context=context())
+    assert all(torch.equal(*pair) for pair in zip(loader, expected, strict=True))
+
+
+def test_the_disk_must_have_room(clips, tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr("finegym.data.features.shutil.disk_usage", lambda path: usage._replace(free=10))
+    with pytest.raises(ValueError, match="The features take 0.000 GB, .* has room for 0.000 GB"):
+        build_features(make_model(), EvaluationViews(make_processor(), clips), tmp_path, **quiet)
+    assert not list(tmp_path.glob("*/*.safetensors"))
+
+
+def context():
+    forkserver = multiprocessing.get_context("forkserver")
+    forkserver.set_forkserver_preload(["finegym.evaluation.protocol"])
+    return forkserver
+
+
+def copies(clips, count) -> list[Clip]:
+    return [Clip(f"{n} {clip.id}", clip.path, clip.label, clip.num_frames) for n in range(count) for clip in clips]
+
+
+def _extract(clips, folder, log, seconds_per_batch=0.0) -> None:
+    """A process that fills `folder` and writes down, a byte per clip, how many clips its backbone has run."""
+    torch.set_num_threads(1)
+    model = make_model()
+    function = model.get_video_features
+
+    def get_video_features(pixel_values):
+        with open(log, "ab") as file:
+            file.write(b"." * len(pixel_values))
+        time.sleep(seconds_per_batch)
+        return function(pixel_values)
+
+    model.get_video_features = get_video_features
+    extract_features(model, EvaluationViews(make_processor(), clips), folder, **quiet)
+
+
+def test_two_processes_at_once_do_no_clip_twice(clips, tmp_path):
+    many = copies(clips, 16)
+    expected = extract_features(make_model(), EvaluationViews(make_processor(), many), tmp_path / "alone", **quiet)
+    logs = [tmp_path / "0.log", tmp_path / "1.log"]
+    processes = [context().Process(target=_extract, args=(many, tmp_path / "f", log, 0.05)) for log in logs]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0, 0]
+    num_run = [log.stat().st_size for log in logs]
+    assert min(num_run) > PROBES, "one process did everything"
+    assert sum(num_run) <= 2 * PROBES + sum(EvaluationViews(make_processor(), many).num_clips)
+    model = make_model()
+    counted = Counted(model)
+    result = extract_features(model, EvaluationViews(make_processor(), many), tmp_path / "f", **quiet)
+    assert counted.num_clips == 0
+    assert all(torch.equal(result[position], expected[position]) for position in range(len(many)))
+    assert not list((tmp_path / "f").glob(".*")), "locks or partial files are left"
+
+
+@pytest.mark.parametrize("seconds", [0.2, 0.5, 0.8])
+def test_killed_while_working(seconds, clips, tmp_path):
+    """Whenever the kill comes, the next run ends with the right features and repeats no finished shard."""
+    many = copies(clips, 16)
+    views = EvaluationViews(make_processor(), many)
+    expected = extract_features(make_model(), views, tmp_path / "alone", **quiet)
+    log = tmp_path / "log"
+    process = context().Process(target=_extract, args=(many, tmp_path / "f", log, 0.02))
+    process.start()
+    while not log.exists():
+        time.sleep(0.01)
+    time.sleep(seconds)
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    finished = {path.name for path in (tmp_path / "f").glob("features-*")}
+    model = make_model()
+    counted = Counted(model)
+    result = extract_features(model, views, tmp_path / "f", **quiet)
+    assert finished <= {path.name for path in (tmp_path / "f").glob("features-*")}
+    num_done = sum(
+        len(result[position]) for position in range(len(many)) if result.entries[position].shard.name in finished
+    )
+    assert counted.num_clips == PROBES + sum(views.num_clips) - num_done
+    assert all(torch.equal(result[position], expected[position]) for position in range(len(many)))
+
+
+def test_killed_while_writing(clips, tmp_path, monkeypatch):
+    """Half a shard under its temporary name is no shard, and the next run takes it away."""
+    views = EvaluationViews(make_processor(), clips)
+    expected = extract_features(make_model(), views, tmp_path / "alone", **quiet)
+    folder = tmp_path / "f"
+    folder.mkdir()
+    shard = expected.entries[0].shard
+    leftover = folder / f".{shard.name}.12345.partial"
+    leftover.write_bytes(shard.read_bytes()[:100])
+    (folder / f".{shard.name.split('-')[1]}.lock").touch()
+    result = extract_features(make_model(), views, folder, **quiet)
+    assert all(torch.equal(result[position], expected[position]) for position in range(len(clips)))
+    assert not list(folder.glob(".*"))
+
+
+def _extract_with_little_room(clips, folder, num_bytes, outcome) -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, num_bytes))
+    try:
+        _extract(clips, folder, os.devnull)
+    except OSError as error:
+        outcome.put(str(error))
+
+
+def test_a_full_disk_loses_nothing_and_says_so(clips, tmp_path):
+    """The first shards are smaller than the limit on a file's size, a later one is not: that write fails half-way."""
+    few, many = clips[:3], copies(clips, 3)
+    views = EvaluationViews(make_processor(), [*few, *many])
+    extract_features(make_model(), EvaluationViews(make_processor(), few), tmp_path / "f", **quiet)
+    before = {path: path.read_bytes() for path in (tmp_path / "f").glob("features-*")}
+    outcome = context().SimpleQueue()
+    arguments = ([*few, *many], tmp_path / "f", 2000, outcome)
+    process = context().Process(target=_extract_with_little_room, args=arguments)
+    process.start()
+    message = outcome.get()
+    process.join()
+    assert "no room left" in message and "3 of 18 videos are complete" in message
+    assert {path: path.read_bytes() for path in (tmp_path / "f").glob("features-*")} == before
+    model = make_model()
+    counted = Counted(model)
+    result = extract_features(model, views, tmp_path / "f", **quiet)
+    assert len(result) == 18 and not result.failed
+    assert counted.num_clips == PROBES + sum(views.num_clips) - sum(views.num_clips[:3])
