@@ -28,7 +28,7 @@ ANNOTATION_VERSION = "v1.0"
 CONFIGURATION = Path(__file__).resolve().parents[2] / "configuration" / "synthgym"
 LABELS = {"class": CONFIGURATION / "labels.json", "order": CONFIGURATION / "order_labels.json"}
 
-# FineGym's videos have 25 to 30 frames per second; the series are made to fit one clip of 16 frames, every third, at 25.
+# FineGym's videos have 25 to 30 frames per second; a series fits one clip of 16 frames, every third, at 25.
 FRAME_RATES = {"class": (25.0, 25.0, 30.0), "order": (25.0,)}
 
 _SPLITS = ("train", "val")
@@ -95,8 +95,8 @@ def generate(
         seed: of everything random.
         size: side of the square clips in pixels, an even number.
         num_workers: processes; 0 renders in this one, None takes one for each CPU core this process may use.
-        labels: the classes to perform, `configuration/synthgym/labels.json` or `order_labels.json` by default. Movements
-            are composed from their attributes: another choice of Gym99 works if `motions` knows its elements.
+        labels: the classes to perform, by default `labels.json` or `order_labels.json` in `configuration/synthgym`.
+            Movements are composed from their attributes: other classes work too if `motions` knows their elements.
         progress: show a progress bar.
 
     Raises:

@@ -263,10 +263,10 @@ def giant_circle(program: Program, turns: float) -> None:
         program.phase(0.28, "bar", [(1.0, "bar_handstand")], somersault=35)
         return
     free_arm = pose(hip=0, shoulder_left=180, shoulder_right=120, lift_right=55, lift_left=4)
-    seconds = program.rng.uniform(0.3, 0.55) * (0.4 + turns)
+    seconds = program.rng.uniform(0.32, 0.58) * (0.4 + turns)
     program.phase(
-        seconds, "bar", [(0.2, free_arm), (0.8, free_arm)], somersault=30, twist=360 * turns,
-        twist_window=(0.02, 0.98), grip=(1.0, 0.0),
+        seconds, "bar", [(0.2, free_arm), (0.72, free_arm), (0.98, "bar_handstand")], somersault=30, twist=360 * turns,
+        twist_window=(0.02, 0.92), grip=(1.0, 0.0),
     )  # fmt: skip
     program.phase(0.2, "bar", [(0.6, "bar_handstand")], somersault=8)
 
@@ -371,9 +371,9 @@ def _element(event: str, attributes: Sequence[str], rng: np.random.Generator) ->
 def _series(event: str, names: Sequence[str], rng: np.random.Generator) -> Program:
     """Jumps in the given order, each with the same preparation, connection and end, whatever the order.
 
-    1.94 s in all, 16 frames of every third at 25 frames per second. What comes before, between and after the flights is
-    the same in every class, and long enough that no unit of a network that sees five of these frames sees both jumps, or
-    one jump and an end of the clip.
+    1.94 s in all, 16 frames of every third at 25 frames per second. What comes before, between and after the flights
+    is the same in every class, and so long that no unit of a network that sees five of these frames sees both jumps,
+    or one jump and an end of the clip.
     """
     program = Program(rng, surface=BEAM_HEIGHT if event == "BB" else 0.0)
     program.tempo = 1.0
@@ -448,6 +448,7 @@ def _travel(local: np.ndarray, phase_of: list[Phase], fps: float) -> np.ndarray:
         floor = min(surface[first], surface[last])
         lifted = floor - local[start:stop, SUPPORTS, 2].min(1)
         root[start:stop, 2] = np.maximum(height - centre[start:stop, 2], lifted)
+    root[:, 2] = smooth(root[:, 2] + centre[:, 2], 0.7) - centre[:, 2]
     return root
 
 
@@ -467,7 +468,6 @@ def simulate(program: Program, event: str, fps: float) -> Motion:
         root = _hang_on_bar(local, np.array([phase.grip for phase in phase_of]))
     else:
         root = _travel(local, phase_of, fps)
-        root[:, 2] = smooth(root[:, 2], 0.7)
     joints = local + root[:, None]
     table_x = None
     if event == "VT":

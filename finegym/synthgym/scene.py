@@ -62,17 +62,17 @@ class Look:
         """Any hues, but always a bright chest against a dark back and a face lighter than the hair."""
         hue = rng.random()
         chest = _hsv(rng.random(), rng.uniform(0.0, 0.45), rng.uniform(0.9, 1.0))
-        back = _hsv(hue, rng.uniform(0.5, 1.0), rng.uniform(0.1, 0.32))
+        back = _hsv(hue, rng.uniform(0.5, 1.0), rng.uniform(0.08, 0.25))
         tone = rng.uniform(0.62, 1.0)
         skin = (int(238 * tone), int(188 * tone), int(158 * tone))
         dark_hall = rng.random() < 0.5
-        value = rng.uniform(0.18, 0.42) if dark_hall else rng.uniform(0.5, 0.8)
+        value = rng.uniform(0.3, 0.45) if dark_hall else rng.uniform(0.5, 0.8)
         return cls(
             chest=chest,
             back=back,
             skin=skin,
             hair=_hsv(rng.uniform(0.02, 0.12), rng.uniform(0.3, 0.8), rng.uniform(0.08, 0.3)),
-            legs=skin if rng.random() < 0.85 else back,
+            legs=back if not dark_hall and rng.random() < 0.25 else skin,
             sleeves=skin if rng.random() < 0.5 else back,
             floor=_hsv(rng.random(), rng.uniform(0.15, 0.55), np.clip(value + rng.uniform(-0.1, 0.25), 0.2, 0.85)),
             wall=_hsv(rng.random(), rng.uniform(0.1, 0.45), value),
