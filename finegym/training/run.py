@@ -170,6 +170,8 @@ class Run:
             collate_fn=collate,
             worker_init_fn=start_worker,
             timeout=WORKER_TIMEOUT_SECONDS if num_workers else 0,
+            # Forked workers share cached frames with the run, and notice when it dies.
+            multiprocessing_context="fork" if num_workers else None,
             pin_memory=self.accelerator.device.type == "cuda",
         )
 

@@ -28,10 +28,8 @@ def recipe(root, backbone, tmp_path) -> Callable[..., list[str]]:
     """`recipe(family, changes...)` gives the arguments of train.py; the run writes to tmp_path / "run"."""
 
     def write(family: str, **changes) -> list[str]:
-        changes = {"output_dir": str(tmp_path / "run")} | changes
-        path = write_recipe(
-            tmp_path / "recipe.yaml", family, root=root, output_dir=tmp_path / "run", backbone=backbone, **changes
-        )
+        path = tmp_path / "recipe.yaml"
+        write_recipe(path, family, root=root, output_dir=tmp_path / "run", backbone=backbone, **changes)
         return ["--config", str(path)]
 
     return write

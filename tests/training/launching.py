@@ -18,7 +18,9 @@ STEADY = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM
 # Every process of a run is forked from a server that has imported torch and the project once, so that a start takes a
 # tenth of a second; `test_commands.py` and benchmarks/resume.py start the real commands.
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["finegym.training.loop", "train"])
+_context.set_forkserver_preload(
+    ["train", "torch._dynamo", "torch.nn.parallel", "pyarrow.dataset", "matplotlib.pyplot"]
+)
 
 
 class Launch:
@@ -110,6 +112,7 @@ def _train(arguments: list[str], environment: dict[str, str], log: str) -> None:
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     sys.argv = ["train.py", *arguments]
+    multiprocessing.set_start_method("fork", force=True)  # as in a process started from a shell
     import torch
 
     torch.set_num_threads(1)
