@@ -19,6 +19,10 @@ from .clip_scoring import VideoClips
 from .video_decoding import open_video
 
 
+# PIL's numbers, as in the processors of Transformers.
+INTERPOLATION = {2: "bilinear", 3: "bicubic"}
+
+
 class FineGymVideoProcessorKwargs(VideosKwargs, total=False):
     """
     Arguments of the processor beyond those of every video processor.
@@ -43,7 +47,7 @@ class FineGymVideoProcessor(BaseVideoProcessor):
     `processor.load_clips(video)` returns the distinct ones of `num_clips` clips, for the paper's averaged scores.
     """
 
-    resample = 2  # PIL's number for bilinear
+    resample = 2
     image_mean = IMAGENET_DEFAULT_MEAN
     image_std = IMAGENET_DEFAULT_STD
     size = {"shortest_edge": 256}
@@ -127,6 +131,7 @@ class FineGymVideoProcessor(BaseVideoProcessor):
         *,
         do_resize: bool,
         size: SizeDict,
+        resample: int,
         do_center_crop: bool,
         crop_size: SizeDict,
         do_rescale: bool,
@@ -140,7 +145,10 @@ class FineGymVideoProcessor(BaseVideoProcessor):
         height, width = frames.shape[-2:]
         target = _target_size(height, width, size) if do_resize else (height, width)
         if target != (height, width):
-            frames = F.interpolate(frames.float(), target, mode="bilinear", antialias=True)
+            if resample not in INTERPOLATION:
+                raise ValueError(f"resample must be 2 (bilinear) or 3 (bicubic), got {resample}.")
+            frames = F.interpolate(frames.float(), target, mode=INTERPOLATION[resample], antialias=True)
+            frames = frames.clamp(0, 255)  # bicubic overshoots
         if do_center_crop:
             if target[0] < crop_size.height or target[1] < crop_size.width:
                 raise ValueError(

@@ -1,0 +1,100 @@
+"""Models that give features of a clip, and the video processor that belongs to each: the project's own checkpoints, or
+any vision or video model of Transformers under the spatial pooling that the two encoders use."""
+
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoVideoProcessor, PreTrainedModel
+
+from modeling_finegym import FineGymVideoProcessor, FineGymVisionConfig, FineGymVisionModel
+
+
+OWN_MODEL_TYPES = ("slowonly", "finegym_vision", "finegym_video_text")
+SETTINGS = ("size", "crop_size", "resample", "image_mean", "image_std", "rescale_factor", "do_rescale", "do_normalize")
+
+
+def load_feature_model(
+    name: str, *, clip_len: int | None = None, frame_interval: int | None = None
+) -> tuple[PreTrainedModel, FineGymVideoProcessor]:
+    """A model with `get_video_features`, in eval mode, and its processor.
+
+    Args:
+        name: checkpoint folder or Hub id.
+        clip_len: frames of a clip; by default the checkpoint's own. Models of single images need one.
+        frame_interval: distance of two of these frames; by default the checkpoint's own, or 2.
+
+    Raises:
+        ValueError: naming the checkpoint, if it cannot be read, lacks weights or takes clips of another length.
+    """
+    try:
+        config = AutoConfig.from_pretrained(name)
+        processor = load_processor(name, clip_len=clip_len, frame_interval=frame_interval)
+        model, report = AutoModel.from_pretrained(name, output_loading_info=True)
+    except OSError as error:
+        raise ValueError(f"{name} cannot be loaded: {error}") from error
+    if report["missing_keys"]:
+        raise ValueError(f"{name} lacks weights: {sorted(report['missing_keys'])[:3]} and perhaps more.")
+    if config.model_type not in OWN_MODEL_TYPES:
+        # Only the pooling of this encoder is used; its own layers are as small as they can be.
+        head = {"hidden_size": 1, "num_attention_heads": 1, "intermediate_size": 1, "num_hidden_layers": 0}
+        wrapped = FineGymVisionModel(FineGymVisionConfig(vision_config=config, num_frames=clip_len, **head))
+        wrapped.backbone.load_state_dict(model.state_dict())
+        model = wrapped
+        processor.num_frames = model.config.num_frames
+    return model.eval(), processor
+
+
+def load_processor(
+    name: str, *, clip_len: int | None = None, frame_interval: int | None = None
+) -> FineGymVideoProcessor:
+    """The video processor of a checkpoint. That of a foreign model becomes one with its size, crop, mean and std.
+
+    Raises:
+        OSError: if the checkpoint has no processor.
+    """
+    try:
+        processor = AutoVideoProcessor.from_pretrained(name)
+    except (OSError, ValueError):
+        processor = AutoImageProcessor.from_pretrained(name)
+    if not isinstance(processor, FineGymVideoProcessor):
+        processor = FineGymVideoProcessor(**transform_settings(processor))
+    if clip_len is not None:
+        processor.num_frames = clip_len
+    if frame_interval is not None:
+        processor.frame_interval = frame_interval
+    return processor
+
+
+def transform_settings(processor) -> dict[str, Any]:
+    """How a processor of Transformers resizes, crops and normalises, as arguments of `FineGymVideoProcessor`.
+
+    Raises:
+        ValueError: if it shifts the pixels, which this project's processor does not.
+    """
+    if getattr(processor, "offset", None):
+        raise ValueError(f"{type(processor).__name__} adds an offset to the pixels, which is not supported.")
+    settings = {"do_center_crop": bool(getattr(processor, "do_center_crop", False))}
+    for name in SETTINGS:
+        value = getattr(processor, name, None)
+        if value is not None:
+            settings[name] = value
+    return settings
+
+
+def check_normalisation(name: str, processor: FineGymVideoProcessor) -> None:
+    """Raises `ValueError` if a backbone was trained on frames that were normalised in another way than `processor`
+    does.
+
+    Size, crop and sampling may differ on purpose; these numbers never do. A backbone without a processor of its own,
+    such as bare weights, cannot be checked.
+    """
+    try:
+        own = load_processor(name)
+    except OSError:
+        return
+    wanted, given = ([list(one.image_mean), list(one.image_std)] for one in (own, processor))
+    if not torch.allclose(torch.tensor(wanted), torch.tensor(given), atol=1e-3):
+        raise ValueError(
+            f"model.backbone {name} was trained with mean {wanted[0]} and std {wanted[1]}, and the recipe normalises "
+            f"with {given[0]} and {given[1]}. Set data.mean and data.std to the backbone's."
+        )
