@@ -312,7 +312,7 @@ def parse_recipe(arguments: Sequence[str] | None = None, *, prog: str = "train.p
     parser.add_argument("--config", action="config", help="a recipe; several are laid over one another")
     parser.add_class_arguments(Recipe)
     try:
-        values = parser.instantiate_classes(parser.parse_args(arguments))
+        values = parser.instantiate(parser.parse_args(arguments))
         return Recipe(**{name: value for name, value in vars(values).items() if name in Recipe.__dataclass_fields__})
     except ValueError as error:
         parser.error(str(error))

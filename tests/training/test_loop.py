@@ -1,0 +1,114 @@
+"""What the loop refuses, leaves out and reports."""
+
+import json
+import math
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from finegym.data.index import read_index
+from finegym.training.loop import train
+from finegym.training.recipe import parse_recipe
+from finegym.training.reporting import count_flops, read_history
+from modeling_finegym import SlowOnlyConfig, SlowOnlyForVideoClassification
+from tests.training.launching import Launch, num_steps_done, run
+from tests.training.tiny import FAMILIES, write_dataset
+
+
+def test_numbers_that_are_not_finite_stop_the_run(recipe, root, tmp_path):
+    arguments = recipe("slowonly", optimisation__learning_rate=1e30, checkpointing__every_steps=1)
+    log = tmp_path / "log"
+    assert Launch(arguments, log=log).wait() == [1]
+    text = log.read_text()
+    step = num_steps_done(tmp_path / "run") + 1
+    assert f"Step {step} has loss" in text and "at learning rate 1e+30" in text
+    named = text.split("Its clips: ")[1].split(".")[0].split(", ")
+    assert len(named) == 4 and set(named) <= {clip.id for clip in read_index(root, "train")}
+    last = sorted((tmp_path / "run" / "state").glob("step_*"))[-1]
+    assert last.name == f"step_{step - 1:08d}"
+    assert all(weight.isfinite().all() for weight in load_file(last / "model.safetensors").values())
+
+
+def test_unreadable_clips_are_left_out_counted_and_named_once(recipe, tmp_path):
+    root = write_dataset(tmp_path / "data")
+    torn = root / "clips" / "train_005.mp4"
+    torn.write_bytes(torn.read_bytes()[:300])
+    arguments = [*recipe("slowonly", data__max_bad_share=0.1), "--data.root", root]
+    log = run(arguments, num_processes=2, log=tmp_path / "log")
+    assert log.count("Training clip train_005 is left out") == 1
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert metrics["num_bad_train_clips"] == 1 and metrics["num_train_clips"] == 16
+    strict = [*recipe("slowonly"), "--data.root", root, "--output_dir", tmp_path / "strict"]
+    assert Launch(strict, log=tmp_path / "strict.log").wait() == [1]
+    assert (
+        "1 of 16 training clips cannot be read, more than data.max_bad_share 1.00%"
+        in (tmp_path / "strict.log").read_text()
+    )
+
+
+def test_an_unreadable_clip_changes_nothing_but_its_own_share(recipe, tmp_path):
+    """The loss is the mean over the readable clips: with a learning rate of 0, that of the complete data says
+    which."""
+    torn_root = write_dataset(tmp_path / "torn")
+    (torn_root / "clips" / "train_005.mp4").write_bytes(b"")
+    frozen = {"optimisation__learning_rate": 0.0, "optimisation__batch_norm": "frozen", "optimisation__epochs": 1}
+    arguments = recipe("slowonly", optimisation__batch_size=16, data__max_bad_share=1.0, **frozen)
+    small = write_dataset(tmp_path / "whole")
+    losses = {}
+    for name, root in (("torn", torn_root), ("whole", small)):
+        run([*arguments, "--data.root", root, "--output_dir", tmp_path / name / "run"], log=tmp_path / "log")
+        losses[name] = read_history(tmp_path / name / "run", 1)[0]["loss"]
+    assert math.isfinite(losses["torn"]) and losses["torn"] != losses["whole"]
+    assert losses["torn"] == pytest.approx(losses["whole"], rel=0.1)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_checkpoint_folder_is_complete_and_loads(family, recipe, tmp_path):
+    run(recipe(family), log=tmp_path / "log")
+    folder = tmp_path / "run"
+    names = {"config.json", "model.safetensors", "video_preprocessor_config.json", "recipe.yaml", "metrics.json"}
+    names |= {"labels.json", "training.json", "history.jsonl", "curves.png", "modeling_finegym.py"}
+    assert names <= {path.name for path in folder.iterdir()}
+    assert (folder / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert parse_recipe(["--config", str(folder / "recipe.yaml")]) == parse_recipe(recipe(family))
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics["num_evaluated"] == 8 and 0 <= metrics["mean_class_accuracy"] <= 100
+    last = read_history(folder, 8)[-1]
+    assert last["top1"] == metrics["top1"]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_eight_clips_can_be_learnt_by_heart(family, root, recipe, tmp_path):
+    changes = {"epochs": 80, "batch_size": 8, "learning_rate": 0.05 if family == "slowonly" else 2e-2}
+    changes = {f"optimisation__{name}": value for name, value in changes.items()}
+    small = write_dataset(tmp_path / "data", num_train=8, num_val=8)
+    still = {"data__scale": [1.0, 1.0], "data__flip": 0.0, "logging__every_steps": 20}
+    run([*recipe(family, **changes, **still), "--data.root", small], log=tmp_path / "log")
+    losses = [row["loss"] for row in read_history(tmp_path / "run", 80) if "loss" in row]
+    assert losses[-1] < 0.25 * losses[0]
+
+
+def test_the_history_survives_a_torn_last_line(tmp_path):
+    rows = [{"step": step, "loss": 1.0} for step in (1, 2, 3)]
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    (tmp_path / "history.jsonl").write_text(text + '{"step": 4, "lo')
+    assert read_history(tmp_path, 3) == rows
+    assert read_history(tmp_path, 2) == rows[:2]
+
+
+def test_flops_are_those_of_the_paper_backbone():
+    """Oracle: 166.96 G multiply-adds at 32 x 224 x 224, from published counts; backward takes twice the forward pass,
+    save for the gradient of the input, which nothing asks for."""
+    with torch.device("meta"):
+        model = SlowOnlyForVideoClassification(SlowOnlyConfig(num_labels=99))
+    flops = count_flops(model, {"pixel_values": torch.empty(1, 32, 3, 224, 224, device="meta")})
+    stem = 2 * 64 * 3 * 49 * 32 * 112 * 112
+    assert flops == pytest.approx(3 * 2 * 166.96e9 - stem, rel=1e-3)
+
+
+def test_fewer_clips_than_a_batch_is_an_error_that_says_what_to_do(recipe):
+    with pytest.raises(
+        ValueError, match="A batch of 64 clips cannot be filled from 16 training clips; lower batch_size"
+    ):
+        train(parse_recipe([*recipe("slowonly"), "--optimisation.batch_size", "64"]))
