@@ -159,7 +159,7 @@ def _cut_video(
             ranges[cut] = video.index_range(cut.start, cut.end)
     remaining = list(ranges)
     while remaining:
-        frames = video.decode(itertools.chain.from_iterable(range(*ranges[cut]) for cut in remaining))
+        frames = video.decode([index for cut in remaining for index in range(*ranges[cut])])
         while remaining:
             cut = remaining.pop(0)
             first, stop = ranges[cut]

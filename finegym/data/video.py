@@ -8,6 +8,7 @@ from typing import Self
 import av
 import numpy as np
 import torch
+from av.video.frame import PictureType
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
 from .files import replacing
@@ -63,6 +64,7 @@ class ClipWriter:
             "crf": str(crf),
             "preset": "veryfast",
             "tune": "fastdecode",
+            "mbtree": "0",  # x264's AVX-512 code for it gives other bytes from run to run
             "g": str(key_interval),
             "colorspace": "smpte170m",
             "color_range": "tv",
@@ -76,6 +78,8 @@ class ClipWriter:
         if self.num_frames == 0:
             self._size = self._stream.width, self._stream.height = self._upright_size(frame)
         frame = self._fit(frame)
+        # A frame keeps the type it had in its source, and the encoder would take it for an order.
+        frame.pict_type = PictureType.NONE
         frame.time_base = TIME_BASE
         # Two frames may share a tick of this clock, but not a time.
         frame.pts = self._last_pts = max(round(time / TIME_BASE), self._last_pts + 1)

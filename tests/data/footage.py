@@ -15,7 +15,7 @@ DARK, LIGHT = 60, 200
 
 
 def picture(number: int, height: int = 64, width: int = 96) -> np.ndarray:
-    """(height, width, 3) uint8: the bits of `number` as bars over the upper three quarters, a ramp that moves with it below."""
+    """(height, width, 3) uint8: the bits of `number` as bars; below them a ramp that moves."""
     bars = [LIGHT if number >> bit & 1 else DARK for bit in range(NUM_BITS)]
     image = np.repeat(np.array(bars, np.uint8)[np.linspace(0, NUM_BITS - 1e-6, width).astype(int)][None], height, 0)
     ramp = (np.arange(width) * 2 + number * 3) % 160 + 40

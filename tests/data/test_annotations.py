@@ -183,7 +183,7 @@ def test_a_clip_in_both_splits_is_refused(tmp_path):
         read_annotation(tmp_path, "mini", "v1.0", labels_of("gym99"))
 
 
-@pytest.mark.parametrize("line", ["Clabel:   1; set:  1; Glabel:   1; (VT) x", "Clabel: 0; Glabel: 1; (VT) x", "hello"])
+@pytest.mark.parametrize("line", ["Clabel:  1; set:  1; Glabel:  1; (VT) x", "Clabel: 0; Glabel: 1; (VT) x", "hello"])
 def test_a_malformed_category_is_named(tmp_path, line):
     path = tmp_path / "categories.txt"
     path.write_text(line + "\n")

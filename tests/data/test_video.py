@@ -84,7 +84,8 @@ def test_any_frames_in_any_order_are_the_right_ones(tmp_path, name):
 def test_a_file_without_its_end_gives_what_is_whole_and_names_itself_for_the_rest(tmp_path):
     encode(tmp_path / "whole.mkv", FRAMES, np.arange(60) / 25, g="10")
     content = (tmp_path / "whole.mkv").read_bytes()
-    (tmp_path / "damaged.mkv").write_bytes(content[: len(content) // 2] + bytes(3000) + content[len(content) // 2 + 3000 :])
+    middle = len(content) // 2
+    (tmp_path / "damaged.mkv").write_bytes(content[:middle] + bytes(3000) + content[middle + 3000 :])
     with open_video(tmp_path / "damaged.mkv") as video:
         assert numbers_of(video.frames([0, 1, 2])) == [0, 1, 2]
         with pytest.raises(VideoDecodingError, match="damaged.mkv"):
