@@ -99,7 +99,9 @@ class ClipWriter:
         if quarter_turns:
             coded_size = (height, width) if quarter_turns % 2 else (width, height)
             frame = frame.reformat(*coded_size, format="rgb24", interpolation=Interpolation.BICUBIC)
-            frame = to_frame(np.rot90(frame.to_ndarray(), quarter_turns))
+            frame = av.VideoFrame.from_ndarray(
+                np.ascontiguousarray(np.rot90(frame.to_ndarray(), quarter_turns)), "rgb24"
+            )
         return self._reformatter.reformat(
             frame,
             width,
@@ -117,20 +119,6 @@ class ClipWriter:
                 self._container.mux(self._stream.encode(None))
         finally:
             self._container.close()
-
-
-def to_frame(image: np.ndarray) -> av.VideoFrame:
-    """An RGB frame of (height, width, 3) uint8, followed by zeros in memory.
-
-    libswscale reads past the end of a row: what happens to lie there would reach the last columns of the clip.
-    """
-    height, width, _ = image.shape
-    frame = av.VideoFrame(width, height, "rgb24")
-    plane = frame.planes[0]
-    memory = np.zeros(plane.buffer_size, np.uint8)
-    memory[: plane.line_size * height].reshape(height, plane.line_size)[:, : 3 * width] = image.reshape(height, -1)
-    plane.update(memory)
-    return frame
 
 
 def write_video(
@@ -165,6 +153,6 @@ def write_video(
                     raise ValueError(
                         f"{path}: frames of {frame.shape[1]}x{frame.shape[0]} have an odd side; pad or crop them."
                     )
-                writer.write(to_frame(frame), position / fps)
+                writer.write(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24"), position / fps)
         if writer.num_frames == 0:
             raise ValueError(f"{path}: there is no frame to write.")
