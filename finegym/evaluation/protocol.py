@@ -102,6 +102,7 @@ def evaluate(
     truth = torch.tensor([clips[position].label for position in read])
     metrics = {
         "dataset": labels.name,
+        "synthetic": labels.name.startswith("synthgym"),
         "split": split,
         "annotation_version": "own" if coverage is None else coverage.annotation_version,
         "num_evaluated": len(read),

@@ -1,0 +1,86 @@
+"""Where the video-text cross encoder looks: attention between attribute tokens and moments of the clip.
+
+What this can and cannot say: the text stream is the same for every clip, the whole vocabulary, and no attribute of a
+clip was ever given in training; only the class was. An attribute token is thus a learnt query that happens to carry a
+text. Its attention shows which moments the network joins with it, not that the gymnast performs it. Compare clips
+with one another (`attention - attention.mean(0)`): what all clips share is the query's habit.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from finegym.data.files import replacing
+from modeling_finegym import FineGymVideoTextForVideoClassification
+
+
+@dataclass(frozen=True)
+class AttributeAttention:
+    """Attention weights of one layer, averaged over its heads. B clips, N attributes, T' video tokens.
+
+    Attributes:
+        attributes: the N texts.
+        to_video: (B, N, T'), how each attribute token spreads its attention over the clip; a row sums to at most 1,
+            the rest goes to other attributes.
+        from_video: (B, T', N), how each moment spreads its attention over the attributes.
+        scores: (B, C), the class probabilities.
+    """
+
+    attributes: list[str]
+    to_video: torch.Tensor
+    from_video: torch.Tensor
+    scores: torch.Tensor
+
+
+@torch.no_grad()
+def attribute_attention(
+    model: FineGymVideoTextForVideoClassification, *, layer: int = -1, **inputs: torch.Tensor
+) -> AttributeAttention:
+    """Run clips through the cross encoder and keep one layer's attention between the two modalities.
+
+    Args:
+        model: loaded with `attn_implementation="eager"`; the faster kernels do not keep their weights.
+        layer: which encoder layer; the last by default.
+        inputs: `pixel_values` (B, T, C, H, W) or `video_features` (B, T', D).
+
+    Raises:
+        ValueError: if the model has no attributes or was loaded with another attention implementation.
+    """
+    if model.config.model_type != "finegym_video_text":
+        raise ValueError(f"Only the video-text cross encoder has attributes; this is a {model.config.model_type}.")
+    if model.config._attn_implementation != "eager":
+        raise ValueError('Load the model with attn_implementation="eager": other kernels keep no attention weights.')
+    was_training = model.training
+    outputs = model.eval()(**inputs, output_attentions=True)
+    model.train(was_training)
+    weights = outputs.attentions[layer].float().mean(1)  # (B, T'+N, T'+N)
+    num_video = weights.shape[1] - model.config.num_attributes
+    return AttributeAttention(
+        attributes=list(model.config.attribute_names),
+        to_video=weights[:, num_video:, :num_video],
+        from_video=weights[:, :num_video, num_video:],
+        scores=outputs.logits.float().softmax(-1),
+    )
+
+
+def draw_attention(
+    path: str | Path, attention: AttributeAttention, *, clip: int = 0, num_attributes: int = 12
+) -> None:
+    """A PNG of the attributes that attend most unevenly to one clip (rows) over its moments (columns)."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    weights = attention.to_video[clip]
+    unevenness = weights.amax(1) - weights.amin(1)
+    chosen = unevenness.argsort(descending=True)[:num_attributes]
+    figure, axis = pyplot.subplots(figsize=(8, 0.6 + 0.25 * len(chosen)), layout="constrained")
+    image = axis.imshow(weights[chosen].numpy(), aspect="auto", cmap="viridis")
+    axis.set(xlabel="moment of the clip (video token)", yticks=range(len(chosen)))
+    axis.set_yticklabels([attention.attributes[attribute] or "(blank)" for attribute in chosen], fontsize=7)
+    figure.colorbar(image, ax=axis, label="attention")
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=120)
+    pyplot.close(figure)

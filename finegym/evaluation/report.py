@@ -1,0 +1,167 @@
+"""What is written about evaluations: `metrics.json`, the scores of every video, a confusion picture, one table."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from finegym.data.files import replacing, write_text
+from finegym.data.labels import Labels
+
+from .metrics import calibration, confusion_matrix
+from .protocol import Evaluation
+
+
+METRICS_FILE = "metrics.json"
+SCORES_FILE = "scores.parquet"
+HEADER = ("model", "top-1", "mean class accuracy", "parameters", "training s", "evaluated")
+
+
+def write_report(folder: str | Path, evaluation: Evaluation, labels: Labels) -> None:
+    """Write into `folder`: `metrics.json`, `scores.parquet`, `confusion.png` and `calibration.png`.
+
+    What an earlier `metrics.json` says beyond the evaluation, such as the seconds of training, is kept.
+    """
+    folder = Path(folder)
+    write_metrics(folder, evaluation.metrics)
+    write_scores(folder / SCORES_FILE, evaluation)
+    draw_confusion(folder / "confusion.png", evaluation, labels)
+    draw_calibration(folder / "calibration.png", evaluation)
+
+
+def write_metrics(folder: Path, metrics: Mapping[str, Any]) -> None:
+    """Write `metrics.json` over what an earlier one said of the same things."""
+    path = folder / METRICS_FILE
+    earlier = read_metrics(folder) if path.is_file() else {}
+    write_text(path, json.dumps(earlier | dict(metrics), indent=2, ensure_ascii=False) + "\n")
+
+
+def read_metrics(folder: str | Path) -> dict[str, Any]:
+    """Read a checkpoint's `metrics.json`.
+
+    Raises:
+        FileNotFoundError: if there is none.
+        ValueError: naming the file, if it is not one.
+    """
+    path = Path(folder) / METRICS_FILE
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no {METRICS_FILE} in {folder}. `finegym evaluate` writes it.")
+    try:
+        metrics = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not readable ({error}). `finegym evaluate` writes it anew.") from error
+    if not isinstance(metrics, dict) or "top1" not in metrics:
+        raise ValueError(f"{path} holds no metrics. `finegym evaluate` writes them.")
+    return metrics
+
+
+def write_scores(path: Path, evaluation: Evaluation) -> None:
+    """One row per video: id, label, scores, and the scores and the weight of each distinct clip."""
+    distinct = [int((weights > 0).sum()) for weights in evaluation.weights]
+    table = pa.table(
+        {
+            "id": evaluation.clip_ids,
+            "label": evaluation.labels.tolist(),
+            "scores": evaluation.scores.tolist(),
+            "clip_scores": [rows[:n].tolist() for rows, n in zip(evaluation.clip_scores, distinct, strict=True)],
+            "weights": [rows[:n].tolist() for rows, n in zip(evaluation.weights, distinct, strict=True)],
+        }
+    )
+    with replacing(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
+
+
+def draw_confusion(path: Path, evaluation: Evaluation, labels: Labels) -> None:
+    """The share of each class's videos (rows) that are taken for each class (columns), as a PNG."""
+    confusion = confusion_matrix(evaluation.scores, evaluation.labels)
+    shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+    size = 4 + 0.12 * len(shares)
+    pyplot = _pyplot()
+    figure, axis = pyplot.subplots(figsize=(size, size), layout="constrained")
+    image = axis.imshow(shares, cmap="viridis", vmin=0, vmax=1)
+    ticks = range(len(shares)) if len(shares) <= 100 else []
+    axis.set(xlabel="predicted", ylabel="true", xticks=ticks, yticks=ticks)
+    if len(shares) <= 40:
+        axis.set_yticklabels(labels.names, fontsize=6)
+    figure.colorbar(image, ax=axis, shrink=0.6, label="share of the class")
+    _save(figure, path)
+
+
+def draw_calibration(path: Path, evaluation: Evaluation) -> None:
+    """Accuracy against confidence in bins of equal width, as a PNG."""
+    result = calibration(evaluation.scores, evaluation.labels)
+    edges = np.linspace(0, 100, len(result.num_clips) + 1)
+    pyplot = _pyplot()
+    figure, axis = pyplot.subplots(figsize=(4, 4), layout="constrained")
+    axis.bar(edges[:-1], np.nan_to_num(result.accuracy), width=edges[1], align="edge", edgecolor="white")
+    axis.plot([0, 100], [0, 100], color="black", linewidth=0.8)
+    axis.set(xlabel="confidence in %", ylabel="accuracy in %", xlim=(0, 100), ylim=(0, 100))
+    axis.set_title(f"expected calibration error {result.error:.1f} points")
+    _save(figure, path)
+
+
+def table(folder: Path) -> str:
+    """The metrics of every finished checkpoint in a folder, side by side.
+
+    Args:
+        folder: holds checkpoint folders.
+
+    Returns:
+        The table as text.
+
+    Raises:
+        FileNotFoundError: if there is none with a `metrics.json`.
+    """
+    found = {path.parent.name: read_metrics(path.parent) for path in sorted(folder.glob(f"*/{METRICS_FILE}"))}
+    if not found:
+        raise FileNotFoundError(
+            f"There is no {METRICS_FILE} in any folder in {folder}. Train or evaluate a model first."
+        )
+    order = sorted(found, key=lambda name: found[name]["mean_class_accuracy"])
+    return render_table(HEADER, [metrics_row(name, found[name]) for name in order])
+
+
+def metrics_row(name: str, metrics: Mapping[str, Any]) -> tuple[str, ...]:
+    """One row under `HEADER`."""
+    seconds = metrics.get("train_seconds")
+    return (
+        name,
+        f"{metrics['top1']:.2f} %",
+        f"{metrics['mean_class_accuracy']:.2f} %",
+        f"{metrics['num_parameters']:,}",
+        "" if seconds is None else f"{seconds:.0f}",
+        f"{metrics['num_evaluated']:,} of {metrics['num_expected']:,} {metrics['dataset']} {metrics['split']}",
+    )
+
+
+def render_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Text in columns: the first to the left, numbers to the right."""
+    rows = [header, *rows]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
+    lines = [
+        "  ".join(
+            cell.rjust(width) if column else cell.ljust(width) for column, (cell, width) in enumerate(zip(row, widths))
+        )
+        for row in rows
+    ]
+    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
+
+
+def _pyplot():
+    # Imported only by those who draw: it takes a second.
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    return pyplot
+
+
+def _save(figure, path: Path) -> None:
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=120)
+    _pyplot().close(figure)

@@ -1,0 +1,137 @@
+"""What is written about an evaluation; `finegym evaluate` and `finegym table` from a real checkpoint on."""
+
+import json
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from conftest import LABELS, moving_square, small_model
+from PIL import Image
+
+from finegym.data.index import write_coverage, write_index
+from finegym.data.labels import ActionClass, Labels
+from finegym.data.video import write_video
+from finegym.evaluation.evaluate import evaluate_checkpoint
+from finegym.evaluation.metrics import top_k_accuracy
+from finegym.evaluation.report import read_metrics, table
+from modeling_finegym import FineGymVideoProcessor
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """A prepared dataset of six clips in three classes, one clip of the annotation missing."""
+    root = tmp_path_factory.mktemp("dataset")
+    rows = []
+    for number in range(6):
+        file = f"clips/{number}.mp4"
+        write_video(root / file, moving_square(10 + 3 * number), fps=25)
+        rows.append(
+            {"id": f"{number}", "file": file, "split": "val", "label": number % 3, "num_frames": 10 + 3 * number}
+        )
+    write_index(root, rows)
+    part = {"num_expected": 7, "num_present": 6, "missing": {"6": "no source"}, "empty_classes": []}
+    write_coverage(root, {"annotation_version": "v1.0", "splits": {"val": part}})
+    classes = [ActionClass(label, name, name, event="FX" if label else "VT") for label, name in LABELS.items()]
+    Labels("small", classes, []).write(root / "labels.json")
+    return root
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    folder = tmp_path / "runs" / "vision"
+    small_model("vision").save_pretrained(folder)
+    FineGymVideoProcessor(
+        size={"shortest_edge": 36}, crop_size={"height": 32, "width": 32}, num_frames=8, frame_interval=2
+    ).save_pretrained(folder)
+    return folder
+
+
+def test_evaluate_writes_a_whole_report(root, checkpoint):
+    (checkpoint / "metrics.json").write_text(json.dumps({"top1": 0.0, "train_seconds": 12.0}))
+    text = evaluate_checkpoint(model=str(checkpoint), root=root)
+    metrics = read_metrics(checkpoint)
+    assert (metrics["num_evaluated"], metrics["num_expected"], metrics["annotation_version"]) == (6, 7, "v1.0")
+    assert metrics["train_seconds"] == 12.0, "what training wrote is kept"
+    assert "6 of 7 small val" in text and f"{metrics['top1']:.2f} %" in text
+    scores = pq.read_table(checkpoint / "scores.parquet").to_pydict()
+    assert scores["id"] == [str(number) for number in range(6)]
+    assert metrics["top1"] == top_k_accuracy(np.array(scores["scores"]), np.array(scores["label"]))
+    for weights, clips, mean in zip(scores["weights"], scores["clip_scores"], scores["scores"], strict=True):
+        np.testing.assert_allclose(np.array(weights) @ np.array(clips), mean, atol=1e-6)
+    for picture in ("confusion.png", "calibration.png"):
+        with Image.open(checkpoint / picture) as image:
+            assert min(image.size) > 200 and len(set(image.convert("L").tobytes())) > 20
+
+
+def test_features_make_the_second_head_cheap(root, checkpoint, tmp_path, monkeypatch):
+    evaluate_checkpoint(model=str(checkpoint), root=root, features=tmp_path / "features")
+    online = read_metrics(checkpoint)
+    monkeypatch.setattr(FineGymVideoProcessor, "load_clips", None)  # nothing is decoded any more
+    evaluate_checkpoint(model=str(checkpoint), root=root, features=tmp_path / "features", output=tmp_path / "again")
+    assert read_metrics(tmp_path / "again")["per_class"] == online["per_class"]
+
+
+def test_evaluate_names_what_does_not_fit(root, checkpoint, tmp_path):
+    with pytest.raises(ValueError, match="nowhere cannot be loaded"):
+        evaluate_checkpoint(model=str(tmp_path / "nowhere"), root=root)
+    config = json.loads((checkpoint / "config.json").read_text())
+    config["id2label"]["1"] = "wolf jump"
+    (checkpoint / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=r"differ from class 1 on \(\['wolf jump'\] against \['sheep jump'\]\)"):
+        evaluate_checkpoint(model=str(checkpoint), root=root)
+
+
+def test_videos_trained_on_are_refused(root, checkpoint, monkeypatch):
+    trained_on = [{"dataset": "small", "annotation_version": "v1.0"}]
+    (checkpoint / "metrics.json").write_text(json.dumps({"top1": 0.0, "trained_on": trained_on}))
+    monkeypatch.setattr("finegym.evaluation.evaluate.leaking_clips", lambda *dataset: frozenset(["2"]))
+    with pytest.raises(ValueError, match="1 of 6 validation clips were trained on by small v1.0"):
+        evaluate_checkpoint(model=str(checkpoint), root=root)
+    evaluate_checkpoint(model=str(checkpoint), root=root, leave_out_leaking=True)
+    assert read_metrics(checkpoint)["num_evaluated"] == 5
+
+
+def test_table_lists_checkpoints_from_worst_to_best(tmp_path):
+    for name, accuracy in (("cross", 71.25), ("slowonly", 60.5), ("vision", 66.0)):
+        folder = tmp_path / name
+        folder.mkdir()
+        metrics = {
+            "top1": accuracy + 1,
+            "mean_class_accuracy": accuracy,
+            "num_parameters": 12345,
+            "train_seconds": 61.4,
+        }
+        metrics |= {"num_evaluated": 8, "num_expected": 9, "dataset": "gym99", "split": "val"}
+        (folder / "metrics.json").write_text(json.dumps(metrics))
+    lines = table(tmp_path).splitlines()
+    assert [line.split()[0] for line in lines[2:]] == ["slowonly", "vision", "cross"]
+    assert lines[2].split()[1:] == ["61.50", "%", "60.50", "%", "12,345", "61", "8", "of", "9", "gym99", "val"]
+    with pytest.raises(FileNotFoundError, match="Train or evaluate a model first"):
+        table(tmp_path / "slowonly")
+    (tmp_path / "vision" / "metrics.json").write_text("{")
+    with pytest.raises(ValueError, match="vision/metrics.json is not readable"):
+        table(tmp_path)
+
+
+def test_attention_between_attributes_and_moments(tmp_path):
+    from finegym.evaluation.explain import attribute_attention, draw_attention
+
+    model = small_model("video_text")
+    features = torch.randn(2, 8, 64, generator=torch.Generator().manual_seed(0))
+    with pytest.raises(ValueError, match="eager"):
+        attribute_attention(model, video_features=features)
+    with pytest.raises(ValueError, match="finegym_vision"):
+        attribute_attention(small_model("vision"), video_features=features)
+    model.set_attn_implementation("eager")
+    attention = attribute_attention(model, video_features=features)
+    assert attention.to_video.shape == (2, 4, 8) and attention.from_video.shape == (2, 8, 4)
+    # The oracle: the whole attention matrix of the last layer, whose rows sum to one.
+    whole = model(video_features=features, output_attentions=True).attentions[-1].mean(1)
+    torch.testing.assert_close(whole.sum(-1), torch.ones(2, 12))
+    torch.testing.assert_close(attention.to_video, whole[:, 8:, :8].detach())
+    torch.testing.assert_close(attention.from_video, whole[:, :8, 8:].detach())
+    torch.testing.assert_close(attention.scores, model(video_features=features).logits.softmax(-1).detach())
+    draw_attention(tmp_path / "attention.png", attention)
+    with Image.open(tmp_path / "attention.png") as image:
+        assert min(image.size) > 100
