@@ -1,0 +1,116 @@
+"""Schedules against Transformers' and torch's, groups, frozen normalisation and the moving average."""
+
+import pytest
+import torch
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from transformers import get_cosine_schedule_with_warmup
+
+from finegym.training.optimisation import (
+    MovingAverage,
+    build_optimizer,
+    learning_rate_factor,
+    parameter_groups,
+    prepare_batch_norm,
+    set_learning_rate,
+    train_mode,
+)
+from finegym.training.recipe import OptimisationRecipe
+from tests.conftest import small_model
+
+
+def test_cosine_with_warmup_is_that_of_transformers():
+    recipe = OptimisationRecipe(schedule="cosine", warmup_epochs=2.5, epochs=10)
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    schedule = get_cosine_schedule_with_warmup(optimizer, num_warmup_steps=50, num_training_steps=200)
+    expected = []
+    for _ in range(200):
+        expected.append(schedule.get_last_lr()[0])
+        optimizer.step()
+        schedule.step()
+    factors = [learning_rate_factor(step, 20, recipe) for step in range(200)]
+    # theirs starts at 0, which wastes a step; ours is one ahead during the warm-up
+    assert factors[:49] == pytest.approx(expected[1:50])
+    assert factors[50:] == pytest.approx(expected[50:])
+    assert factors[49] == 1.0
+
+
+def test_steps_are_those_of_torch():
+    recipe = OptimisationRecipe(schedule="step", milestones=(3, 5), gamma=0.1, epochs=6)
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, [3, 5], gamma=0.1)
+    for epoch in range(6):
+        for step in range(4):
+            assert learning_rate_factor(epoch * 4 + step, 4, recipe) == pytest.approx(schedule.get_last_lr()[0])
+        optimizer.step()
+        schedule.step()
+
+
+@pytest.mark.parametrize("family", ["slowonly", "vision", "video_text"])
+def test_every_trainable_parameter_is_in_one_group(family):
+    model = small_model(family)
+    groups = parameter_groups(model, OptimisationRecipe(weight_decay=0.05))
+    names = sorted(name for group in groups for name in group["names"])
+    assert names == sorted(name for name, parameter in model.named_parameters() if parameter.requires_grad)
+    decayed = {name for group in groups if group["weight_decay"] for name in group["names"]}
+    undecayed = set(names) - decayed
+    assert any("position_embeddings" in name for name in undecayed) == (family != "slowonly")
+    assert all(
+        name.endswith(".bias") or "norm" in name.lower() or "position" in name or "token_type" in name
+        for name in undecayed
+    )
+    assert not any("norm" in name.lower() or name.endswith("bias") for name in decayed)
+    assert len(parameter_groups(model, OptimisationRecipe(weight_decay=0.05, decay_all=True))) == 1
+
+
+def test_the_backbones_last_stages_learn_more_slowly():
+    model = small_model("vision", num_trainable_stages=1)
+    optimizer = build_optimizer(model, OptimisationRecipe(learning_rate=0.1, backbone_lr_scale=0.1))
+    set_learning_rate(optimizer, 0.05)
+    rates = {name: group["lr"] for group in optimizer.param_groups for name in group["names"]}
+    backbone = {name for name in rates if ".backbone." in name}
+    assert backbone and all(".backbone.blocks.4." in name for name in backbone)
+    for name, rate in rates.items():
+        assert rate == pytest.approx(0.005 if name in backbone else 0.05)
+
+
+def test_a_wholly_frozen_model_is_refused():
+    model = small_model("slowonly").requires_grad_(False)
+    with pytest.raises(ValueError, match="nothing to train"):
+        build_optimizer(model, OptimisationRecipe())
+
+
+@pytest.mark.parametrize(("kind", "moves"), [("live", True), ("frozen", False)])
+def test_batch_norm(kind, moves, pixel_values):
+    model = prepare_batch_norm(small_model("slowonly"), kind)
+    train_mode(model, kind)
+    before = {name: value.clone() for name, value in model.state_dict().items() if "norm" in name}
+    optimizer = build_optimizer(model, OptimisationRecipe(learning_rate=0.1))
+    model(pixel_values).logits.square().sum().backward()
+    optimizer.step()
+    moved = {name for name, value in before.items() if not torch.equal(value, model.state_dict()[name])}
+    assert bool(moved) == moves
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the refusal is for machines without CUDA")
+def test_synchronised_batch_norm_needs_cuda():
+    with pytest.raises(ValueError, match="batch_norm: sync needs CUDA"):
+        prepare_batch_norm(small_model("slowonly"), "sync")
+
+
+def test_the_moving_average_is_that_of_torch():
+    model = torch.nn.Linear(3, 2)
+    oracle = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.9))
+    oracle.update_parameters(model)  # torch takes the first weights as they are
+    average = MovingAverage(model, 0.9)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for _ in range(5):
+        model(torch.randn(4, 3)).square().mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        average.update()
+        oracle.update_parameters(model)
+    own = {name: value.clone() for name, value in model.state_dict().items()}
+    with average.applied():
+        for name, value in oracle.module.state_dict().items():
+            torch.testing.assert_close(model.state_dict()[name], value)
+    assert all(torch.equal(value, model.state_dict()[name]) for name, value in own.items())
