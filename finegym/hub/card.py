@@ -164,6 +164,7 @@ def _description(checkpoint: Checkpoint) -> dict[str, Any]:
         "num_attributes": len(attributes),
         "attribute_table": table(("id", "text"), rows) if rows else "",
         "has_confusion": (checkpoint.folder / "confusion.png").exists(),
+        "has_calibration": (checkpoint.folder / "calibration.png").exists(),
         "has_curves": (checkpoint.folder / "curves.png").exists(),
     }
 

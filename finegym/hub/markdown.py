@@ -15,7 +15,7 @@ def plain(text: object) -> str:
     """One line of Markdown that shows `text` literally, inside a table cell or a sentence.
 
     Special characters become character references, which no Markdown reader takes for structure. Line breaks become
-    blanks, other control and direction characters the replacement character U+FFFD. Empty comments cut addresses apart.
+    blanks, other control and direction characters U+FFFD, and empty comments cut addresses apart.
     """
     words = " ".join(str(text).split())
     visible = "".join("\ufffd" if unicodedata.category(c) in ("Cc", "Cf", "Cs", "Co") else c for c in words)

@@ -19,6 +19,8 @@ from finegym.hub import stranger
 from finegym.hub.publish import EXAMPLE, build_folder, publish, validate, write_example
 from finegym.hub.sending import MANIFEST, PublishingError, list_files
 from modeling_finegym import publishing_finegym
+from modeling_finegym.clip_sampling import sample_clips
+from modeling_finegym.video_decoding import open_video
 from tests.hub.loopback_hub import LoopbackHub
 
 
@@ -64,13 +66,21 @@ def test_the_same_checkpoint_is_built_to_the_same_bytes(build, finished, tmp_pat
 def test_the_example_does_not_depend_on_what_lies_in_memory(tmp_path):
     """Publishing again must change nothing; x264's default settings made one file in twenty different."""
     generator = np.random.default_rng(0)
-    hashes = set()
-    for number in range(40):
+    videos = set()
+    for _ in range(12):
         junk = [generator.integers(0, 255, generator.integers(1000, 3_000_000), dtype=np.uint8) for _ in range(5)]
         del junk
-        write_example(tmp_path / f"{number}.mp4", num_frames=20)
-        hashes.add((tmp_path / f"{number}.mp4").read_bytes())
-    assert len(hashes) == 1
+        write_example(tmp_path / EXAMPLE)
+        videos.add((tmp_path / EXAMPLE).read_bytes())
+    assert len(videos) == 1
+
+
+def test_the_clips_of_the_example_differ(tmp_path):
+    """Otherwise agreeing on its scores would say nothing about sampling and averaging."""
+    write_example(tmp_path / EXAMPLE)
+    with open_video(tmp_path / EXAMPLE) as video:
+        clips, _ = sample_clips(video.num_frames, clip_len=32, frame_interval=2, num_clips=8)
+    assert len(clips) == 8
 
 
 def test_links_are_not_followed(checkpoint, tmp_path):
