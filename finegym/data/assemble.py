@@ -13,13 +13,17 @@ from .plan import Plan
 from .sources import remove_partial_files
 
 
+FEW_CLIPS = 50
+
+
 def assemble(plan: Plan, root: Path, encoding: Encoding, num_workers: int | None = None) -> str:
     """Make the clips of a plan under `root`, and write the index and the report when all are done.
 
     A run that was stopped, at any moment and in any way, is continued by the next one: what is finished is kept.
 
     Args:
-        num_workers: processes; None: one for each core; 0: none but this one.
+        num_workers: processes; 0: none but this one. None: one for each core, and none for a few clips, which are made
+            before processes have started.
 
     Returns:
         The coverage report as text.
@@ -30,17 +34,19 @@ def assemble(plan: Plan, root: Path, encoding: Encoding, num_workers: int | None
     root.mkdir(parents=True, exist_ok=True)
     try:
         with filelock.FileLock(root / ".lock", timeout=0):
-            return _assemble(plan, root, encoding, os.cpu_count() or 1 if num_workers is None else num_workers)
+            return _assemble(plan, root, encoding, num_workers)
     except filelock.Timeout:
         raise ValueError(f"Another run is at work on {root}. Wait for it or stop it.") from None
 
 
-def _assemble(plan: Plan, root: Path, encoding: Encoding, num_workers: int) -> str:
+def _assemble(plan: Plan, root: Path, encoding: Encoding, num_workers: int | None) -> str:
     remove_partial_files(root)
     plan.labels.write(root / LABELS_FILE)
     missing = dict(plan.missing)
     finished = {}
     total = sum(len(job.cuts) for job in plan.jobs)
+    if num_workers is None:
+        num_workers = 0 if total < FEW_CLIPS else os.cpu_count() or 1
     # The longest work first, so that no process is left alone with it at the end.
     jobs = sorted(plan.jobs, key=lambda job: -len(job.cuts))
     for result in tqdm(run_jobs(jobs, root, encoding, num_workers), "Preparing", total, unit="clip"):

@@ -43,7 +43,7 @@ def prepare(
         short_side: pixels of the shorter side of the clips.
         key_interval: the largest distance between two key frames, in frames.
         crf: x264's constant rate factor; 18 is visually lossless.
-        num_workers: processes; by default one for each core, 0 for none but this one.
+        num_workers: processes; by default one for each core (none for a few clips), 0 for none but this one.
 
     Returns:
         The coverage report as text.

@@ -1,0 +1,41 @@
+from pathlib import Path
+
+import pytest
+
+from finegym.data.annotations import read_split
+from finegym.data.index import Clip
+from finegym.data.leakage import check_leakage, leaking_clips
+
+
+REAL_LISTS = Path(__file__).parents[3] / "shared" / "finegym"
+
+
+@pytest.mark.skipif(not REAL_LISTS.is_dir(), reason=f"FineGym's lists are not in {REAL_LISTS}")
+@pytest.mark.parametrize("version", ["v1.0", "v1.1"])
+@pytest.mark.parametrize("train", ["gym99", "gym288"])
+@pytest.mark.parametrize("val", ["gym99", "gym288"])
+def test_what_leaks_is_what_the_real_lists_share(train, val, version):
+    seen = read_split(REAL_LISTS / f"{train}_train_element_{version}.txt").keys()
+    validated = read_split(REAL_LISTS / f"{val}_val_element.txt").keys()
+    assert leaking_clips(train, version, val) == seen & validated
+
+
+@pytest.mark.parametrize(
+    ("train", "version", "val", "count"),
+    [("gym99", "v1.0", "gym288", 99), ("gym99", "v1.1", "gym288", 99), ("gym288", "v1.1", "gym99", 99)]
+    + [("gym288", "v1.0", "gym99", 0), ("gym99", "v1.0", "gym99", 0), ("synthgym", "own", "gym99", 0)],
+)
+def test_ninety_nine_clips_leak_each_way(train, version, val, count):
+    assert len(leaking_clips(train, version, val)) == count
+
+
+def test_leaking_clips_are_refused_or_left_out():
+    clips = [Clip(name, Path(name), 0, 9) for name in "abc"]
+    seen = ["b", "x"]
+    with pytest.raises(
+        ValueError, match="1 of 3 validation clips were trained on by the backbone's gym99 v1.0, such as b"
+    ):
+        check_leakage(seen, clips, seen_by="the backbone's gym99 v1.0")
+    left = check_leakage(seen, clips, seen_by="the backbone's gym99 v1.0", leave_out=True)
+    assert [clip.id for clip in left] == ["a", "c"]
+    assert check_leakage([], clips, seen_by="nothing") == clips

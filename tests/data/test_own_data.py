@@ -1,0 +1,248 @@
+import json
+import os
+
+import datasets
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from footage import encode, numbers_of, picture
+
+from finegym.data.index import read_coverage, read_index
+from finegym.data.labels import Labels
+from finegym.data.own_data import attributes_from_name, import_clips, prepared_root
+from modeling_finegym.video_decoding import open_video
+
+
+def film(path, first=0, length=12):
+    encode(path, [picture(first + number) for number in range(length)], np.arange(length) / 25)
+
+
+def run(source, root, **changes):
+    return import_clips(str(source), root, **{"short_side": 64, "num_workers": 0, **changes})
+
+
+def by_id(root):
+    return {clip.id: (split, clip) for split in ("train", "val") for clip in read_index(root, split)}
+
+
+def first_number(clip):
+    with open_video(clip.path) as video:
+        return numbers_of(video.frames([0]))[0]
+
+
+@pytest.fixture
+def ten_clips(tmp_path):
+    for number in range(10):
+        film(tmp_path / "mine" / ("tuck jump" if number < 5 else "pike jump") / f"{number}.mp4", 100 * number)
+    return tmp_path / "mine"
+
+
+def test_a_folder_of_ten_clips(tmp_path, ten_clips):
+    report = run(ten_clips, tmp_path / "root")
+    clips = by_id(tmp_path / "root")
+    assert {clip_id: first_number(clip) for clip_id, (_, clip) in clips.items()} == {
+        f"{'tuck' if number < 5 else 'pike'} jump/{number}": 100 * number for number in range(10)
+    }
+    labels = Labels.read(tmp_path / "root" / "labels.json")
+    assert labels.names == ["pike jump", "tuck jump"] and labels.name == "root"
+    for split, count in (("train", 4), ("val", 1)):
+        for label in (0, 1):
+            assert len([1 for s, clip in clips.values() if (s, clip.label) == (split, label)]) == count
+    assert "train: 8 of 8 clips" in report and read_coverage(tmp_path / "root", "val").annotation_version == "own"
+
+
+def test_folders_may_name_splits_and_only_one_is_validated_on(tmp_path):
+    for number, split in enumerate(("train", "Validation", "test")):
+        film(tmp_path / "mine" / split / "tuck" / "a.mp4", number)
+    film(tmp_path / "mine" / "loose.mp4")
+    report = run(tmp_path / "mine", tmp_path / "root")
+    assert {clip_id: split for clip_id, (split, _) in by_id(tmp_path / "root").items()} == {
+        "train/tuck/a": "train",
+        "Validation/tuck/a": "val",
+    }
+    refused = json.loads((tmp_path / "root" / "coverage.json").read_text())["files_not_used"]
+    assert refused == {
+        "loose.mp4": "no folder names its class",
+        "test/tuck/a": "of split 'test'; 'validation' is what is validated on",
+    }
+    assert "2 files of the source were not used" in report
+
+
+ROWS = [
+    {
+        "file_name": "a.mp4",
+        "label": "tuck",
+        "start": 0.08,
+        "end": 0.2,
+        "split": "train",
+        "attributes": ["salto", "tucked"],
+    },
+    {
+        "file_name": "a.mp4",
+        "label": "pike",
+        "start": 0.2,
+        "end": None,
+        "split": "train",
+        "attributes": ["salto", "piked"],
+    },
+    {"file_name": "sub/b.mp4", "label": "tuck", "start": None, "end": None, "split": "val", "attributes": ["salto"]},
+]
+
+
+def write_rows(path, rows):
+    if path.suffix == ".jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    elif path.suffix == ".parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    else:
+        lines = [",".join(rows[0])]
+        for row in rows:
+            cells = {**row, "attributes": "|".join(row["attributes"])} if "attributes" in row else row
+            lines.append(",".join("" if value is None else str(value) for value in cells.values()))
+        path.write_text("\n".join(lines) + "\n")
+
+
+@pytest.mark.parametrize("name", ["metadata.csv", "metadata.jsonl", "metadata.parquet"])
+def test_metadata_cuts_labels_splits_and_describes(tmp_path, name):
+    film(tmp_path / "mine" / "a.mp4", 10)
+    film(tmp_path / "mine" / "sub" / "b.mp4", 50)
+    film(tmp_path / "mine" / "c.mp4")
+    write_rows(tmp_path / "mine" / name, ROWS)
+    run(tmp_path / "mine", tmp_path / "root")
+    clips = by_id(tmp_path / "root")
+    shown = {clip_id: (split, first_number(clip), clip.num_frames) for clip_id, (split, clip) in clips.items()}
+    assert shown == {
+        "a_0.080_0.200": ("train", 12, 3),
+        "a_0.200_end": ("train", 15, 7),
+        "sub/b": ("val", 50, 12),
+    }
+    labels = Labels.read(tmp_path / "root" / "labels.json")
+    assert labels.attributes == ["", "salto", "piked", "tucked"]
+    assert [action.attributes for action in labels.classes] == [(1, 2), (1, 3)]
+    assert labels.require_attributes() == labels.attributes
+    refused = json.loads((tmp_path / "root" / "coverage.json").read_text())["files_not_used"]
+    assert refused == {"c.mp4": "the metadata does not name it"}
+
+
+def test_a_file_that_the_metadata_names_and_nobody_has_is_missing(tmp_path):
+    film(tmp_path / "mine" / "a.mp4")
+    rows = [
+        {"file_name": f"{name}.mp4", "label": name, "split": split} for name, split in (("a", "train"), ("b", "val"))
+    ]
+    write_rows(tmp_path / "mine" / "metadata.csv", rows)
+    run(tmp_path / "mine", tmp_path / "root")
+    assert read_coverage(tmp_path / "root", "val").missing == {"b": "video absent: b"}
+    assert read_coverage(tmp_path / "root", "val").num_expected == 1
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"file_name": "../secret.mp4", "label": "x"}, "row 1: the file '../secret.mp4' is not inside"),
+        ({"file_name": "/etc/passwd", "label": "x"}, "row 1: the file '/etc/passwd' is not inside"),
+        ({"file_name": "a.mp4", "label": ""}, "row 1: there is no 'label'"),
+        ({"file_name": "a.mp4", "label": "x", "start": "two"}, "row 1: start is 'two'"),
+        ({"file_name": "a.mp4", "label": "x", "start": 3, "end": 2}, "row 1: the clip ends at 2.0 s"),
+        ({"file_name": "a.mp4", "label": "x", "start": "nan"}, "row 1: start is 'nan'"),
+        ({"file_name": "a.mp4", "label": "x", "split": "holdout"}, "row 1: the split 'holdout' is none of train"),
+        ({"file_name": "a\x01.mp4", "label": "x"}, "has a character that not every disk can store"),
+    ],
+)
+def test_a_wrong_row_is_named(tmp_path, row, message):
+    film(tmp_path / "mine" / "a.mp4")
+    write_rows(tmp_path / "mine" / "metadata.jsonl", [row])
+    with pytest.raises(ValueError, match=message.replace("(", r"\(")):
+        run(tmp_path / "mine", tmp_path / "root")
+    assert not (tmp_path / "root" / "index.parquet").exists()
+
+
+def test_the_same_clip_twice_is_refused(tmp_path):
+    film(tmp_path / "mine" / "a" / "x.mp4")
+    film(tmp_path / "mine" / "a" / "x.mkv")
+    with pytest.raises(ValueError, match="two clips are called 'a/x'"):
+        run(tmp_path / "mine", tmp_path / "root")
+
+
+def test_links_out_of_the_folder_cannot_loop(tmp_path, ten_clips):
+    os.symlink(ten_clips, ten_clips / "tuck jump" / "again")
+    run(ten_clips, tmp_path / "root")
+    assert len(by_id(tmp_path / "root")) == 10
+
+
+def test_attributes_from_a_file_or_from_names_or_refused_with_a_way_out(tmp_path, ten_clips):
+    run(ten_clips, tmp_path / "none")
+    with pytest.raises(ValueError, match="train the vision encoder"):
+        Labels.read(tmp_path / "none" / "labels.json").require_attributes()
+    run(ten_clips, tmp_path / "names", attributes="names")
+    assert Labels.read(tmp_path / "names" / "labels.json").attributes == ["", "pike jump", "tuck jump"]
+    (ten_clips / "attributes.json").write_text(json.dumps({"tuck jump": ["jump", "tucked"], "pike jump": ["jump"]}))
+    run(ten_clips, tmp_path / "file")
+    assert Labels.read(tmp_path / "file" / "labels.json").attributes == ["", "jump", "tucked"]
+    for wrong in ({"tuck jump": ["x"]}, {"tuck jump": [], "pike jump": [], "kip": []}, [1]):
+        (ten_clips / "attributes.json").write_text(json.dumps(wrong))
+        with pytest.raises(ValueError, match="attributes.json"):
+            run(ten_clips, tmp_path / "wrong")
+
+
+@pytest.mark.parametrize(
+    ("name", "phrases"),
+    [
+        ("Salto backward, tucked with 1 twist", ["salto backward", "tucked", "1 twist"]),
+        (
+            "(UB) giant_circle_backward with 0.5 turn to handstand",
+            ["ub", "giant circle backward", "0.5 turn", "handstand"],
+        ),
+        ("tuck/pike", ["tuck", "pike"]),
+        ("landing", ["landing"]),
+    ],
+)
+def test_the_rule_that_takes_names_apart(name, phrases):
+    assert attributes_from_name(name) == phrases
+
+
+def test_a_dataset_with_a_video_column(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    repository = tmp_path / "repository"
+    repository.mkdir()
+    labels = datasets.ClassLabel(names=["tuck", "pike"])
+    features = datasets.Features(
+        {"video": datasets.Video(decode=False), "label": labels, "attributes": datasets.List(datasets.Value("string"))}
+    )
+    for split in ("train", "validation"):
+        rows = []
+        for number in range(2):
+            film(tmp_path / "x.mp4", 7 * number)
+            video = {"bytes": (tmp_path / "x.mp4").read_bytes(), "path": None}
+            rows.append(
+                {"video": video, "label": number, "attributes": ["salto", "tucked" if number == 0 else "piked"]}
+            )
+        datasets.Dataset.from_list(rows, features=features).to_parquet(repository / f"{split}.parquet")
+    loaded = datasets.load_dataset
+    monkeypatch.setattr(
+        datasets, "load_dataset", lambda name: loaded(str(repository)) if name == "me/jumps" else loaded(name)
+    )
+    run("me/jumps", tmp_path / "root")
+    clips = by_id(tmp_path / "root")
+    assert {clip_id: (split, first_number(clip)) for clip_id, (split, clip) in clips.items()} == {
+        "train/0000000": ("train", 0),
+        "train/0000001": ("train", 7),
+        "validation/0000000": ("val", 0),
+        "validation/0000001": ("val", 7),
+    }
+    labels = Labels.read(tmp_path / "root" / "labels.json")
+    assert labels.names == ["pike", "tuck"] and labels.attributes == ["", "salto", "piked", "tucked"]
+
+
+def test_neither_a_folder_nor_a_dataset(tmp_path):
+    with pytest.raises(FileNotFoundError, match="neither a folder nor a dataset"):
+        run("nobody/nothing", tmp_path / "root")
+
+
+def test_a_folder_of_videos_may_stand_where_a_prepared_folder_is_expected(tmp_path, ten_clips, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HOME", str(tmp_path / "home"))
+    root = prepared_root(str(ten_clips))
+    assert root.is_relative_to(tmp_path / "home") and len(by_id(root)) == 10
+    assert prepared_root(str(root)) == root
+    film(ten_clips / "tuck jump" / "10.mp4")
+    assert prepared_root(str(ten_clips)) == root and len(by_id(root)) == 11
