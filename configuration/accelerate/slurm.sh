@@ -1,8 +1,8 @@
 #!/bin/sh
 # sbatch configuration/accelerate/slurm.sh configuration/gym99/slowonly.yaml [--optimisation.epochs 10 ...]
 #
-# Slurm warns every process 120 seconds before it takes the machines away; the run saves its state, and the requeued job goes on
-# from there, also if it gets another number of machines.
+# Slurm warns every process 120 seconds before it takes the machines away. The run then saves its state, and the requeued
+# job goes on from there, also with another number of machines.
 #SBATCH --job-name=finegym
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=1

@@ -23,7 +23,16 @@ from finegym.data.files import write_text
 from finegym.data.fingerprints import describe_backbone, fingerprint
 from finegym.data.index import read_coverage, read_index
 from finegym.data.transforms import derive_seed
-from finegym.evaluation.protocol import evaluate
+from finegym.evaluation.protocol import Evaluation, evaluate
+from finegym.evaluation.report import (
+    METRICS_FILE,
+    SCORES_FILE,
+    draw_calibration,
+    draw_confusion,
+    read_metrics,
+    write_metrics,
+    write_scores,
+)
 
 from .build import (
     build_dataset,
@@ -46,7 +55,6 @@ logger = logging.getLogger(__name__)
 # Decoding one clip takes milliseconds: a worker silent for this long is stuck.
 WORKER_TIMEOUT_SECONDS = 300
 STATE_FOLDER = "state"
-METRICS_FILE = "metrics.json"
 
 
 class Run:
@@ -300,7 +308,7 @@ class Run:
     def read_metrics(self) -> dict[str, Any]:
         """The metrics of a complete run."""
         logger.info(f"{self.folder} is complete. Delete it to train this recipe anew.")
-        return json.loads((self.folder / METRICS_FILE).read_text(encoding="utf-8"))
+        return read_metrics(self.folder)
 
     @property
     def seconds(self) -> float:
@@ -312,14 +320,14 @@ class Run:
         every = self.recipe.evaluation.every_epochs * self.steps_per_epoch
         return every > 0 and self.step % every == 0 and self.step < self.num_steps
 
-    def evaluate(self) -> dict[str, Any]:
+    def evaluate(self) -> Evaluation:
         """Score the validation split with the averaged weights, if there are any, on all processes."""
         self.report.report()
         if self.accelerator.num_processes > 1:  # the statistics of the main process's batches, as DDP does it
             for buffer in self.model.buffers():
                 distributed.broadcast(buffer, 0)
         with self._averaged():
-            metrics = evaluate(
+            evaluation = evaluate(
                 self.model,
                 self.processor,
                 self.val_clips,
@@ -330,31 +338,33 @@ class Run:
                 features=self.val_features,
                 split=self.recipe.data.val_split,
                 coverage=self.coverage,
-            ).metrics
+            )
         train_mode(self.wrapped_model, self.recipe.optimisation.batch_norm)
+        metrics = evaluation.metrics
         if metrics["mean_class_accuracy"] > self.best.get("mean_class_accuracy", -1.0):
             self.best = {name: metrics[name] for name in ("top1", "mean_class_accuracy")} | {"step": self.step}
         self.report.evaluation(self.step, metrics)
-        return metrics
+        return evaluation
 
     def finish(self) -> dict[str, Any]:
         """Evaluate and write the checkpoint folder; `metrics.json` comes last and says that it is complete."""
-        metrics = self.evaluate() | {
-            "train_seconds": self.seconds,
-            "num_train_clips": len(self.clips),
-            "num_bad_train_clips": len(self.bad_clips),
-            "trained_on": self.trained_on,
-        }
+        evaluation = self.evaluate()
+        evaluation.metrics.update(
+            train_seconds=self.seconds,
+            num_train_clips=len(self.clips),
+            num_bad_train_clips=len(self.bad_clips),
+            trained_on=self.trained_on,
+        )
         with self._averaged():
-            self.exchange.from_main(lambda: self._write_checkpoint(metrics))
+            self.exchange.from_main(lambda: self._write_checkpoint(evaluation))
         self.accelerator.end_training()
         logger.info(f"The checkpoint is complete: {self.folder}")
-        return metrics
+        return evaluation.metrics
 
     def _averaged(self) -> contextlib.AbstractContextManager:
         return contextlib.nullcontext() if self.average is None else self.average.applied()
 
-    def _write_checkpoint(self, metrics: dict[str, Any]) -> None:
+    def _write_checkpoint(self, evaluation: Evaluation) -> None:
         temporary = self.folder / ".checkpoint.partial"
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir()
@@ -366,7 +376,10 @@ class Run:
         for file in sorted(temporary.iterdir()):
             os.replace(file, self.folder / file.name)
         temporary.rmdir()
-        write_text(self.folder / METRICS_FILE, json.dumps(metrics, indent=2) + "\n")
+        write_scores(self.folder / SCORES_FILE, evaluation)
+        draw_confusion(self.folder / "confusion.png", evaluation, self.labels)
+        draw_calibration(self.folder / "calibration.png", evaluation)
+        write_metrics(self.folder, evaluation.metrics)
 
     def _describe_training(self) -> dict[str, str]:
         """How this checkpoint came to be, for its card."""
