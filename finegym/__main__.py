@@ -12,11 +12,11 @@ COMMANDS = {
     "fetch": ("finegym.data.fetch:fetch_annotations", "download FineGym's annotation files"),
     "prepare": ("finegym.data.prepare:prepare", "turn FineGym's videos into clips, an index and a coverage report"),
     "import": ("finegym.data.own_data:import_clips", "turn your own clips into a dataset with an index"),
-    "doctor": ("finegym.data.doctor:doctor", "check versions, decoder, GPU, disk and data; say how to mend what is missing"),
+    "doctor": ("finegym.data.doctor:doctor", "check versions, decoder, GPU, disk and data; say how to mend them"),
     "features": ("finegym.data.extract:extract", "write a frozen backbone's features of any videos as safetensors"),
     "evaluate": ("finegym.evaluation.evaluate:evaluate_checkpoint", "measure a checkpoint by the paper's protocol"),
     "table": ("finegym.evaluation.report:table", "print the metrics of finished checkpoints side by side"),
-    "predict": ("finegym.evaluation.predict:predict", "classify videos, or draw the timeline of a whole routine"),
+    "predict": ("finegym.evaluation.predict:command", "classify videos, or draw the timeline of a whole routine"),
     "convert": ("finegym.hub.convert:convert", "turn foreign weights into a checkpoint, or a checkpoint into ONNX"),
     "demo": ("finegym.hub.demo:demo", "open a page that classifies uploaded videos"),
 }
@@ -36,7 +36,10 @@ def main(arguments: list[str] | None = None) -> int:
     module, function = COMMANDS[command][0].split(":")
     function = getattr(import_module(module), function)
     try:
-        report = jsonargparse.auto_cli(function, args=rest, prog=f"finegym {command}", as_positional=True)
+        if function.__name__ == "command":  # parses its own arguments
+            report = function(rest)
+        else:
+            report = jsonargparse.auto_cli(function, args=rest, prog=f"finegym {command}", as_positional=True)
         if isinstance(report, str):
             sys.stdout.write(report + "\n")
     except (ValueError, OSError, ImportError) as error:

@@ -83,7 +83,10 @@ class FineGymPipeline(VideoClassificationPipeline):
         return replace(clips, pixel_values=clips.pixel_values.to(self.dtype))
 
     def _download_clips(self, address, **kwargs) -> VideoClips:
-        response = get_session().get(address, follow_redirects=True, timeout=DOWNLOAD_TIMEOUT)
+        try:
+            response = get_session().get(address, follow_redirects=True, timeout=DOWNLOAD_TIMEOUT)
+        except Exception as error:  # which exceptions there are depends on the version of huggingface_hub
+            raise ValueError(f"{address} cannot be downloaded: {error}") from error
         if response.status_code != 200:
             raise ValueError(f"{address} answered {response.status_code} instead of a video.")
         with tempfile.TemporaryDirectory() as folder:
