@@ -46,23 +46,29 @@ class SlowOnlyModelOutput(ModelOutput):
     hidden_states: tuple[torch.FloatTensor, ...] | None = None
 
 
-# The views below go through (B, T, H, W, C), which is contiguous: reshaping (B, C, T, H, W) itself gives a dimension
-# of size 1 a stride by which torch no longer recognises the channels-last format, and computes in the slow one.
+# Inside the network videos are batches of frames (B*T, C, H, W) in channels-last memory, where all these are views.
+# They go through (.., C), which is contiguous: reshaping (.., C, H, W) itself gives a dimension of size 1 a stride by
+# which torch no longer recognises the channels-last format, and computes in the slow one.
+
+
+def unfold_frames(frames: torch.Tensor, num_frames: int) -> torch.Tensor:
+    """Frames (B*T, C, H, W) -> videos (B, C, T, H, W)."""
+    return frames.unflatten(0, (-1, num_frames)).transpose(1, 2)
 
 
 def fold_frames(video: torch.Tensor) -> torch.Tensor:
-    """(B, C, T, H, W) -> frames (B*T, C, H, W); a view of a channels-last video."""
+    """Videos (B, C, T, H, W) -> frames (B*T, C, H, W)."""
     return video.permute(0, 2, 3, 4, 1).flatten(0, 1).permute(0, 3, 1, 2)
 
 
-def unfold_frames(frames: torch.Tensor, batch_size: int) -> torch.Tensor:
-    """(B*T, C, H, W) -> (B, C, T, H, W); always a view."""
-    return frames.unflatten(0, (batch_size, -1)).transpose(1, 2)
+def frames_to_planes(frames: torch.Tensor, num_frames: int) -> torch.Tensor:
+    """Frames (B*T, C, H, W) -> planes of time and space (B, C, T, H*W)."""
+    return frames.permute(0, 2, 3, 1).unflatten(0, (-1, num_frames)).flatten(2, 3).permute(0, 3, 1, 2)
 
 
-def fold_space(video: torch.Tensor) -> torch.Tensor:
-    """(B, C, T, H, W) -> planes (B, C, T, H*W); a view of a channels-last video."""
-    return video.permute(0, 2, 3, 4, 1).flatten(2, 3).permute(0, 3, 1, 2)
+def planes_to_frames(planes: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Planes (B, C, T, H*W) -> frames (B*T, C, H, W) of the given height and width."""
+    return planes.permute(0, 2, 3, 1).flatten(0, 1).unflatten(1, size).permute(0, 3, 1, 2)
 
 
 class TemporalConvolution(torch.autograd.Function):
@@ -99,7 +105,7 @@ class TemporalConvolution(torch.autograd.Function):
 class FactorizedConv3d(nn.Conv3d):
     """
     A 3-D convolution whose kernel is 1 x k x k or k x 1 x 1, without bias and with "same" padding, computed in two
-    dimensions: (B, C, T, H, W) -> (B, out_channels, T, H / stride, W / stride), both channels-last in memory.
+    dimensions: frames (B*T, C, H, W) of videos of T frames -> (B*T, out_channels, H / stride, W / stride).
     """
 
     def __init__(self, in_channels: int, out_channels: int, *, time: int = 1, space: int = 1, stride: int = 1):
@@ -112,44 +118,47 @@ class FactorizedConv3d(nn.Conv3d):
             bias=False,
         )
 
-    def forward(self, video: torch.Tensor) -> torch.Tensor:
-        return self.convolve(video, self.weight, None)
+    def forward(self, frames: torch.Tensor, num_frames: int) -> torch.Tensor:
+        return self.convolve(frames, num_frames, self.weight, None)
 
-    def convolve(self, video: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    def convolve(
+        self, frames: torch.Tensor, num_frames: int, weight: torch.Tensor, bias: torch.Tensor | None
+    ) -> torch.Tensor:
         """The convolution with other weights of the same shape, and a bias of shape `(out_channels,)`."""
         if self.kernel_size[0] == 1:
-            frames = F.conv2d(fold_frames(video), weight.squeeze(2), bias, self.stride[1:], self.padding[1:])
-            return unfold_frames(frames, video.shape[0])
-        planes, weight = fold_space(video), weight.squeeze(4)
-        if video.device.type == "cpu" and torch.is_grad_enabled() and weight.requires_grad:
+            return F.conv2d(frames, weight.squeeze(2), bias, self.stride[1:], self.padding[1:])
+        planes, weight = frames_to_planes(frames, num_frames), weight.squeeze(4)
+        if frames.device.type == "cpu" and torch.is_grad_enabled() and weight.requires_grad:
             planes = TemporalConvolution.apply(planes, weight)
         else:
             planes = F.conv2d(planes, weight, bias, padding=(self.padding[0], 0))
-        return planes.unflatten(3, video.shape[3:])
+        return planes_to_frames(planes, frames.shape[2:])
 
 
-def convolve_and_normalize(video: torch.Tensor, conv: FactorizedConv3d, norm: nn.BatchNorm3d) -> torch.Tensor:
+def convolve_and_normalize(
+    frames: torch.Tensor, num_frames: int, conv: FactorizedConv3d, norm: nn.BatchNorm3d
+) -> torch.Tensor:
     """Convolution and batch normalisation; in eval mode without gradients the second is folded into the weights."""
     is_offloaded = norm.weight.is_meta  # then the weights are there only while the modules are called
     if norm.training or torch.is_grad_enabled() or is_offloaded:
-        return norm(conv(video))
+        return fold_frames(norm(unfold_frames(conv(frames, num_frames), num_frames)))
     scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
     weight = (conv.weight * scale[:, None, None, None, None]).to(conv.weight.dtype)
     bias = (norm.bias - norm.running_mean * scale).to(conv.weight.dtype)
-    return conv.convolve(video, weight, bias)
+    return conv.convolve(frames, num_frames, weight, bias)
 
 
 class SlowOnlyStem(nn.Module):
-    """1 x 7 x 7 convolution and 1 x 3 x 3 maximum of stride 2: (B, C, T, H, W) -> (B, stem_width, T, H/4, W/4)."""
+    """1 x 7 x 7 convolution and 1 x 3 x 3 maximum of stride 2: (B*T, C, H, W) -> (B*T, stem_width, H/4, W/4)."""
 
     def __init__(self, config: SlowOnlyConfig):
         super().__init__()
         self.conv = FactorizedConv3d(config.num_channels, config.stem_width, space=7, stride=2)
         self.norm = nn.BatchNorm3d(config.stem_width, config.batch_norm_eps, config.batch_norm_momentum)
 
-    def forward(self, video: torch.Tensor) -> torch.Tensor:
-        video = F.relu(convolve_and_normalize(video, self.conv, self.norm), inplace=True)
-        return unfold_frames(F.max_pool2d(fold_frames(video), kernel_size=3, stride=2, padding=1), video.shape[0])
+    def forward(self, frames: torch.Tensor, num_frames: int) -> torch.Tensor:
+        frames = F.relu(convolve_and_normalize(frames, num_frames, self.conv, self.norm), inplace=True)
+        return F.max_pool2d(frames, kernel_size=3, stride=2, padding=1)
 
 
 class SlowOnlyBottleneck(nn.Module):
@@ -168,10 +177,10 @@ class SlowOnlyBottleneck(nn.Module):
         self.conv_c = FactorizedConv3d(width, out_channels)
         self.norm_c = nn.BatchNorm3d(out_channels, *normalization)
 
-    def forward(self, video: torch.Tensor) -> torch.Tensor:
-        video = F.relu(convolve_and_normalize(video, self.conv_a, self.norm_a), inplace=True)
-        video = F.relu(convolve_and_normalize(video, self.conv_b, self.norm_b), inplace=True)
-        return convolve_and_normalize(video, self.conv_c, self.norm_c)
+    def forward(self, frames: torch.Tensor, num_frames: int) -> torch.Tensor:
+        frames = F.relu(convolve_and_normalize(frames, num_frames, self.conv_a, self.norm_a), inplace=True)
+        frames = F.relu(convolve_and_normalize(frames, num_frames, self.conv_b, self.norm_b), inplace=True)
+        return convolve_and_normalize(frames, num_frames, self.conv_c, self.norm_c)
 
 
 class SlowOnlyResidualBlock(GradientCheckpointingLayer):
@@ -188,11 +197,11 @@ class SlowOnlyResidualBlock(GradientCheckpointingLayer):
             self.branch1_conv = None
         self.branch2 = SlowOnlyBottleneck(config, in_channels, out_channels, temporal_kernel_size, stride)
 
-    def forward(self, video: torch.Tensor) -> torch.Tensor:
-        residual = video
+    def forward(self, frames: torch.Tensor, num_frames: int) -> torch.Tensor:
+        residual = frames
         if self.branch1_conv is not None:
-            residual = convolve_and_normalize(video, self.branch1_conv, self.branch1_norm)
-        return F.relu(self.branch2(video).add_(residual), inplace=True)
+            residual = convolve_and_normalize(frames, num_frames, self.branch1_conv, self.branch1_norm)
+        return F.relu(self.branch2(frames, num_frames).add_(residual), inplace=True)
 
 
 class SlowOnlyStage(nn.Module):
@@ -214,10 +223,10 @@ class SlowOnlyStage(nn.Module):
             for block in range(config.depths[index])
         )
 
-    def forward(self, video: torch.Tensor) -> torch.Tensor:
+    def forward(self, frames: torch.Tensor, num_frames: int) -> torch.Tensor:
         for block in self.res_blocks:
-            video = block(video)
-        return video
+            frames = block(frames, num_frames)
+        return frames
 
 
 class SlowOnlyPreTrainedModel(PublishedModelMixin, PreTrainedModel):
@@ -285,42 +294,43 @@ class SlowOnlyModel(SlowOnlyPreTrainedModel):
         check_pixel_values(pixel_values, self.config.num_channels)
         if output_hidden_states is None:
             output_hidden_states = self.config.output_hidden_states
-        video = pixel_values.to(self.blocks[0].conv.weight.dtype).transpose(1, 2)  # (B, C, T, H, W)
-        video = video.contiguous(memory_format=torch.channels_last_3d)
+        num_frames = pixel_values.shape[1]
+        frames = pixel_values.to(self.blocks[0].conv.weight.dtype).flatten(0, 1)  # (B*T, C, H, W)
+        frames = frames.contiguous(memory_format=torch.channels_last)
         hidden_states, start = [], 0
-        if not output_hidden_states and self._computes_in_chunks(video):
+        if not output_hidden_states and self._computes_in_chunks(frames):
             start = 1
             while start < len(self.blocks) and self.blocks[start].temporal_kernel_size == 1:
                 start += 1
-            video = self._compute_in_chunks(video, self.blocks[:start])
+            frames = self._compute_in_chunks(frames, self.blocks[:start])
         for index, block in enumerate(self.blocks[start:], start=start):
             with torch.set_grad_enabled(torch.is_grad_enabled() and index >= self.num_frozen_blocks):
-                video = block(video)
-            hidden_states.append(video)
+                frames = block(frames, num_frames)
+            if output_hidden_states:
+                hidden_states.append(unfold_frames(frames, num_frames))
+                frames = fold_frames(hidden_states[-1])  # so that they have gradients
+        video = unfold_frames(frames, num_frames)
         return SlowOnlyModelOutput(
             last_hidden_state=video,
             pooler_output=video.mean(dim=(2, 3, 4)),
             hidden_states=tuple(hidden_states) if output_hidden_states else None,
         )
 
-    def _computes_in_chunks(self, video: torch.Tensor) -> bool:
+    def _computes_in_chunks(self, frames: torch.Tensor) -> bool:
         frozen = self.num_frozen_blocks == len(self.blocks) or not (self.training or torch.is_grad_enabled())
         # a graph must not depend on the number of frames
         is_traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
-        return frozen and video.device.type == "cpu" and not is_traced
+        return frozen and frames.device.type == "cpu" and not is_traced
 
     @torch.no_grad()
-    def _compute_in_chunks(self, video: torch.Tensor, blocks: nn.ModuleList) -> torch.Tensor:
-        batch_size, _, _, height, width = video.shape
-        frames = fold_frames(video)
-        bytes_per_frame = self.config.stem_width * height * width // 4 * video.element_size()
+    def _compute_in_chunks(self, frames: torch.Tensor, blocks: nn.ModuleList) -> torch.Tensor:
+        bytes_per_frame = self.config.stem_width * frames[0, 0].numel() // 4 * frames.element_size()
         chunks = []
-        for chunk in frames.split(max(1, CHUNK_BYTES // bytes_per_frame)):
-            chunk = chunk.unsqueeze(2)  # (frames, C, 1, H, W): every frame a clip of its own
+        for chunk in frames.split(max(1, CHUNK_BYTES // max(1, bytes_per_frame))):
             for block in blocks:
-                chunk = block(chunk)
-            chunks.append(chunk.squeeze(2))
-        return unfold_frames(torch.cat(chunks), batch_size)
+                chunk = block(chunk, num_frames=1)  # every frame a video of its own
+            chunks.append(chunk)
+        return torch.cat(chunks)
 
     def get_video_features(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """(B, T, C, H, W) frames -> (B, T, hidden_size): feature maps averaged over space (paper, section 3.1)."""
