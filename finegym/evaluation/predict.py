@@ -180,10 +180,15 @@ def command(arguments: Sequence[str], prog: str = "finegym predict") -> str:
         return json.dumps(answers, indent=2, ensure_ascii=False) if as_json else _table(answers)
     del options["top_k"]
     options["num_clips"] = options["num_clips"] or 1
-    found = {name: predict_timeline(name, **timeline, **options) for name in find_videos(videos)}
+    names = find_videos(videos)
+    files = [f"{Path(name).stem}.srt" for name in names]
+    if subtitles is not None and len(set(files)) < len(files):
+        repeated = next(file for file in files if files.count(file) > 1)
+        raise ValueError(f"Several videos would write {repeated}: give them one by one, with a folder each.")
+    found = {name: predict_timeline(name, **timeline, **options) for name in names}
     if subtitles is not None:
-        for name, segments in found.items():
-            write_text(subtitles / f"{Path(name).stem}.srt", to_subtitles(segments))
+        for file, segments in zip(files, found.values()):
+            write_text(subtitles / file, to_subtitles(segments))
     if as_json:
         report = [{"video": name, "segments": [segment.to_dict() for segment in found[name]]} for name in found]
         return json.dumps(report, indent=2, ensure_ascii=False)
