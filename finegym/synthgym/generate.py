@@ -105,6 +105,8 @@ def generate(
     """
     if split not in LABELS:
         raise ValueError(f"SynthGym has the splits {', '.join(LABELS)}; {split!r} is none of them.")
+    if num_train_per_class < 1 or num_val_per_class < 1:
+        raise ValueError("num_train_per_class and num_val_per_class must be at least 1.")
     if size % 2 or size < 32:
         raise ValueError(f"size is {size}; it must be an even number of pixels, at least 32.")
     root = Path(root)
