@@ -17,7 +17,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 # SynthGym is drawn, SlowOnly trained, and both encoders on its features; goes on where it was interrupted.
 train: $(INSTALLED)
-	$(BIN)/python -m finegym synthgym --root data/synthgym
+	$(BIN)/python -m finegym synthgym data/synthgym
 	$(BIN)/python train.py --config configuration/synthgym/slowonly.yaml
 	$(BIN)/python train.py --config configuration/synthgym/vision_encoder.yaml
 	$(BIN)/python train.py --config configuration/synthgym/video_text.yaml

@@ -1,0 +1,138 @@
+"""Every command and every code block of the README, run in a new folder on a handful of clips and for one epoch."""
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import torchvision
+
+from finegym.data.video import write_video
+from finegym.synthgym.generate import write_routines
+from tests.conftest import moving_square
+
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text()
+COMMANDS = [
+    shlex.split(line, comments=True)
+    for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+    for line in block.strip().splitlines()
+]
+SNIPPETS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+SHORT = "--optimisation.epochs 1 --optimisation.warmup_epochs 0 --logging.trackers [] --data.num_workers 0".split()
+SMALL = {
+    "slowonly": "--optimisation.batch_size 4".split(),
+    "vision": "--optimisation.batch_size 4 --features.views 1".split(),
+    "video_text": "--optimisation.batch_size 4 --features.views 1".split(),
+    # the full-size network on frames of 32 pixels
+    "gym99": "--data.clip_len 4 --data.short_side 40 --data.crop_size 32 --optimisation.batch_size 4 "
+    "--optimisation.micro_batch_size 2".split(),
+}
+
+
+def adapted(command: list[str]) -> list[str]:
+    """The command with what makes it small, offline and possible without a GPU."""
+    command = ["resnet50.pth" if part == "resnet50" else part for part in command]
+    command = ["OWNER/NAME".replace("OWNER", "someone") if part == "OWNER/NAME" else part for part in command]
+    if "train.py" in command:
+        recipe = command[command.index("--config") + 1]
+        changes = SMALL["gym99"] if "gym99" in recipe else SMALL[Path(recipe).stem.removesuffix("_encoder")]
+        command += SHORT + changes
+    if command[0] == "accelerate" and not torch.cuda.is_available():
+        command = [part.replace("multi_gpu.yaml", "cpu.yaml") for part in command]
+    return command
+
+
+def run(command: list[str], folder: Path) -> str:
+    program, *arguments = command
+    start = {
+        "finegym": [sys.executable, "-m", "finegym"],
+        "python": [sys.executable],
+        "accelerate": [sys.executable, "-m", "accelerate.commands.accelerate_cli"],
+    }[program]
+    result = subprocess.run([*start, *arguments], cwd=folder, capture_output=True, text=True, timeout=600)
+    assert result.returncode == 0, f"{shlex.join(command)}\n{result.stdout[-1500:]}\n{result.stderr[-3000:]}"
+    return result.stdout
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """What a reader has after `make train`, in small: the lines of the Makefile's target, one epoch each."""
+    folder = tmp_path_factory.mktemp("reader")
+    for name in ("configuration", "train.py", "push_to_hub.py"):
+        (folder / name).symlink_to(ROOT / name)
+    recipe = re.search(r"^train:.*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(), re.MULTILINE)[1]
+    lines = [shlex.split(line.replace("$(BIN)/", "")) for line in recipe.strip().splitlines()]
+    assert [line[1] for line in lines] == ["-m", "train.py", "train.py", "train.py", "-m"]
+    lines[0] += ["--num_train_per_class", "2", "--num_val_per_class", "1"]
+    for line in lines:
+        output = run(adapted(line), folder)
+    assert "video_text" in output
+    write_video(folder / "clip.mp4", moving_square(60, 96, 96), fps=25)
+    shutil.copy(folder / "clip.mp4", folder / "routine.mp4")
+    return folder
+
+
+def test_the_two_commands_exist():
+    assert [command for command in COMMANDS if command[0] == "make"] == [["make", "train"], ["make", "test"]]
+    makefile = (ROOT / "Makefile").read_text()
+    assert re.search(r"^train: \$\(INSTALLED\)$", makefile, re.MULTILINE)
+    assert re.search(r"^test: \$\(INSTALLED\)$", makefile, re.MULTILINE)
+    assert "make test" in (ROOT / ".ci" / "run").read_text()
+
+
+@pytest.mark.parametrize("snippet", SNIPPETS, ids=lambda snippet: snippet.strip().splitlines()[0])
+def test_snippets_run_as_they_stand(snippet, folder):
+    result = subprocess.run([sys.executable, "-c", snippet], cwd=folder, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert re.search(r"\((VT|FX|BB|UB)\) ", result.stdout), result.stdout
+
+
+def test_measuring_looking_and_publishing(folder):
+    clips = folder / "my_clips"
+    shutil.copytree(folder / "data" / "synthgym" / "clips", clips)
+    for command in section("Measure, look, publish"):
+        assert run(adapted(command), folder)
+
+
+def test_training_on_own_clips(folder):
+    for index, name in enumerate(["cartwheel", "round-off", "handstand"]):
+        (folder / "own" / "my_clips" / name).mkdir(parents=True)
+        for number in range(4):
+            write_video(
+                folder / "own" / "my_clips" / name / f"{number}.mp4", moving_square(20 + index, 96, 96), fps=25
+            )
+    (folder / "own" / "configuration").symlink_to(ROOT / "configuration")
+    (folder / "own" / "train.py").symlink_to(ROOT / "train.py")
+    for command in section("Train on your own clips"):
+        run(adapted(command), folder / "own")
+
+
+@pytest.mark.slow
+def test_training_on_finegym(folder):
+    """Routines with FineGym's annotation files stand for its videos, a random ResNet-50 for the downloaded one."""
+    write_routines(folder / "finegym", num_clips=40, size=96)
+    (folder / "VIDEOS").symlink_to(folder / "finegym" / "videos")
+    torch.save(torchvision.models.resnet50().state_dict(), folder / "resnet50.pth")
+    fetch, prepare, *others = section("Train on FineGym")
+    assert fetch[:2] == ["finegym", "fetch"]  # its download is tested against a loopback server
+    annotations = folder / prepare[prepare.index("--annotations") + 1]
+    shutil.copytree(folder / "finegym" / "annotations", annotations)
+    for file in annotations.glob("synthgym_*"):
+        file.rename(file.with_name(file.name.replace("synthgym", "gym99")))
+    prepare += ["--labels", str(ROOT / "configuration" / "synthgym" / "labels.json")]
+    for command in [prepare, *others]:
+        run(adapted(command), folder)
+
+
+def section(title: str) -> list[list[str]]:
+    text = README.split(f"## {title}\n")[1].split("\n## ")[0]
+    commands = [command for command in COMMANDS if shlex.join(command[:3]) in text or " ".join(command) in text]
+    assert commands
+    return commands
