@@ -1,8 +1,6 @@
 """Configurations of SlowOnly, the 3D vision encoder and the video-text cross encoder."""
 
 import transformers
-from huggingface_hub.dataclasses import strict
-from transformers import AutoConfig, PreTrainedConfig
 
 
 __version__ = "0.1.0"
@@ -13,6 +11,10 @@ if tuple(int(part) for part in transformers.__version__.split(".")[:2]) < MINIMU
         f"modeling_finegym {__version__} needs transformers >= {'.'.join(map(str, MINIMUM_TRANSFORMERS))}, found "
         f"{transformers.__version__}. Run `pip install -U 'transformers>=5.15,<6'`."
     )
+
+# after the check: an old transformers has no PreTrainedConfig, and would say only that
+from huggingface_hub.dataclasses import strict  # noqa: E402
+from transformers import AutoConfig, PreTrainedConfig  # noqa: E402
 
 
 @strict
