@@ -41,7 +41,7 @@ class VideoFile:
 
     def __init__(self, path: str | Path):
         if av is None:
-            raise ImportError("Reading video files needs PyAV 17 or later: run `pip install -U av`. Arrays need nothing.")
+            raise ImportError("Reading video files needs PyAV 17 or later: `pip install -U av`. Arrays need nothing.")
         self.path = Path(path)
         if not self.path.is_file():
             raise FileNotFoundError(f"{self.path} is not a file.")
