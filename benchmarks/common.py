@@ -60,7 +60,7 @@ def versions() -> dict[str, str]:
 def time_in_turns(
     variants: Mapping[str, Callable[[], Any]], *, num_rounds: int, num_warmups: int = 1
 ) -> dict[str, list[float]]:
-    """Seconds of each variant in each round. Variants take turns, so that a busy moment of the machine hits them all."""
+    """Seconds of each variant in each round; variants take turns, so that a busy moment of the machine hits all."""
     for _ in range(num_warmups):
         for run in variants.values():
             run()

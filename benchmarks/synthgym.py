@@ -1,0 +1,305 @@
+"""What the encoders gain on SynthGym, with three backbones and heads of their own: `python -m benchmarks.synthgym`.
+
+On the class split SlowOnly, a linear refit on its mean features (the control: what an encoder gains must be above it),
+the vision encoder with one and three layers, and the cross encoder. On the order split the same, the encoders with and
+without position embeddings: there the classes differ only in which of two jumps comes first, so that a mean over time
+is at chance between them.
+
+Everything stands below `--folder`; a run that was stopped goes on where it was. About 45 minutes on two CPU cores.
+"""
+
+import argparse
+import json
+import logging
+import statistics
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+import transformers
+from torch import nn
+from torch.nn import functional as F
+from transformers import AutoModelForVideoClassification
+
+from benchmarks.common import write_results
+from finegym.data.features import EvaluationViews, TrainingViews, build_features
+from finegym.data.files import write_text
+from finegym.data.index import read_coverage, read_index
+from finegym.data.labels import Labels
+from finegym.evaluation.metrics import mean_class_accuracy, paired_difference, top_k_accuracy
+from finegym.evaluation.protocol import Evaluation, evaluate, measure
+from finegym.evaluation.report import render_table, write_scores
+from finegym.synthgym.generate import generate
+from finegym.training.build import augmentation, build_dataset, build_processor
+from finegym.training.loop import train
+from finegym.training.recipe import Recipe, parse_recipe
+
+
+RECIPES = Path(__file__).resolve().parent.parent / "configuration" / "synthgym"
+ENCODERS = {
+    "vision_encoder_b1": "vision_encoder_b1.yaml",
+    "vision_encoder_b3": "vision_encoder.yaml",
+    "video_text": "video_text.yaml",
+}
+MODELS = ("slowonly", "linear_control", *ENCODERS)
+# The order split is small: 512 clips, eight classes. The backbone is the class split's; only SlowOnly itself is tuned.
+ORDER_CHANGES = {"slowonly": {"optimisation.epochs": 12, "optimisation.learning_rate": 1e-3}}
+ORDER_CHANGES |= dict.fromkeys(ENCODERS, {"optimisation.epochs": 40})
+# Of the control's weights; which one is chosen by cross-validation over the training clips.
+WEIGHT_DECAYS = (1e-4, 1e-3, 1e-2, 1e-1)
+NUM_FOLDS = 3
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Where the data and the runs stand."""
+
+    folder: Path
+    class_root: Path
+    order_root: Path
+    smoke: bool = False
+
+    def root(self, split: str) -> Path:
+        return self.class_root if split == "class" else self.order_root
+
+    def recipe(self, model: str, seed: int, split: str, *, positions: bool = True) -> Recipe:
+        """A recipe of configuration/synthgym with this seed, on this split."""
+        name = model if positions else f"{model}_without_positions"
+        changes: dict[str, Any] = {
+            "seed": seed,
+            "output_dir": self.folder / f"seed{seed}" / split / name,
+            "data.root": self.root(split),
+            "evaluation.every_epochs": 0,
+            "logging.every_steps": 500,
+            "logging.trackers": "[]",
+        }
+        if model != "slowonly" or split == "order":
+            changes["model.backbone"] = self.folder / f"seed{seed}" / "class" / "slowonly"
+        if model != "slowonly":
+            changes["features.folder"] = self.folder / "features"
+        if not positions:
+            changes["model.config.use_position_embeddings"] = "false"
+        if split == "order":
+            changes |= ORDER_CHANGES[model]
+        if self.smoke:
+            changes |= {"optimisation.epochs": 1, "optimisation.warmup_epochs": 0}
+        arguments = [part for key, value in changes.items() for part in (f"--{key}", str(value))]
+        return parse_recipe(["--config", str(RECIPES / ENCODERS.get(model, "slowonly.yaml")), *arguments])
+
+
+def train_and_score(recipe: Recipe) -> dict[str, Any]:
+    """Train a recipe, unless that is done already, and write the scores of every validation video beside it."""
+    folder = Path(recipe.output_dir)
+    metrics = train(recipe)
+    if not (folder / "scores.parquet").exists():
+        write_scores(folder / "scores.parquet", score(recipe))
+    return metrics
+
+
+def score(recipe: Recipe) -> Evaluation:
+    root, data = Path(recipe.data.root), recipe.data
+    model = AutoModelForVideoClassification.from_pretrained(recipe.output_dir)
+    processor, clips = build_processor(data), read_index(root, data.val_split)
+    features = None
+    if recipe.features.mode == "cached":
+        views = EvaluationViews(processor, clips, num_clips=data.num_clips)
+        features = build_features(model, views, recipe.features.folder, dtype=recipe.features.dtype)
+    labels, coverage = Labels.read(root / "labels.json"), read_coverage(root, data.val_split)
+    return evaluate(model, processor, clips, labels, features=features, coverage=coverage, batch_size=32)
+
+
+def fit_linear(means: torch.Tensor, truth: torch.Tensor, num_classes: int, weight_decay: float) -> nn.Module:
+    """Logistic regression on standardised features (N, D), to its optimum: the loss is convex."""
+    norm = nn.BatchNorm1d(means.shape[1], affine=False, momentum=None)
+    norm(means)
+    layer = nn.Linear(means.shape[1], num_classes)
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    means = norm.eval()(means)
+    optimizer = torch.optim.LBFGS(layer.parameters(), max_iter=300, line_search_fn="strong_wolfe")
+
+    def loss() -> torch.Tensor:
+        optimizer.zero_grad()
+        value = F.cross_entropy(layer(means), truth) + weight_decay * layer.weight.square().sum()
+        value.backward()
+        return value.detach()
+
+    optimizer.step(loss)
+    return nn.Sequential(norm, layer, nn.Softmax(-1)).requires_grad_(False)
+
+
+def choose_weight_decay(means: torch.Tensor, truth: torch.Tensor, num_classes: int, groups: torch.Tensor) -> float:
+    """The best of `WEIGHT_DECAYS` on clips (groups) left out of the fit."""
+
+    def accuracy(weight_decay: float) -> float:
+        num_right = 0
+        for fold in range(NUM_FOLDS):
+            left_out = groups % NUM_FOLDS == fold
+            control = fit_linear(means[~left_out], truth[~left_out], num_classes, weight_decay)
+            num_right += int((control(means[left_out]).argmax(-1) == truth[left_out]).sum())
+        return num_right / len(truth)
+
+    return max(WEIGHT_DECAYS, key=accuracy)
+
+
+def fit_control(recipe: Recipe, folder: Path) -> dict[str, Any]:
+    """A linear classifier on the means over time of the very features that the encoders of this recipe get."""
+    if (folder / "metrics.json").exists():
+        return json.loads((folder / "metrics.json").read_text())
+    start = time.perf_counter()
+    root, data, num_views = Path(recipe.data.root), recipe.data, recipe.features.views
+    backbone = AutoModelForVideoClassification.from_pretrained(recipe.model.backbone).eval()
+    processor, labels = build_processor(data), Labels.read(root / "labels.json")
+    clips, val_clips = read_index(root, data.train_split), read_index(root, data.val_split)
+    dataset = build_dataset(recipe, clips, skip_unreadable=False)
+    views = TrainingViews(dataset, num_views=num_views, transform=augmentation(data))
+    options = {
+        "root": recipe.features.folder,
+        "dtype": recipe.features.dtype,
+        "batch_size": recipe.evaluation.batch_size,
+    }
+    features = build_features(backbone, views, **options)
+    means = torch.stack([features[position][0].float().mean(0) for position in range(len(features))])
+    truth = torch.tensor([clip.label for clip in clips]).repeat_interleave(num_views)
+    # Clips stand in the order of their classes' ids, so that every fold must be drawn at random.
+    groups = torch.randperm(len(clips), generator=torch.Generator().manual_seed(0)).repeat_interleave(num_views)
+    weight_decay = choose_weight_decay(means, truth, len(labels.classes), groups)
+    control = fit_linear(means, truth, len(labels.classes), weight_decay)
+    seconds = time.perf_counter() - start
+    tests = build_features(backbone, EvaluationViews(processor, val_clips, num_clips=data.num_clips), **options)
+    scores = torch.stack(
+        [
+            tests.video_clips(position).weights @ control(tests[position].float().mean(1))
+            for position in range(len(val_clips))
+        ]
+    )
+    val_truth = torch.tensor([clip.label for clip in val_clips])
+    metrics = measure(scores, val_truth, labels) | {
+        "train_seconds": seconds,
+        "weight_decay": weight_decay,
+        "num_parameters": (means.shape[1] + 1) * len(labels.classes),
+    }
+    ids, weights = [clip.id for clip in val_clips], torch.ones(len(scores), 1)
+    write_scores(folder / "scores.parquet", Evaluation(scores, val_truth, ids, scores[:, None], weights, {}, metrics))
+    write_text(folder / "metrics.json", json.dumps(metrics))
+    return metrics
+
+
+def run_seed(bench: Bench, seed: int) -> list[dict[str, Any]]:
+    """Train everything of one backbone; one row per model and split."""
+    rows = []
+
+    def add(model: str, split: str, folder: Path, metrics: dict[str, Any], positions: bool = True) -> None:
+        kept = ("top1", "mean_class_accuracy", "per_event", "train_seconds", "num_parameters", "weight_decay")
+        row = {"seed": seed, "split": split, "model": model, "positions": positions, "folder": str(folder)}
+        rows.append(row | {name: metrics[name] for name in kept if name in metrics})
+        print(
+            f"seed {seed}  {split:<5}  {folder.name:<36} top-1 {metrics['top1']:.2f} %  "
+            f"mean class accuracy {metrics['mean_class_accuracy']:.2f} %",
+            flush=True,
+        )
+
+    for split in ("class", "order"):
+        recipe = bench.recipe("slowonly", seed, split)
+        add("slowonly", split, Path(recipe.output_dir), train_and_score(recipe))
+        recipe = bench.recipe("vision_encoder_b3", seed, split)
+        folder = Path(recipe.output_dir).with_name("linear_control")
+        add("linear_control", split, folder, fit_control(recipe, folder))
+        for model in ENCODERS:
+            for positions in (True, False) if split == "order" else (True,):
+                recipe = bench.recipe(model, seed, split, positions=positions)
+                add(model, split, Path(recipe.output_dir), train_and_score(recipe), positions)
+    return rows
+
+
+def read_scores(rows: list[dict[str, Any]], model: str, split: str, *, positions: bool = True) -> tuple[Any, Any]:
+    """Scores (S, N, C) and labels (N,) of one model over the seeds."""
+    tables = [
+        pq.read_table(Path(row["folder"]) / "scores.parquet").to_pydict()
+        for row in rows
+        if (row["model"], row["split"], row["positions"]) == (model, split, positions)
+    ]
+    assert all(table["id"] == tables[0]["id"] for table in tables)
+    return np.array([table["scores"] for table in tables]), np.array(tables[0]["label"])
+
+
+def right_order_accuracy(scores: np.ndarray, labels: np.ndarray, names: list[str]) -> float:
+    """Percent of the videos whose class beats the one with the same two jumps in the other order; chance is 50."""
+    pairs = [frozenset(name.removeprefix("(BB) ").split(", then ")) for name in names]
+    other = [next(b for b in range(len(names)) if b != a and pairs[a] == pairs[b]) for a in range(len(names))]
+    clips = np.arange(len(labels))
+    return 100 * float(np.mean(scores[clips, labels] > scores[clips, np.array(other)[labels]]))
+
+
+def compute_figures(bench: Bench, rows: list[dict[str, Any]], seconds: float) -> dict[str, float]:
+    figures: dict[str, float] = {}
+    control, labels = read_scores(rows, "linear_control", "class")
+    for model in MODELS:
+        scores, _ = read_scores(rows, model, "class")
+        accuracies = [mean_class_accuracy(one, labels) for one in scores]
+        figures[f"{model}.top1"] = statistics.mean(top_k_accuracy(one, labels) for one in scores)
+        figures[f"{model}.mean_class_accuracy"] = statistics.mean(accuracies)
+        figures[f"{model}.std"] = statistics.stdev(accuracies) if len(accuracies) > 1 else 0.0
+        gain = paired_difference(scores, control, labels).mean_class_accuracy
+        figures[f"{model}.gain_over_control"] = gain.value
+        figures[f"{model}.gain_over_control_low"], figures[f"{model}.gain_over_control_high"] = gain.low, gain.high
+    names = Labels.read(bench.order_root / "labels.json").names
+    for model in MODELS:
+        for positions, suffix in ((True, ""), (False, "_without_positions")):
+            if positions or model in ENCODERS:
+                scores, order_labels = read_scores(rows, model, "order", positions=positions)
+                figures[f"{model}.order_accuracy{suffix}"] = statistics.mean(
+                    top_k_accuracy(one, order_labels) for one in scores
+                )
+                figures[f"{model}.right_order_accuracy{suffix}"] = statistics.mean(
+                    right_order_accuracy(one, order_labels, names) for one in scores
+                )
+    figures |= {"seeds": len(control), "num_validation_clips": len(labels), "num_order_clips": len(order_labels)}
+    return figures | {"train_seconds": sum(row["train_seconds"] for row in rows), "seconds": seconds}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", type=Path, default=Path("outputs/bench_synthgym"))
+    parser.add_argument("--data", type=Path, default=Path("data/synthgym"))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--smoke", action="store_true", help="eight clips a class and one epoch; writes no result")
+    arguments = parser.parse_args()
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("finegym").setLevel(logging.INFO)
+    transformers.utils.logging.disable_progress_bar()
+    start = time.perf_counter()
+    order_root = arguments.data.with_name(f"{arguments.data.name}_order")
+    bench = Bench(arguments.folder, arguments.data, order_root, arguments.smoke)
+    sizes = {"num_train_per_class": 8, "num_val_per_class": 2} if arguments.smoke else {}
+    generate(bench.class_root, **sizes)
+    generate(bench.order_root, split="order", **sizes)
+    rows = []
+    for seed in arguments.seeds:
+        rows += run_seed(bench, seed)
+    figures = compute_figures(bench, rows, time.perf_counter() - start)
+    table = [
+        (
+            model,
+            f"{figures[f'{model}.top1']:.2f}",
+            f"{figures[f'{model}.mean_class_accuracy']:.2f} +- {figures[f'{model}.std']:.2f}",
+            "{:+.2f} ({:+.2f} to {:+.2f})".format(
+                *(figures[f"{model}.gain_over_control{bound}"] for bound in ("", "_low", "_high"))
+            ),
+            f"{figures[f'{model}.order_accuracy']:.1f}",
+        )
+        for model in MODELS
+    ]
+    print(render_table(("model", "top-1", "mean class accuracy", "gain over control", "order"), table), flush=True)
+    for row in rows:
+        row.pop("folder")
+    if not arguments.smoke:
+        write_results("synthgym", figures=figures, runs=rows)
+
+
+if __name__ == "__main__":
+    main()
