@@ -100,8 +100,7 @@ def generate(
         progress: show a progress bar.
 
     Raises:
-        ValueError: for an unknown split, an impossible size, a class that cannot be performed, or if `root` holds a
-            dataset of other arguments.
+        ValueError: for impossible arguments, an unknown movement, or a `root` that holds another dataset.
     """
     if split not in LABELS:
         raise ValueError(f"SynthGym has the splits {', '.join(LABELS)}; {split!r} is none of them.")

@@ -142,33 +142,27 @@ def run_up(program: Program, num_steps: int, speed: float) -> None:
         )
 
 
-def round_off(program: Program, *, seconds: float = 0.85, speed: float = 2.2, half: bool = False) -> None:
-    """A cartwheel-like half turn on to both feet, back to the direction of travel; `half` starts before the hands."""
-    if not half:
-        keys = [(0.0, "reach"), (0.85, "lunge")]
-        program.phase(0.3 * seconds, "ground", keys, somersault=40, twist=25, speed=speed)
-    else:
-        program.somersault = [(0.0, 40.0)]
-        program.twist = [(0.0, 25.0 * program.twist_side)]
+def round_off(program: Program, *, seconds: float, speed: float) -> None:
+    """The second half of a round-off: from the lunge over the hands on to both feet, back to the travel."""
+    program.somersault = [(0.0, 40.0)]
+    program.twist = [(0.0, 25.0 * program.twist_side)]
     keys = [(0.2, "kick_over"), (0.85, "handstand")]
-    program.phase(0.4 * seconds, "ground", keys, somersault=165, twist=120)
+    program.phase(0.57 * seconds, "ground", keys, somersault=165, twist=120)
     keys = [(0.35, "hollow"), (0.95, "reach")]
-    program.phase(0.3 * seconds, "flight", keys, somersault=140, twist=35, twist_window=(0, 0.5), speed=speed)
+    program.phase(0.43 * seconds, "flight", keys, somersault=140, twist=35, twist_window=(0, 0.5), speed=speed)
 
 
-def flic_flac(program: Program, *, seconds: float = 0.75, speed: float = 2.0, step_out: bool = False) -> None:
+def flic_flac(program: Program, *, seconds: float, speed: float) -> None:
     """A back handspring from both feet over the hands."""
     sit = pose(hip=55, knee=68, shoulder=40, spine=10, foot=-10)
     program.phase(0.28 * seconds, "ground", [(0.0, "reach"), (0.6, sit), (1.0, "take_off")], somersault=22)
     program.phase(0.25 * seconds, "flight", [(0.4, "arch"), (1.0, "arch")], somersault=113, speed=speed)
-    middle = "kick_over" if step_out else "handstand"
-    program.phase(0.22 * seconds, "ground", [(0.4, "handstand"), (0.9, middle)], somersault=85)
-    snap = pose(hip_left=40, hip_right=-20, shoulder=165, spine=10) if step_out else SHAPES["hollow"]
-    program.phase(0.25 * seconds, "flight", [(0.4, snap), (0.98, "reach")], somersault=130, speed=0.6 * speed)
-    program.phase(0.15 * seconds, "ground", [(0.7, "lunge" if step_out else "reach")], somersault=10)
+    program.phase(0.22 * seconds, "ground", [(0.4, "handstand"), (0.9, "handstand")], somersault=85)
+    program.phase(0.25 * seconds, "flight", [(0.4, "hollow"), (0.98, "reach")], somersault=130, speed=0.6 * speed)
+    program.phase(0.15 * seconds, "ground", [(0.7, "reach")], somersault=10)
 
 
-def snap_down(program: Program, *, speed: float = 2.0) -> None:
+def snap_down(program: Program, *, speed: float) -> None:
     """The second half of a flic-flac: from the hands to the feet."""
     program.somersault = [(0.0, 190.0)]
     program.phase(0.12, "ground", [(0.0, "handstand"), (1.0, "handstand")], somersault=25)
@@ -184,9 +178,12 @@ def finish_upright(program: Program) -> float:
 def salto(program: Program, shape: str, *, rotations: int, twists: float, seconds: float, speed: float) -> None:
     """Take-off from both feet, flight and landing. `shape` is "tuck", "pike" or "layout"; twists are whole turns."""
     program.phase(
-        0.11, "ground", [(0.0, pose(hip=16, knee=26, shoulder=150, foot=0)), (0.95, "take_off")],
-        somersault=finish_upright(program) % 360 + 10, speed=0.3 * speed,
-    )  # fmt: skip
+        0.11,
+        "ground",
+        [(0.0, pose(hip=16, knee=26, shoulder=150, foot=0)), (0.95, "take_off")],
+        somersault=finish_upright(program) % 360 + 10,
+        speed=0.3 * speed,
+    )
     if shape == "layout" and twists:
         keys, window = [(0.12, "layout"), (0.24, "wrap"), (0.8, "wrap"), (0.93, "open")], (0.06, 0.88)
     else:
@@ -199,23 +196,43 @@ def salto(program: Program, shape: str, *, rotations: int, twists: float, second
 
 def vault(program: Program, *, forward: bool, turns: float) -> None:
     """Round-off on the board, flic-flac on the table, salto off it; `forward` turns half about before the table."""
-    round_off(program, seconds=0.58, speed=3.0, half=True)
-    program.phase(0.1, "ground", [(0.5, pose(hip=18, knee=28, shoulder=130, foot=0))], somersault=20, speed=1.0,
-                  surface=BOARD_HEIGHT)  # fmt: skip
-    program.phase(0.24, "flight", [(0.5, "arch"), (1.0, "handstand")], somersault=130, twist=180 if forward else 0,
-                  speed=3.2, surface=TABLE_HEIGHT)  # fmt: skip
+    round_off(program, seconds=0.41, speed=3.0)
+    program.phase(
+        0.1,
+        "ground",
+        [(0.5, pose(hip=18, knee=28, shoulder=130, foot=0))],
+        somersault=20,
+        speed=1.0,
+        surface=BOARD_HEIGHT,
+    )
+    program.phase(
+        0.24,
+        "flight",
+        [(0.5, "arch"), (1.0, "handstand")],
+        somersault=130,
+        twist=180 if forward else 0,
+        speed=3.2,
+        surface=TABLE_HEIGHT,
+    )
     program.phase(0.16, "ground", [(0.3, "handstand"), (0.9, "hollow")], somersault=60, speed=0, surface=TABLE_HEIGHT)
     middle = "wrap" if turns else "layout"
     remaining = finish_upright(program)
     program.phase(
-        0.9, "flight", [(0.14, middle), (0.8, middle), (0.93, "open")],
-        somersault=remaining + 360 - 8, twist=360 * turns, twist_window=(0.05, 0.88), speed=2.5,
-    )  # fmt: skip
+        0.9,
+        "flight",
+        [(0.14, middle), (0.8, middle), (0.93, "open")],
+        somersault=remaining + 360 - 8,
+        twist=360 * turns,
+        twist_window=(0.05, 0.88),
+        speed=2.5,
+    )
     program.phase(0.28, "ground", [(0.3, "land"), (1.0, "stand")], somersault=8)
 
 
+SPLIT_LEAP: Keys = [(0.45, "split"), (0.6, "split"), (0.95, "step_out")]
 LEAPS: dict[str, Keys] = {
-    "split leap forward": [(0.45, "split"), (0.6, "split"), (0.95, "step_out")],
+    "split leap": SPLIT_LEAP,
+    "split leap forward": SPLIT_LEAP,
     "switch leap": [(0.2, "swing"), (0.52, "switched"), (0.66, "switched"), (0.96, mirror(SHAPES["step_out"]))],
 }
 JUMPS: dict[str, Keys] = {
@@ -265,9 +282,14 @@ def giant_circle(program: Program, turns: float) -> None:
     free_arm = pose(hip=0, shoulder_left=180, shoulder_right=120, lift_right=55, lift_left=4)
     seconds = program.rng.uniform(0.32, 0.58) * (0.4 + turns)
     program.phase(
-        seconds, "bar", [(0.2, free_arm), (0.72, free_arm), (0.98, "bar_handstand")], somersault=30, twist=360 * turns,
-        twist_window=(0.02, 0.92), grip=(1.0, 0.0),
-    )  # fmt: skip
+        seconds,
+        "bar",
+        [(0.2, free_arm), (0.72, free_arm), (0.98, "bar_handstand")],
+        somersault=30,
+        twist=360 * turns,
+        twist_window=(0.02, 0.92),
+        grip=(1.0, 0.0),
+    )
     program.phase(0.2, "bar", [(0.6, "bar_handstand")], somersault=8)
 
 
@@ -280,6 +302,17 @@ _SALTOS = {
     "double salto forward": (2, False),
 }
 _SHAPE_OF = {"tucked": "tuck", "piked": "pike", "stretched": "layout"}
+_TURNS = re.compile(r"([\d.]+) (turn|twist)")
+_OTHERS = {
+    "round-off",
+    "flic-flac",
+    "giant circle backward",
+    "giant circle forward",
+    "handstand",
+    "landing on one or both feet",
+    "on one leg free leg optional",
+}
+_UNDERSTOOD = {*LEAPS, *JUMPS, *_SALTOS, *_SHAPE_OF, *_OTHERS}
 
 
 def compose(event: str, attributes: Sequence[str], rng: np.random.Generator) -> Program:
@@ -294,7 +327,7 @@ def compose(event: str, attributes: Sequence[str], rng: np.random.Generator) -> 
 
 def _number_of_turns(attributes: Sequence[str]) -> float:
     for attribute in attributes:
-        if match := re.fullmatch(r"([\d.]+) (turn|twist)", attribute):
+        if match := _TURNS.fullmatch(attribute):
             return float(match.group(1))
     return 0.0
 
@@ -314,15 +347,18 @@ def _floor_salto(program: Program, backward: bool, shape: str, rotations: int, t
     salto(program, shape, rotations=rotations, twists=turns, seconds=seconds, speed=1.8 if backward else 2.4)
 
 
-def _beam_salto(program: Program, shape: str, rotations: int, turns: float) -> None:
+def _beam_salto(program: Program, shape: str, turns: float) -> None:
     program.wait("reach")
     program.phase(0.25, "ground", [(0.0, "reach"), (0.65, "crouch")])
     seconds = program.rng.uniform(0.6, 0.72)
-    salto(program, shape, rotations=rotations, twists=turns, seconds=seconds, speed=0.6)
+    salto(program, shape, rotations=1, twists=turns, seconds=seconds, speed=0.6)
 
 
 def _perform(program: Program, event: str, attributes: Sequence[str]) -> None:
     """Append the element that FineGym's attributes describe; ValueError for one that cannot be rendered."""
+    unknown = [name for name in attributes if not (name == event or name in _UNDERSTOOD or _TURNS.fullmatch(name))]
+    if unknown:
+        raise ValueError(f"SynthGym does not know {unknown}; write the movement in finegym/synthgym/motions.py.")
     turns = _number_of_turns(attributes)
     shape = next((_SHAPE_OF[name] for name in attributes if name in _SHAPE_OF), "tuck")
     saltos = [_SALTOS[name] for name in attributes if name in _SALTOS]
@@ -335,11 +371,11 @@ def _perform(program: Program, event: str, attributes: Sequence[str]) -> None:
     elif saltos and event == "FX":
         rotations, backward = saltos[0]
         _floor_salto(program, backward, shape, rotations, turns)
-    elif saltos and event == "BB":
-        _beam_salto(program, shape, saltos[0][0], turns)
+    elif saltos and event == "BB" and saltos[0][0] == 1:
+        _beam_salto(program, shape, turns)
     elif "flic-flac" in attributes and event == "BB":
         program.wait("reach")
-        flic_flac(program, seconds=0.9, speed=1.6, step_out="step out" in attributes)
+        flic_flac(program, seconds=0.9, speed=1.6)
     elif leaps:
         leap(program, leaps[0], turns)
     elif jumps:
