@@ -138,14 +138,24 @@ class FactorizedConv3d(nn.Conv3d):
 def convolve_and_normalize(
     frames: torch.Tensor, num_frames: int, conv: FactorizedConv3d, norm: nn.BatchNorm3d
 ) -> torch.Tensor:
-    """Convolution and batch normalisation; in eval mode without gradients the second is folded into the weights."""
+    """
+    Convolution and batch normalisation; in eval mode without gradients the second is folded into the weights. That is
+    a pass over the weights in place of one over the output, so it is not done where the weights are the larger.
+    """
+    num_positions = frames.shape[0] * frames.shape[2] * frames.shape[3] // conv.stride[1] ** 2
+    folds = is_traced() or num_positions > conv.weight[0].numel()
     is_offloaded = norm.weight.is_meta  # then the weights are there only while the modules are called
-    if norm.training or torch.is_grad_enabled() or is_offloaded:
+    if norm.training or torch.is_grad_enabled() or is_offloaded or not folds:
         return fold_frames(norm(unfold_frames(conv(frames, num_frames), num_frames)))
     scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
     weight = (conv.weight * scale[:, None, None, None, None]).to(conv.weight.dtype)
     bias = (norm.bias - norm.running_mean * scale).to(conv.weight.dtype)
     return conv.convolve(frames, num_frames, weight, bias)
+
+
+def is_traced() -> bool:
+    """Whether a graph is being recorded, which may not depend on the number of clips."""
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()
 
 
 class SlowOnlyStem(nn.Module):
@@ -318,9 +328,7 @@ class SlowOnlyModel(SlowOnlyPreTrainedModel):
 
     def _computes_in_chunks(self, frames: torch.Tensor) -> bool:
         frozen = self.num_frozen_blocks == len(self.blocks) or not (self.training or torch.is_grad_enabled())
-        # a graph must not depend on the number of frames
-        is_traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
-        return frozen and frames.device.type == "cpu" and not is_traced
+        return frozen and frames.device.type == "cpu" and not is_traced()
 
     @torch.no_grad()
     def _compute_in_chunks(self, frames: torch.Tensor, blocks: nn.ModuleList) -> torch.Tensor:
