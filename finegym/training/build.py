@@ -48,8 +48,7 @@ def read_labels(recipe: Recipe) -> Labels:
     if recipe.model.architecture == "video_text" and not labels.attributes:
         raise ValueError(
             f"{labels.name} has no attributes, and the video-text cross encoder reads nothing else as text. Add them "
-            "to its "
-            f"{LABELS_FILE}, or train the vision encoder (model.architecture: vision)."
+            f"to its {LABELS_FILE}, or train the vision encoder (model.architecture: vision)."
         )
     return labels
 

@@ -180,9 +180,8 @@ def exclusive(folder: Path) -> Iterator[None]:
         except OSError as error:
             file.seek(0)
             raise RuntimeError(
-                f"Another run is writing to {folder.parent} ({file.read().strip() or 'its owner is not known'}). Wait "
-                "for it, stop "
-                "it, or give another --output_dir."
+                f"Another run is writing to {folder.parent} ({file.read().strip() or 'its owner is not known'}). "
+                "Wait for it, stop it, or give another --output_dir."
             ) from error
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}")

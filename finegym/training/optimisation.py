@@ -11,12 +11,10 @@ from .recipe import OptimisationRecipe
 
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
-# Names of the parts that hold the backbone in the three families, see modeling_finegym.
-BACKBONE_PARTS = ("backbone", "slowonly")
 
 
 def parameter_groups(model: nn.Module, recipe: OptimisationRecipe) -> list[dict]:
-    """Trainable parameters in up to four groups: backbone or not, with weight decay or without.
+    """Trainable parameters in up to four groups: of an encoder's backbone or not, with weight decay or without.
 
     Without decay are parameters of at most one dimension (biases, normalisation) and embeddings of positions and token
     types, as in Video-Swin's recipe, which the paper's AdamW numbers follow; with `decay_all` none is.
@@ -28,7 +26,7 @@ def parameter_groups(model: nn.Module, recipe: OptimisationRecipe) -> list[dict]
         exempt = not recipe.decay_all and (
             parameter.ndim <= 1 or "position_embeddings" in name or "token_type" in name
         )
-        lr_scale = recipe.backbone_lr_scale if any(part in BACKBONE_PARTS for part in name.split(".")) else 1.0
+        lr_scale = recipe.backbone_lr_scale if "backbone" in name.split(".") else 1.0
         weight_decay = 0.0 if exempt else recipe.weight_decay
         group = groups.setdefault(
             (lr_scale, weight_decay), {"params": [], "names": [], "lr_scale": lr_scale, "weight_decay": weight_decay}

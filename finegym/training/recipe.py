@@ -31,9 +31,8 @@ class ModelRecipe:
     def __post_init__(self):
         if self.architecture != "slowonly" and self.backbone is None:
             raise ValueError(
-                f"model.backbone is missing: the {self.architecture} encoder needs a trained backbone. Train slowonly "
-                "first and "
-                "give its output_dir, or a Hub id."
+                f"model.backbone is missing: the {self.architecture} encoder needs a trained backbone. Train "
+                "slowonly first and give its output_dir, or a Hub id."
             )
 
 
@@ -142,7 +141,8 @@ class OptimisationRecipe:
         compile: torch.compile.
         ema_decay: of an exponential moving average of the weights, which is then evaluated and saved; None: off.
         batch_norm: live (statistics of each forward pass), sync (of all processes' together) or frozen (of the start).
-        backbone_lr_scale: factor on the learning rate of backbone weights that are trained.
+        backbone_lr_scale: factor on the learning rate of an encoder's backbone, where
+            model.config.num_trainable_stages lets its last stages learn.
     """
 
     optimizer: Literal["sgd", "adamw"] = "sgd"
@@ -166,7 +166,7 @@ class OptimisationRecipe:
     compile: bool = False
     ema_decay: float | None = None
     batch_norm: Literal["live", "sync", "frozen"] = "live"
-    backbone_lr_scale: float = 1.0
+    backbone_lr_scale: float = 0.1
 
     def __post_init__(self):
         if self.schedule == "cosine" and self.milestones:

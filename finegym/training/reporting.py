@@ -16,7 +16,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
-from finegym.data.files import write_text
+from finegym.data.files import replacing, write_text
 
 from .processes import Exchange
 from .recipe import Recipe, flatten
@@ -64,10 +64,9 @@ class Reporter:
         self.describe_batch = describe_batch
         self.flops_per_clip = flops_per_clip
         self.folder = Path(recipe.output_dir)
-        self.seconds = 0.0
         self._pending: list[tuple[int, float, torch.Tensor, torch.Tensor | None]] = []
         self._window: list[dict[str, float]] = []
-        self._busy = self._waiting = self._step_start = 0.0
+        self._busy = self._waiting = self._step_start = self._busy_before = 0.0
         self.rows: list[dict[str, float]] = []
         if accelerator.is_main_process:
             self.rows = read_history(self.folder, first_step)
@@ -81,6 +80,11 @@ class Reporter:
             unit="step",
             disable=None if accelerator.is_main_process else True,  # None: shown on a terminal, left out of files
         )
+
+    @property
+    def seconds(self) -> float:
+        """Spent in steps so far: waiting for data and computing, not evaluating and saving."""
+        return self._busy_before + self._busy
 
     def watch(self, batches: Iterable[Any]) -> Iterator[Any]:
         """The same batches, with the time spent waiting for them measured."""
@@ -113,21 +117,24 @@ class Reporter:
         start = time.perf_counter()
         losses = self.exchange.sum(*torch.stack([loss for _, _, loss, _ in self._pending]).tolist())
         self._busy += time.perf_counter() - start
+        rows = []
         for (step, learning_rate, _, grad_norm), loss in zip(self._pending, losses, strict=True):
             row = {"step": step, "epoch": step / self.steps_per_epoch, "loss": loss, "learning_rate": learning_rate}
             if grad_norm is not None:
                 row["grad_norm"] = float(grad_norm)
-            if not all(math.isfinite(value) for value in row.values()):
-                raise FloatingPointError(
-                    f"Step {step} has loss {loss} and gradient norm {row.get('grad_norm', 'not measured')} at "
-                    "learning rate "
-                    f"{learning_rate:g}. Its clips: {', '.join(self.describe_batch(step - 1))}. No state was saved "
-                    "after it; "
-                    "lower the learning rate or clip the gradient (optimisation.grad_clip), and look at these clips."
-                )
-            self._window.append(row)
-            self._write(row)
+            rows.append(row)
         self._pending.clear()
+        num_finite = next((place for place, row in enumerate(rows) if not _is_finite(row)), len(rows))
+        self._write(rows[:num_finite])
+        self._window += rows[:num_finite]
+        if num_finite < len(rows):
+            row = rows[num_finite]
+            raise FloatingPointError(
+                f"Step {row['step']} has loss {row['loss']} and gradient norm {row.get('grad_norm', 'not measured')} "
+                f"at learning rate {row['learning_rate']:g}. Its clips: "
+                f"{', '.join(self.describe_batch(row['step'] - 1))}. No state was saved after it; lower the learning "
+                "rate or clip the gradient (optimisation.grad_clip), and look at these clips."
+            )
 
     def report(self) -> None:
         """Write a line about the steps since the last line, and tell the trackers."""
@@ -143,14 +150,14 @@ class Reporter:
             "data_wait_share": self._waiting / self._busy,
         }
         line = (
-            f"step {last['step']}/{self.num_steps}  epoch {last['epoch']:.2f}  loss {numbers['loss']:.4f}  "
-            f"lr {last['learning_rate']:.3g}  {clips_per_second:.1f} clips/s  data wait "
-            f"{numbers['data_wait_share']:.0%}"
+            f"step {last['step']}/{self.num_steps}  epoch {last['epoch']:.2f}  loss {numbers['loss']:.4f}  lr "
+            f"{last['learning_rate']:.3g}  {clips_per_second:.1f} clips/s  data wait {numbers['data_wait_share']:.0%}"
         )
         if self.flops_per_clip is not None:
-            numbers["mfu"] = clips_per_second / self.exchange.num_processes * self.flops_per_clip / self._peak_flops()
+            peak = peak_flops(self.accelerator.device, self.recipe.optimisation.precision)
+            numbers["mfu"] = clips_per_second * self.flops_per_clip / (self.exchange.num_processes * peak)
             line += f"  MFU {numbers['mfu']:.1%}"
-        self.seconds += self._busy
+        self._busy_before += self._busy
         self._busy = self._waiting = 0.0
         self._window.clear()
         self._say(line)
@@ -160,7 +167,7 @@ class Reporter:
         """Take in the metrics of an evaluation after `step` steps."""
         names = ("top1", "top5", "mean_class_accuracy")
         row = {name: metrics[name] for name in names if name in metrics}
-        self._write({"step": step, "epoch": step / self.steps_per_epoch, **row})
+        self._write([{"step": step, "epoch": step / self.steps_per_epoch, **row}])
         self._say(
             f"step {step}/{self.num_steps}  " + "  ".join(f"{name} {value:.2f} %" for name, value in row.items())
         )
@@ -175,14 +182,15 @@ class Reporter:
         if self.accelerator.is_main_process:
             tqdm.write(line)
 
-    def _write(self, row: dict[str, float]) -> None:
+    def _write(self, rows: list[dict[str, float]]) -> None:
         if self.accelerator.is_main_process:
-            self.rows.append(row)
+            self.rows += rows
             with open(self.folder / "history.jsonl", "a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
+                file.writelines(json.dumps(row) + "\n" for row in rows)
 
-    def _peak_flops(self) -> float:
-        return peak_flops(self.accelerator.device, self.recipe.optimisation.precision) or math.inf
+
+def _is_finite(row: dict[str, float]) -> bool:
+    return all(math.isfinite(value) for value in row.values())
 
 
 def read_history(folder: Path, last_step: int) -> list[dict[str, float]]:
@@ -231,19 +239,15 @@ def peak_flops(device: torch.device, precision: str) -> float | None:
     if device.type != "cuda":
         return None
     name = torch.cuda.get_device_name(device)
-    return next(
-        (peaks.get(precision) for key, peaks in PEAK_FLOPS.items() if key in name.split()[-1] or key in name), None
-    )
+    return next((peaks.get(precision) for key, peaks in PEAK_FLOPS.items() if key in name), None)
 
 
 def draw_curves(rows: list[dict[str, float]], path: Path, *, title: str) -> None:
     """Loss, learning rate and accuracies over the epochs, as a PNG."""
-    import matplotlib
+    import matplotlib  # here, because it takes a second
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
-
-    from finegym.data.files import replacing
 
     panels = {"Loss": ["loss"], "Learning rate": ["learning_rate"], "Accuracy in %": ["top1", "mean_class_accuracy"]}
     figure, axes = pyplot.subplots(1, len(panels), figsize=(12, 3.2), layout="constrained")

@@ -142,8 +142,7 @@ class Run:
         if data.annotation_version is not None and data.annotation_version != version:
             raise ValueError(
                 f"{data.root} was prepared from annotation {version}, and the recipe asks for "
-                "data.annotation_version: "
-                f"{data.annotation_version}. Prepare that version, or change the recipe."
+                f"data.annotation_version: {data.annotation_version}. Prepare that version, or change the recipe."
             )
         highest = max(self.clips, key=lambda clip: clip.label)
         if highest.label >= len(self.labels.classes):
@@ -248,8 +247,7 @@ class Run:
             listing = ", ".join(f"{name} (was {before!r}, is {after!r})" for name, (before, after) in changed.items())
             raise ValueError(
                 f"{self.folder} holds a run that was started otherwise: {listing}. Give another --output_dir, put "
-                "that back, or "
-                f"delete {self.folder / STATE_FOLDER} to start anew."
+                f"that back, or delete {self.folder / STATE_FOLDER} to start anew."
             )
         self.step, self.best, self.bad_clips = state.step, state.best, state.bad_clips
         self.seconds_before = state.seconds
@@ -293,9 +291,8 @@ class Run:
         if len(self.bad_clips) > allowed * len(self.clips):
             raise ValueError(
                 f"{len(self.bad_clips)} of {len(self.clips)} training clips cannot be read, more than "
-                "data.max_bad_share "
-                f"{allowed:.2%}: {', '.join(sorted(self.bad_clips)[:20])}. Prepare them again, or raise "
-                "data.max_bad_share."
+                f"data.max_bad_share {allowed:.2%}: {', '.join(sorted(self.bad_clips)[:20])}. Prepare them again, or "
+                "raise data.max_bad_share."
             )
 
     # Evaluating and ending

@@ -30,7 +30,7 @@ def start(command, log) -> subprocess.Popen:
         )
 
 
-def wait(process, log, timeout=180) -> int:
+def wait(process, log, timeout=600) -> int:
     try:
         return process.wait(timeout)
     except subprocess.TimeoutExpired:

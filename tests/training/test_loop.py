@@ -1,18 +1,24 @@
 """What the loop refuses, leaves out and reports."""
 
+import dataclasses
+import importlib.util
 import json
 import math
+import shutil
 
+import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from finegym.data.index import read_index
+from finegym.data.index import read_index, write_index
+from finegym.data.labels import Labels
 from finegym.training.loop import train
 from finegym.training.recipe import parse_recipe
 from finegym.training.reporting import count_flops, read_history
 from modeling_finegym import SlowOnlyConfig, SlowOnlyForVideoClassification
-from tests.training.launching import Launch, num_steps_done, run
+from tests.training.launching import REPOSITORY, Launch, num_steps_done, run, weights_hash
 from tests.training.tiny import FAMILIES, write_dataset
 
 
@@ -87,6 +93,85 @@ def test_eight_clips_can_be_learnt_by_heart(family, root, recipe, tmp_path):
     run([*recipe(family, **changes, **still), "--data.root", small], log=tmp_path / "log")
     losses = [row["loss"] for row in read_history(tmp_path / "run", 80) if "loss" in row]
     assert losses[-1] < 0.25 * losses[0]
+
+
+@pytest.mark.parametrize("choice", ["bf16", pytest.param("compile", marks=pytest.mark.slow)])
+def test_faster_ways_to_compute_the_same(choice, recipe, tmp_path):
+    """bf16 autocast and torch.compile: close to float32, and killed runs still end alike."""
+    change = {"optimisation__precision": "bf16"} if choice == "bf16" else {"optimisation__compile": True}
+    common = {"checkpointing__every_steps": 2, "optimisation__learning_rate": 0.005}
+    for name, arguments in (("plain", recipe("slowonly", **common)), (choice, recipe("slowonly", **common, **change))):
+        run([*arguments, "--output_dir", tmp_path / name], log=tmp_path / "log")
+    first, second = (
+        [row["loss"] for row in read_history(tmp_path / name, 8) if "loss" in row] for name in ("plain", choice)
+    )
+    assert second == pytest.approx(first, rel=0.02 if choice == "bf16" else 1e-4)
+    assert second != first or choice == "compile"
+    killed = [*recipe("slowonly", **common, **change), "--output_dir", tmp_path / "killed"]
+    launch = Launch(killed, log=tmp_path / "log")
+    assert launch.wait_until(lambda: num_steps_done(tmp_path / "killed") >= 5)
+    launch.kill()
+    run(killed, log=tmp_path / "log")
+    assert weights_hash(tmp_path / "killed") == weights_hash(tmp_path / choice)
+
+
+def test_the_backbones_last_stage_learns_where_one_field_says_so(recipe, backbone, tmp_path):
+    arguments = recipe("vision", features__mode="online")
+    run([*arguments, "--model.config.num_trainable_stages", "1"], log=tmp_path / "log")
+    before, after = load_file(backbone / "model.safetensors"), load_file(tmp_path / "run" / "model.safetensors")
+    before = {name.replace("slowonly", "finegym_vision.backbone"): tensor for name, tensor in before.items()}
+    changed = {name for name in before.keys() & after.keys() if not torch.equal(before[name], after[name])}
+    assert changed and all(name.startswith("finegym_vision.backbone.blocks.2.") for name in changed)
+
+
+def test_online_and_cached_features_give_the_same_losses(recipe, tmp_path):
+    """With as many views as epochs the cache holds just what would be computed online."""
+    losses = {}
+    for mode in ("online", "cached"):
+        arguments = recipe("vision", features__mode=mode, features__views=2, output_dir=str(tmp_path / mode))
+        run(arguments, log=tmp_path / "log")
+        losses[mode] = [row["loss"] for row in read_history(tmp_path / mode, 8) if "loss" in row]
+    assert losses["online"] == pytest.approx(losses["cached"], rel=1e-5)
+
+
+def test_tensorboard_gets_the_curves(recipe, tmp_path):
+    run(recipe("slowonly", logging__trackers=["tensorboard"], evaluation__every_epochs=1), log=tmp_path / "log")
+    [events] = (tmp_path / "run" / "logs").rglob("events.out.tfevents.*.0")
+    accumulator = EventAccumulator(str(events))
+    accumulator.Reload()
+    assert [event.step for event in accumulator.Scalars("train/loss")] == list(range(1, 9))
+    assert [event.step for event in accumulator.Scalars("val/mean_class_accuracy")] == [4, 8]
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("trackio") is not None, reason="the refusal is for machines without trackio"
+)
+def test_a_tracker_that_is_not_installed_is_an_error(recipe):
+    with pytest.raises(
+        ValueError, match="logging.trackers names trackio, which is not installed: run `pip install trackio`"
+    ):
+        train(parse_recipe(recipe("slowonly", logging__trackers=["trackio"])))
+
+
+def test_a_backbone_that_has_seen_the_validation_clips_is_refused(recipe, backbone, tmp_path):
+    """Gym99 trains on clips that Gym288 validates on; the backbone's own metrics.json says what it was trained on."""
+    leaking = json.loads((REPOSITORY / "configuration" / "leaking_clips.json").read_text())["pairs"][0]
+    trained, clip_id = tmp_path / "trained", leaking["clips"][0]
+    shutil.copytree(backbone, trained)
+    metrics = json.loads((trained / "metrics.json").read_text())
+    metrics["trained_on"] = [{"dataset": leaking["train"], "annotation_version": leaking["train_versions"][0]}]
+    (trained / "metrics.json").write_text(json.dumps(metrics))
+    root = write_dataset(tmp_path / "data")
+    rows = pq.read_table(root / "index.parquet").to_pylist()
+    next(row for row in rows if row["split"] == "val")["id"] = clip_id
+    write_index(root, rows)
+    labels = Labels.read(root / "labels.json")
+    dataclasses.replace(labels, name=leaking["val"]).write(root / "labels.json")
+    arguments = [*recipe("vision"), "--data.root", str(root), "--model.backbone", str(trained)]
+    with pytest.raises(ValueError, match=f"1 of 8 validation clips were trained on by {leaking['train']}.*{clip_id}"):
+        train(parse_recipe(arguments))
+    run([*arguments, "--data.leave_out_leaking", "true"], log=tmp_path / "log")
+    assert json.loads((tmp_path / "run" / "metrics.json").read_text())["num_evaluated"] == 7
 
 
 def test_the_history_survives_a_torn_last_line(tmp_path):
