@@ -171,7 +171,7 @@ def validate(build: Build) -> None:
         raise PublishingError(f"A stranger would load {seen['classes']} from {seen['modules']}, not {expected}.")
     if seen["loading"]:
         raise PublishingError(f"The weights do not fit the model: {seen['loading']}.")
-    logits, scores = _own_logits(build.folder)
+    logits, scores = own_logits(build.folder)
     difference = (torch.tensor(seen["logits"]) - logits).abs().max().item()
     if not difference <= TOLERANCE * max(1.0, logits.abs().max().item()):
         raise PublishingError(f"A stranger would get other logits for {EXAMPLE}: they differ by {difference:.1e}.")
@@ -199,7 +199,7 @@ def look_as_stranger(folder: Path) -> dict:
         return json.loads(result.read_text(encoding="utf-8"))
 
 
-def _own_logits(folder: Path) -> tuple[torch.Tensor, dict[str, float]]:
+def own_logits(folder: Path) -> tuple[torch.Tensor, dict[str, float]]:
     """Logits of the example's clips and its averaged scores by class, by this project's own code."""
     model = AutoModelForVideoClassification.from_pretrained(folder).eval()
     processor = AutoVideoProcessor.from_pretrained(folder)

@@ -101,6 +101,12 @@ class LoopbackHub:
             raise KeyError(f"{how} is none of {FAILURES}")
         self.failures[step] = how
 
+    def add(self, repo_id: str, files: dict[str, bytes], *, private: bool = False) -> Repository:
+        """A repository with one commit on its main branch."""
+        repository = self.repositories[repo_id] = Repository(private=private)
+        repository.branches["main"] = repository.commit(files, "initial", None)
+        return repository
+
     def files(self, repo_id: str, revision: str = "main") -> dict[str, bytes]:
         repository = self.repositories[repo_id]
         return repository.commits[repository.resolve(revision)]
@@ -171,9 +177,8 @@ def create_repository(hub: LoopbackHub, match, query, body):
         raise HubError(403, f"You don't have the rights to create a model under the namespace {owner}")
     if repo_id in hub.repositories:
         raise HubError(409, "You already created this model repo", extra={"url": f"{hub.url}/{repo_id}"})
-    repository = Repository(private=request.get("visibility") == "private" or bool(request.get("private")))
-    repository.branches["main"] = repository.commit({".gitattributes": b"*.safetensors filter=lfs\n"}, "initial", None)
-    hub.repositories[repo_id] = repository
+    is_private = request.get("visibility") == "private" or bool(request.get("private"))
+    hub.add(repo_id, {".gitattributes": b"*.safetensors filter=lfs\n"}, private=is_private)
     return {"url": f"{hub.url}/{repo_id}", "name": repo_id}
 
 
