@@ -39,7 +39,9 @@ def main(arguments: list[str] | None = None) -> int:
         if function.__name__ == "command":  # parses its own arguments
             report = function(rest)
         else:
-            report = jsonargparse.auto_cli(function, args=rest, prog=f"finegym {command}", as_positional=True)
+            report = jsonargparse.auto_cli(
+                function, args=rest, prog=f"finegym {command}", as_positional=True, allow_abbrev=False
+            )
         if isinstance(report, str):
             sys.stdout.write(report + "\n")
     except (ValueError, OSError, ImportError) as error:

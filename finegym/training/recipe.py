@@ -308,7 +308,7 @@ def parse_recipe(arguments: Sequence[str] | None = None, *, prog: str = "train.p
 
     An unknown or ill-typed key ends the program with a message that names it.
     """
-    parser = jsonargparse.ArgumentParser(prog=prog, description="Train one model from one recipe.")
+    parser = jsonargparse.ArgumentParser(prog=prog, description="Train one model from one recipe.", allow_abbrev=False)
     parser.add_argument("--config", action="config", help="a recipe; several are laid over one another")
     parser.add_class_arguments(Recipe)
     try:
