@@ -136,7 +136,7 @@ class FactorizedConv3d(nn.Conv3d):
 
 
 def convolve_and_normalize(
-    frames: torch.Tensor, num_frames: int, conv: FactorizedConv3d, norm: nn.BatchNorm3d
+    frames: torch.Tensor, num_frames: int, conv: FactorizedConv3d, norm: nn.BatchNorm2d
 ) -> torch.Tensor:
     """
     Convolution and batch normalisation; in eval mode without gradients the second is folded into the weights. That is
@@ -146,7 +146,7 @@ def convolve_and_normalize(
     folds = is_traced() or num_positions > conv.weight[0].numel()
     is_offloaded = norm.weight.is_meta  # then the weights are there only while the modules are called
     if norm.training or torch.is_grad_enabled() or is_offloaded or not folds:
-        return fold_frames(norm(unfold_frames(conv(frames, num_frames), num_frames)))
+        return norm(conv(frames, num_frames))
     scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
     weight = (conv.weight * scale[:, None, None, None, None]).to(conv.weight.dtype)
     bias = (norm.bias - norm.running_mean * scale).to(conv.weight.dtype)
@@ -164,7 +164,7 @@ class SlowOnlyStem(nn.Module):
     def __init__(self, config: SlowOnlyConfig):
         super().__init__()
         self.conv = FactorizedConv3d(config.num_channels, config.stem_width, space=7, stride=2)
-        self.norm = nn.BatchNorm3d(config.stem_width, config.batch_norm_eps, config.batch_norm_momentum)
+        self.norm = nn.BatchNorm2d(config.stem_width, config.batch_norm_eps, config.batch_norm_momentum)
 
     def forward(self, frames: torch.Tensor, num_frames: int) -> torch.Tensor:
         frames = F.relu(convolve_and_normalize(frames, num_frames, self.conv, self.norm), inplace=True)
@@ -181,11 +181,11 @@ class SlowOnlyBottleneck(nn.Module):
         width = out_channels // 4
         normalization = (config.batch_norm_eps, config.batch_norm_momentum)
         self.conv_a = FactorizedConv3d(in_channels, width, time=temporal_kernel_size)
-        self.norm_a = nn.BatchNorm3d(width, *normalization)
+        self.norm_a = nn.BatchNorm2d(width, *normalization)
         self.conv_b = FactorizedConv3d(width, width, space=3, stride=stride)
-        self.norm_b = nn.BatchNorm3d(width, *normalization)
+        self.norm_b = nn.BatchNorm2d(width, *normalization)
         self.conv_c = FactorizedConv3d(width, out_channels)
-        self.norm_c = nn.BatchNorm3d(out_channels, *normalization)
+        self.norm_c = nn.BatchNorm2d(out_channels, *normalization)
 
     def forward(self, frames: torch.Tensor, num_frames: int) -> torch.Tensor:
         frames = F.relu(convolve_and_normalize(frames, num_frames, self.conv_a, self.norm_a), inplace=True)
@@ -202,7 +202,7 @@ class SlowOnlyResidualBlock(GradientCheckpointingLayer):
         super().__init__()
         if in_channels != out_channels or stride != 1:
             self.branch1_conv = FactorizedConv3d(in_channels, out_channels, stride=stride)
-            self.branch1_norm = nn.BatchNorm3d(out_channels, config.batch_norm_eps, config.batch_norm_momentum)
+            self.branch1_norm = nn.BatchNorm2d(out_channels, config.batch_norm_eps, config.batch_norm_momentum)
         else:
             self.branch1_conv = None
         self.branch2 = SlowOnlyBottleneck(config, in_channels, out_channels, temporal_kernel_size, stride)

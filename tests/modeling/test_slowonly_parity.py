@@ -140,7 +140,7 @@ def test_bfloat16_is_close_and_keeps_its_statistics_in_float32(tmp_path):
     ours_with_weights_of(theirs).save_pretrained(tmp_path)
     ours = SlowOnlyModel.from_pretrained(tmp_path, dtype=torch.bfloat16).eval()
     assert ours.blocks[0].conv.weight.dtype == torch.bfloat16
-    assert {module.running_var.dtype for module in ours.modules() if isinstance(module, nn.BatchNorm3d)} == {
+    assert {module.running_var.dtype for module in ours.modules() if isinstance(module, nn.BatchNorm2d)} == {
         torch.float32
     }
     pixel_values = noise((1, 4, 64, 64))
