@@ -4,6 +4,7 @@ Nothing here depends on the number of processes or workers, or on what was drawn
 anywhere and go on, on any number of processes, with the same clips, crops and flips.
 """
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -37,6 +38,7 @@ class ClipDataset(Dataset):
         frame_interval: distance of two of these frames, in frames of the video.
         out_of_range: what stands past the end of a short video: "loop" or "repeat_last".
         transform: frames uint8 (N, height, width, 3) and a generator -> (T, 3, H, W), see `transforms.augment`.
+        num_views: epochs repeat after this many, with the same windows, crops and flips; None: they never do.
         skip_unreadable: give a clip that cannot be read as blank frames with the label that losses ignore, and the
             reason under "error"; otherwise the error is raised.
     """
@@ -50,6 +52,7 @@ class ClipDataset(Dataset):
         frame_interval: int,
         out_of_range: str = "loop",
         transform: Callable[[torch.Tensor, torch.Generator], torch.Tensor],
+        num_views: int | None = None,
         skip_unreadable: bool = False,
     ):
         self.clips = list(clips)
@@ -58,6 +61,7 @@ class ClipDataset(Dataset):
         self.frame_interval = frame_interval
         self.out_of_range = out_of_range
         self.transform = transform
+        self.num_views = num_views
         self.skip_unreadable = skip_unreadable
         self.epoch = 0
         self._cache: list[torch.Tensor | Exception] | None = None
@@ -70,19 +74,34 @@ class ClipDataset(Dataset):
 
     def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Any]:
         epoch, index = key if isinstance(key, tuple) else (self.epoch, key)
+        epoch = epoch if self.num_views is None else epoch % self.num_views
         clip = self.clips[index]
-        generator = clip_generator(self.seed, epoch, clip.id)
         try:
-            frames, positions = self._read(index, generator)
+            [pixel_values] = self.views(index, [epoch])
         except (VideoDecodingError, OSError) as error:
             if not self.skip_unreadable:
                 raise
-            blank = self.transform(torch.zeros(1, 8, 8, 3, dtype=torch.uint8), generator).expand(
-                self.clip_len, -1, -1, -1
-            )
+            blank = torch.zeros(1, 8, 8, 3, dtype=torch.uint8)
+            blank = self.transform(blank, clip_generator(self.seed, epoch, clip.id)).expand(self.clip_len, -1, -1, -1)
             return {"pixel_values": blank, "labels": IGNORED_LABEL, "error": (clip.id, str(error))}
-        # A short video is looped: what stands in the clip more than once is transformed once.
-        return {"pixel_values": self.transform(frames, generator)[positions], "labels": clip.label}
+        return {"pixel_values": pixel_values, "labels": clip.label}
+
+    def views(self, index: int, epochs: Sequence[int]) -> list[torch.Tensor]:
+        """A clip's `pixel_values` (T, 3, H, W) in several epochs; a frame that several of them see is decoded once."""
+        clip = self.clips[index]
+        generators = [clip_generator(self.seed, epoch, clip.id) for epoch in epochs]
+        with self._frames(index) as (num_frames, read):
+            windows = [self._window(num_frames, generator) for generator in generators]
+            needed = sorted({frame for window in windows for frame in window})
+            frames = read(needed)
+        place = {frame: position for position, frame in enumerate(needed)}
+        views = []
+        for window, generator in zip(windows, generators):
+            # A short video is looped: what stands in the clip more than once is transformed once.
+            distinct = sorted(set(window))
+            seen = frames if len(distinct) == len(needed) else frames[[place[frame] for frame in distinct]]
+            views.append(self.transform(seen, generator)[[distinct.index(frame) for frame in window]])
+        return views
 
     def cache_frames(self, short_side: int, *, num_threads: int = 2, progress: bool = True) -> None:
         """Decode every clip once and keep all its frames in memory as uint8 of this short side.
@@ -106,30 +125,28 @@ class ClipDataset(Dataset):
             )
             self._cache = list(frames)
 
-    def _read(self, index: int, generator: torch.Generator) -> tuple[torch.Tensor, list[int]]:
-        """A random clip: its distinct frames, and which of them stands at each of the `clip_len` positions."""
+    @contextlib.contextmanager
+    def _frames(self, index: int) -> Iterator[tuple[int, Callable[[list[int]], torch.Tensor]]]:
+        """How many frames a clip has, and what reads those of given numbers."""
         if self._cache is not None:
             frames = self._cache[index]
             if isinstance(frames, Exception):
                 raise frames
-            distinct, positions = self._window(len(frames), generator)
-            return frames[distinct], positions
+            yield len(frames), lambda indices: frames[indices]
+            return
         clip = self.clips[index]
         with open_video(clip.path) as video:
             first, stop = video.index_range(clip.start, clip.end)
-            distinct, positions = self._window(stop - first, generator)
-            return video.frames([first + frame for frame in distinct]), positions
+            yield stop - first, lambda indices: video.frames([first + index for index in indices])
 
-    def _window(self, num_frames: int, generator: torch.Generator) -> tuple[list[int], list[int]]:
-        indices = random_clip(
+    def _window(self, num_frames: int, generator: torch.Generator) -> list[int]:
+        return random_clip(
             num_frames,
             clip_len=self.clip_len,
             frame_interval=self.frame_interval,
             out_of_range=self.out_of_range,
             generator=generator,
         )
-        distinct = sorted(set(indices))
-        return distinct, [distinct.index(frame) for frame in indices]
 
 
 def collate(items: Sequence[dict[str, Any]]) -> dict[str, Any]:

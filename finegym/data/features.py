@@ -17,6 +17,7 @@ import contextlib
 import errno
 import fcntl
 import hashlib
+import itertools
 import json
 import shutil
 import time
@@ -78,6 +79,7 @@ class Views(Protocol):
     names: list[str]  # one per video, unique
     sources: list[Path]  # the file of each video
     num_clips: list[int]  # K, how many clips each video yields
+    groups: list[int]  # what has the same number is best loaded together
 
     def describe(self) -> dict[str, Any]:
         """What holds for all videos and changes their features."""
@@ -85,7 +87,8 @@ class Views(Protocol):
     def content(self, position: int) -> list[Any]:
         """What changes the features of this video, apart from the bytes of its file."""
 
-    def __getitem__(self, position: int) -> VideoClips: ...
+    def load(self, positions: Sequence[int]) -> list[VideoClips]:
+        """The clips of one group's videos at these positions."""
 
 
 class EvaluationViews:
@@ -104,6 +107,7 @@ class EvaluationViews:
         self.names = [clip.id for clip in self.clips]
         self.sources = [clip.path for clip in self.clips]
         self.num_clips = [len(self._indices(clip)) for clip in self.clips]
+        self.groups = list(range(len(self.clips)))
 
     def _indices(self, clip: Clip) -> list[list[int]]:
         return sample_clips(
@@ -121,9 +125,9 @@ class EvaluationViews:
         clip = self.clips[position]
         return [clip.start, clip.end, self._indices(clip)]
 
-    def __getitem__(self, position: int) -> VideoClips:
-        clip = self.clips[position]
-        return self.processor.load_clips(clip.path, num_clips=self.windows, start=clip.start, end=clip.end)
+    def load(self, positions: Sequence[int]) -> list[VideoClips]:
+        clips = [self.clips[position] for position in positions]
+        return [self.processor.load_clips(clip.path, self.windows, start=clip.start, end=clip.end) for clip in clips]
 
 
 class TrainingViews:
@@ -142,6 +146,7 @@ class TrainingViews:
         self.names = [f"{clip.id}#{view}" for clip in dataset.clips for view in range(num_views)]
         self.sources = [clip.path for clip in dataset.clips for _ in range(num_views)]
         self.num_clips = [1] * len(self.names)
+        self.groups = [position // num_views for position in range(len(self.names))]
 
     def describe(self) -> dict[str, Any]:
         rule = {name: getattr(self.dataset, name) for name in ("seed", "clip_len", "frame_interval", "out_of_range")}
@@ -152,9 +157,11 @@ class TrainingViews:
         clip = self.dataset.clips[index]
         return [view, clip.start, clip.end, clip.num_frames]
 
-    def __getitem__(self, position: int) -> VideoClips:
-        index, view = divmod(position, self.num_views)
-        return VideoClips(torch.ones(1), pixel_values=self.dataset[view, index]["pixel_values"][None])
+    def load(self, positions: Sequence[int]) -> list[VideoClips]:
+        views = self.dataset.views(
+            positions[0] // self.num_views, [position % self.num_views for position in positions]
+        )
+        return [VideoClips(torch.ones(1), pixel_values=view[None]) for view in views]
 
 
 @dataclass(frozen=True)
@@ -377,21 +384,21 @@ def _claim_folder(folder: Path, description: dict[str, Any]) -> None:
         )
 
 
-class _Readable(Dataset):
-    """Views of some videos for a loader: the clips, or in their place the reason why they cannot be decoded."""
+class _Groups(Dataset):
+    """Videos for a loader, by groups: their clips, or in their place the reason why they cannot be decoded."""
 
     def __init__(self, views: Views, positions: Sequence[int]):
         self.views = views
-        self.positions = positions
+        self.groups = [list(group) for _, group in itertools.groupby(positions, key=views.groups.__getitem__)]
 
     def __len__(self) -> int:
-        return len(self.positions)
+        return len(self.groups)
 
-    def __getitem__(self, index: int) -> VideoClips | str:
+    def __getitem__(self, index: int) -> tuple[list[int], list[VideoClips] | str]:
         try:
-            return self.views[self.positions[index]]
+            return self.groups[index], self.views.load(self.groups[index])
         except VideoDecodingError as error:
-            return str(error)
+            return self.groups[index], str(error)
 
 
 @dataclass
@@ -429,7 +436,10 @@ class _Extraction:
 
     def _pieces(self) -> list[list[int]]:
         """The missing videos, cut by content and not by what is missing, so that all processes cut alike."""
-        order = sorted(range(len(self.keys)), key=self.keys.__getitem__)
+        least: dict[int, str] = {}  # of each group's keys, so that a group stays together
+        for group, key in zip(self.views.groups, self.keys, strict=True):
+            least[group] = min(key, least.get(group, key))
+        order = sorted(range(len(self.keys)), key=lambda position: (least[self.views.groups[position]], position))
         size = min(max(len(order) // 32, SHARD_SIZES[0]), SHARD_SIZES[1])
         pieces = [self._missing(order[start : start + size]) for start in range(0, len(order), size)]
         return [piece for piece in pieces if piece]
@@ -462,18 +472,23 @@ class _Extraction:
 
     def _compute(self, positions: list[int]) -> tuple[dict[str, torch.Tensor], dict[str, dict[str, Any]]]:
         tensors, videos = {}, {}
-        order: deque[tuple[str, VideoClips]] = deque()
+        order: deque[str] = deque()
 
         def readable() -> Iterator[torch.Tensor]:
-            loader = DataLoader(_Readable(self.views, positions), batch_size=None, num_workers=self.num_workers)
-            for position, clips in zip(positions, loader, strict=True):
-                name, key = self.views.names[position], self.keys[position]
-                if isinstance(clips, str):
-                    videos[name] = {"key": key, "weights": [], "reason": clips}
-                    continue
-                videos[name] = {"key": key, "weights": clips.weights.tolist(), "reason": None}
-                order.append(name)
-                yield clips.pixel_values
+            loader = DataLoader(_Groups(self.views, positions), batch_size=None, num_workers=self.num_workers)
+            for group, loaded in loader:
+                for number, position in enumerate(group):
+                    name, video = (
+                        self.views.names[position],
+                        {"key": self.keys[position], "weights": [], "reason": None},
+                    )
+                    videos[name] = video
+                    if isinstance(loaded, str):
+                        video["reason"] = loaded
+                        continue
+                    video["weights"] = loaded[number].weights.tolist()
+                    order.append(name)
+                    yield loaded[number].pixel_values
 
         for features in run_packed(self.model.get_video_features, readable(), self.batch_size):
             name = order.popleft()
@@ -484,18 +499,16 @@ class _Extraction:
 
     def _estimate(self, positions: list[int], num_processes: int) -> None:
         """Try one video; say what the rest will take, and refuse what the disk cannot hold."""
-        loading = time.perf_counter()
-        for position in positions:
-            clips = _Readable(self.views, [position])[0]
-            if not isinstance(clips, str):
-                break
-        else:
+        groups = _Groups(self.views, positions)
+        readable = next((index for index in range(len(groups)) if not isinstance(groups[index][1], str)), None)
+        if readable is None:
             return
-        loading = (time.perf_counter() - loading) / len(clips.weights)
-        clip = clips.pixel_values[:1]
         for _ in range(2):  # the first time pays for the start
             start = time.perf_counter()
-            [features] = run_packed(self.model.get_video_features, [clip], 1)
+            videos = groups[readable][1]
+            loading = (time.perf_counter() - start) / sum(len(video.weights) for video in videos)
+            start = time.perf_counter()
+            [features] = run_packed(self.model.get_video_features, [videos[0].pixel_values[:1]], 1)
             computing = time.perf_counter() - start
         num_clips = sum(self.views.num_clips[position] for position in positions)
         num_bytes = num_clips * features.numel() * self.dtype.itemsize

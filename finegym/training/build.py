@@ -142,18 +142,28 @@ def load_backbone(name: str) -> PreTrainedModel:
 
 
 def build_dataset(recipe: Recipe, clips: list[Clip], *, skip_unreadable: bool = True) -> ClipDataset:
-    """Training clips with the recipe's augmentation."""
-    data = recipe.data
-    transform = functools.partial(augment, **augmentation(data))
+    """Training clips with the recipe's augmentation, or with none: the test transform of the same window always."""
+    data, seed = recipe.data, recipe.features.seed
+    if recipe.features.augment:
+        transform = functools.partial(augment, **augmentation(data))
+    else:
+        transform = functools.partial(_without_augmentation, processor=build_processor(data))
     return ClipDataset(
         clips,
-        seed=recipe.seed,
+        seed=recipe.seed if seed is None else seed,
         clip_len=data.clip_len,
         frame_interval=data.frame_interval,
         out_of_range=data.out_of_range,
         transform=transform,
+        num_views=None if recipe.features.augment else 1,
         skip_unreadable=skip_unreadable,
     )
+
+
+def _without_augmentation(
+    frames: torch.Tensor, generator: torch.Generator, *, processor: FineGymVideoProcessor
+) -> torch.Tensor:
+    return processor.preprocess_frames(frames)
 
 
 def augmentation(data: DataRecipe) -> dict[str, Any]:
@@ -194,17 +204,15 @@ def build_features_of(
 ) -> tuple[FeatureDataset, Features]:
     """Cached features of the training and the validation clips, computed now if they are not there."""
     dataset = build_dataset(recipe, clips, skip_unreadable=False)
-    transform = augmentation(recipe.data)
-    if not recipe.features.augment:
-        dataset.transform = lambda frames, generator: processor.preprocess_frames(frames)
-        transform = processor.to_dict()
+    transform = augmentation(recipe.data) if recipe.features.augment else processor.to_dict()
+    num_views = recipe.features.views if recipe.features.augment else 1
     options = {
         "root": recipe.features.folder or Path(recipe.output_dir).parent / "features",
         "dtype": recipe.features.dtype,
         "batch_size": recipe.evaluation.batch_size,
         "num_workers": recipe.data.num_workers,
     }
-    views = TrainingViews(dataset, num_views=recipe.features.views, transform=transform)
+    views = TrainingViews(dataset, num_views=num_views, transform=transform)
     train_features = build_features(model, views, **options)
     tests = EvaluationViews(processor, val_clips, num_clips=recipe.data.num_clips)
-    return FeatureDataset(train_features, clips, recipe.features.views), build_features(model, tests, **options)
+    return FeatureDataset(train_features, clips, num_views), build_features(model, tests, **options)

@@ -100,7 +100,9 @@ class FeaturesRecipe:
             computes `views`
             versions of each clip once and reads them back: exact for evaluation, fewer augmentations for training.
         views: versions of each training clip in the cache.
-        augment: draw them with training augmentation; otherwise the test transform.
+        augment: draw window, crop and flip at random; otherwise one window per clip, the same in every epoch, under
+            the test transform.
+        seed: of these draws; None: the recipe's. With a seed of their own, runs of several seeds share one cache.
         dtype: of the cache.
         folder: of the cache; None: `features` beside the run's output folder.
     """
@@ -108,6 +110,7 @@ class FeaturesRecipe:
     mode: Literal["online", "cached"] = "online"
     views: int = 4
     augment: bool = True
+    seed: int | None = None
     dtype: Literal["float16", "bfloat16", "float32"] = "float16"
     folder: str | None = None
 

@@ -23,7 +23,8 @@ def parse_recipes(arguments: Sequence[str], *, prog: str = "train.py") -> list[R
         seed: [0, 1]                                  - {optimisation.learning_rate: 3.0e-4}
 
     Each run has its own folder in the recipe's `output_dir`, named after what it varies. They share the folder of
-    features, so that the frozen backbone runs once.
+    features, so that the frozen backbone runs once: cached views are drawn with the first recipe's seed, whatever seed
+    a run has, unless `features.seed` says otherwise.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -40,6 +41,8 @@ def parse_recipes(arguments: Sequence[str], *, prog: str = "train.py") -> list[R
         extra = [part for field, value in changes.items() for part in (f"--{field}", _as_text(value))]
         name = ",".join(f"{field.rsplit('.', 1)[-1]}={_as_text(value)}" for field, value in changes.items())
         varied = parse_recipe([*arguments, *extra], prog=prog)
+        if varied.features.mode == "cached" and varied.features.seed is None:
+            varied = replace(varied, features=replace(varied.features, seed=recipe.seed))
         recipes.append(replace(varied, name=f"{recipe.name} {name}", output_dir=str(Path(recipe.output_dir) / name)))
     return recipes
 
