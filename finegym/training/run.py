@@ -252,6 +252,12 @@ class Run:
         self.step, self.best, self.bad_clips = state.step, state.best, state.bad_clips
         self.seconds_before = state.seconds
         logger.info(f"Going on after step {state.step} of {self.num_steps}, saved in {path}.")
+        if state.versions != versions():
+            logger.warning(
+                f"It was saved by {state.versions} and goes on with {versions()}: the last digits may differ from "
+                "those of "
+                "a run that was never stopped."
+            )
         return state
 
     def _restore(self, state: RunState) -> None:
