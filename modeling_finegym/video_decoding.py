@@ -59,6 +59,8 @@ class VideoFile:
         if not self._container.streams.video:
             raise VideoDecodingError(f"{self.path} has no video stream.")
         self._stream = self._container.streams.video[0]
+        if self._stream.codec_context is None:
+            raise VideoDecodingError(f"{self.path} has a video stream of an unknown codec.")
         self._stream.codec_context.thread_count = 1
         self.width, self.height = self._stream.codec_context.width, self._stream.codec_context.height
         if not 0 < self.width * self.height <= MAX_PIXELS:
@@ -77,7 +79,7 @@ class VideoFile:
             if len(self._pts) < len(packets):
                 self._numbers = {}
                 self._pts = list(range(sum(1 for _ in self._read(None, None))))
-        except av.FFmpegError as error:
+        except (av.FFmpegError, IndexError) as error:  # IndexError: PyAV meets a stream it did not know of
             raise VideoDecodingError(f"{self.path} is damaged: {error}") from error
         if not self._pts:
             raise VideoDecodingError(f"{self.path} has no frames.")
@@ -163,7 +165,7 @@ class VideoFile:
                             return
                     elif number >= run[position]:
                         break
-            except av.FFmpegError as error:
+            except (av.FFmpegError, IndexError) as error:
                 reason = str(error)
         raise VideoDecodingError(f"{self.path} is damaged: frame {run[position]} cannot be decoded ({reason}).")
 

@@ -2,12 +2,15 @@ from pathlib import Path
 
 import pytest
 
-from finegym.data.annotations import read_split
+from finegym.data.annotations import read_annotation, read_split
+from finegym.data.coverage import coverage_report, describe_coverage
 from finegym.data.index import Clip
+from finegym.data.labels import Labels
 from finegym.data.leakage import check_leakage, leaking_clips
 
 
-REAL_LISTS = Path(__file__).parents[3] / "shared" / "finegym"
+ROOT = Path(__file__).parents[2]
+REAL_LISTS = ROOT / ".." / "shared" / "finegym"
 
 
 @pytest.mark.skipif(not REAL_LISTS.is_dir(), reason=f"FineGym's lists are not in {REAL_LISTS}")
@@ -39,3 +42,17 @@ def test_leaking_clips_are_refused_or_left_out():
     left = check_leakage(seen, clips, seen_by="the backbone's gym99 v1.0", leave_out=True)
     assert [clip.id for clip in left] == ["a", "c"]
     assert check_leakage([], clips, seen_by="nothing") == clips
+
+
+@pytest.mark.skipif(not REAL_LISTS.is_dir(), reason=f"FineGym's lists are not in {REAL_LISTS}")
+@pytest.mark.parametrize(("version", "ceiling"), [("v1.0", 100 * 287 / 288), ("v1.1", 100)])
+def test_the_report_says_that_a_class_of_gym288_cannot_be_learnt(version, ceiling):
+    labels = Labels.read(ROOT / "configuration" / "gym288" / "labels.json")
+    annotation = read_annotation(REAL_LISTS, "gym288", version, labels)
+    expected = {"train": annotation.train, "val": annotation.val}
+    report = coverage_report(labels, expected, {}, annotation_version=version, refused={})
+    assert report["mean_class_accuracy_ceiling"] == pytest.approx(ceiling)
+    text = describe_coverage(report, labels)
+    said = "the annotation lists none: 138 '(BB) straddle pike jump with 0.5 turn'" in text
+    assert said == (version == "v1.0")
+    assert ("99.65 %" in text) == (version == "v1.0")

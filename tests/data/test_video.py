@@ -100,3 +100,39 @@ def test_rotation_is_applied(tmp_path):
         frames = video.frames([0, 4]).numpy()
     assert frames.shape == (2, 64, 96, 3)
     assert np.abs(frames.astype(int) - upright[[0, 4]]).mean() < 2
+
+
+def mutate(content: bytes, draw: random.Random) -> bytes:
+    data = bytearray(content)
+    kind = draw.choice(["flip", "head", "cut", "zero", "swap"])
+    first, second = sorted(draw.sample(range(len(data)), 2))
+    if kind == "cut":
+        return bytes(data[:second])
+    if kind == "zero":
+        data[first : first + 500] = bytes(len(data[first : first + 500]))
+    elif kind == "swap":
+        data = data[:first] + data[second:] + data[first:second]
+    else:
+        for _ in range(draw.choice([1, 10, 100])):
+            data[draw.randrange(1500 if kind == "head" else len(data))] = draw.randrange(256)
+    return bytes(data)
+
+
+@pytest.mark.parametrize("name", ["b_pyramid.mp4", "late_start.mkv", "transport.ts", "packed.avi"])
+def test_a_damaged_file_gives_frames_or_one_error_with_its_name(tmp_path, name):
+    options, times = CASES[name]
+    encode(tmp_path / name, FRAMES[:30], times[:30], **options)
+    content, draw = (tmp_path / name).read_bytes(), random.Random(0)
+    damaged = tmp_path / f"damaged-{name}"
+    num_errors = 0
+    for _ in range(60):
+        damaged.write_bytes(mutate(content, draw))
+        try:
+            with open_video(damaged) as video:
+                indices = list(range(0, min(video.num_frames, 64), 2))
+                frames = video.frames(indices)
+                assert frames.dtype == torch.uint8 and len(frames) == len(indices)
+        except VideoDecodingError as error:
+            num_errors += 1
+            assert f"damaged-{name}" in str(error)
+    assert num_errors > 0

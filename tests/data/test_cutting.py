@@ -1,0 +1,73 @@
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from footage import encode, picture
+
+from finegym.data.cutting import Cut, Encoding, Job, run_jobs
+from finegym.data.sources import Source
+
+
+@dataclass(frozen=True)
+class Killer:
+    """A source that takes the process with it, as a decoder that crashes does."""
+
+    name: str
+
+    @contextlib.contextmanager
+    def as_file(self, scratch):
+        os.kill(os.getpid(), signal.SIGSEGV)
+        yield scratch
+
+
+def film(path: Path) -> Source:
+    encode(path, [picture(number) for number in range(6)], np.arange(6) / 25)
+    return Source(path, path.name)
+
+
+@pytest.mark.slow
+def test_a_source_that_kills_its_process_costs_its_own_clips_only(tmp_path):
+    jobs = [Job(film(tmp_path / f"{n}.mp4"), (Cut(f"clip{n}", f"clips/clip{n}.mp4"),)) for n in range(4)]
+    jobs.insert(1, Job(Killer("killer.mp4"), (Cut("lost", "clips/lost.mp4"),)))
+    results = {result.id: result for result in run_jobs(jobs, tmp_path, Encoding(64), num_workers=1)}
+    assert results.pop("lost").problem == "undecodable: killer.mp4 kills the decoder"
+    assert {clip_id: result.num_frames for clip_id, result in results.items()} == {f"clip{n}": 6 for n in range(4)}
+
+
+WAITING = """
+import sys, time
+from finegym.data.cutting import _process_pool
+if __name__ == "__main__":
+    with _process_pool(2) as pool:
+        print(pool.submit(time.time).result(), flush=True)
+        pool.submit(time.sleep, 600).result()
+"""
+
+
+@pytest.mark.slow
+def test_workers_do_not_outlive_the_process_that_started_them():
+    with subprocess.Popen(
+        [sys.executable, "-c", WAITING], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as process:
+        process.stdout.readline()
+        workers = psutil.Process(process.pid).children(recursive=True)
+        assert workers
+        process.kill()
+    deadline = time.monotonic() + 20
+    while any(worker.is_running() for worker in workers) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not [worker for worker in workers if worker.is_running()]
+
+
+def test_an_impossible_encoding_is_refused():
+    for wrong in ({"short_side": 255}, {"short_side": 8}, {"key_interval": 0}, {"crf": 52}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            Encoding(**wrong)
