@@ -46,7 +46,10 @@ def main() -> None:
             folder = Path(recipe.output_dir)
             # a name that the Hub would take; push_to_hub.py writes the card anew with the real one
             repository = f"OWNER/{re.sub(r'[^A-Za-z0-9]+', '-', folder.name).strip('-')}"
-            write_text(folder / "README.md", f"{render_card(Checkpoint.read(folder), repository)}\n")
+            try:
+                write_text(folder / "README.md", f"{render_card(Checkpoint.read(folder), repository)}\n")
+            except ValueError as error:  # the checkpoint is good all the same
+                logging.getLogger("finegym").warning(f"No card was written. {error}")
     if is_main_process and len(recipes) > 1:
         sys.stdout.write(table(Path(recipes[0].output_dir).parent) + "\n")
 

@@ -45,7 +45,7 @@ def write_dataset(root: Path, *, num_train: int = 16, num_val: int = 8, num_fram
     write_coverage(root, {"annotation_version": "v0", "splits": splits})
     names = ["right", "left", "down", "up"]
     classes = [ActionClass(label, name, name, attributes=(label + 1,)) for label, name in enumerate(names)]
-    Labels("tiny", classes, ["", *names]).write(root / "labels.json")
+    Labels("tiny", classes, ["", *names], license="Apache-2.0").write(root / "labels.json")
     return root
 
 
