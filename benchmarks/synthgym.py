@@ -95,6 +95,8 @@ def train_and_score(recipe: Recipe) -> dict[str, Any]:
     """Train a recipe, unless that is done already, and write the scores of every validation video beside it."""
     folder = Path(recipe.output_dir)
     metrics = train(recipe)
+    if metrics is None:
+        raise SystemExit("Stopped. The same command goes on from here.")
     if not (folder / "scores.parquet").exists():
         write_scores(folder / "scores.parquet", score(recipe))
     return metrics

@@ -8,7 +8,7 @@ from typing import Literal
 from modeling_finegym.video_decoding import VideoDecodingError, open_video
 
 from .backbones import load_feature_model
-from .features import EvaluationViews, extract_features
+from .features import EvaluationViews, Shards, extract_features
 from .index import Clip
 from .launch import this_process
 from .sources import VIDEO_SUFFIXES
@@ -64,8 +64,12 @@ def extract(
     features = extract_features(
         feature_model.to(state.device), views, output, dtype=dtype, batch_size=batch_size, num_workers=num_workers
     )
+    state.wait_for_everyone()
     if not state.is_main_process:
         return ""
+    shards = Shards(output)
+    shards.drop_superseded(features.names, features.keys)
+    shards.write_index()
     lines = [f"{output} has the features of {len(clips) - len(features.failed)} of {len(clips)} videos."]
     lines += [f"  without features: {name}: {reason}" for name, reason in features.failed.items()]
     return "\n".join(lines)

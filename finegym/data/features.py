@@ -179,13 +179,14 @@ class Features(Dataset):
 
     Attributes:
         folder: where they stand.
-        names: of the videos.
+        names, keys: of the videos; a key says by what the features were computed.
         failed: name -> reason, for the videos that cannot be decoded; asking for their features raises `KeyError`.
     """
 
-    def __init__(self, folder: Path, names: Sequence[str], entries: Sequence[Entry]):
+    def __init__(self, folder: Path, names: Sequence[str], keys: Sequence[str], entries: Sequence[Entry]):
         self.folder = folder
         self.names = list(names)
+        self.keys = list(keys)
         self.entries = list(entries)
         self.failed = {
             name: entry.reason for name, entry in zip(names, entries, strict=True) if entry.reason is not None
@@ -271,6 +272,26 @@ class Shards:
             yield True
             path.unlink(missing_ok=True)  # the work is done: whoever still waits for this lock will see that
 
+    def drop_superseded(self, names: Sequence[str], keys: Sequence[str]) -> None:
+        """Take out what stands under one of these names by another key: the features of a file as it was before."""
+        current = dict(zip(names, keys, strict=True))
+        superseded = {key for key, entry in self.entries.items() if current.get(entry.name, key) != key}
+        for shard in {self.entries[key].shard for key in superseded}:
+            kept = {
+                key: entry for key, entry in self.entries.items() if entry.shard == shard and key not in superseded
+            }
+            if kept:
+                with safe_open(shard, framework="pt") as file:
+                    tensors = {entry.name: file.get_tensor(entry.name) for entry in kept.values() if not entry.reason}
+                videos = {
+                    entry.name: {"key": key, "weights": entry.weights, "reason": entry.reason}
+                    for key, entry in kept.items()
+                }
+                self.write(shard.stem.split("-")[1], tensors, videos)
+            shard.unlink()
+        for key in superseded:
+            del self.entries[key]
+
     def write_index(self) -> None:
         """Write `index.parquet`: one row per tensor, for people and for `datasets`. The shards themselves decide."""
         rows = [
@@ -339,7 +360,7 @@ def extract_features(
     folder = Path(folder)
     description = _describe(model, views, dtype)
     _claim_folder(folder, description)
-    digests = fingerprint_files(views.sources, folder.parent / SOURCES_FILE)
+    digests = fingerprint_files(views.sources, folder / SOURCES_FILE)
     common = fingerprint(description)
     keys = [
         fingerprint([common, name, digests[Path(source)], views.content(position)])
@@ -356,7 +377,7 @@ def extract_features(
         model.train(was_training)
         if state.is_main_process:
             shards.write_index()
-    return Features(folder, views.names, [shards.entries[key] for key in keys])
+    return Features(folder, views.names, keys, [shards.entries[key] for key in keys])
 
 
 def _describe(model: PreTrainedModel, views: Views, dtype: str) -> dict[str, Any]:
