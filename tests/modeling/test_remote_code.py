@@ -25,7 +25,8 @@ for name in ("modeling_finegym", "finegym"):
     sys.exit(f"{name} can be imported")
 stored = load_file(folder + "/../stored.safetensors")
 config = AutoConfig.from_pretrained(folder, trust_remote_code=True)
-model, report = AutoModelForVideoClassification.from_pretrained(folder, trust_remote_code=True, output_loading_info=True)
+options = {"trust_remote_code": True, "output_loading_info": True}
+model, report = AutoModelForVideoClassification.from_pretrained(folder, **options)
 assert not report["missing_keys"] and not report["unexpected_keys"], report
 assert torch.equal(model(stored["pixel_values"]).logits, stored["logits"])
 AutoModel.from_pretrained(folder, trust_remote_code=True)
