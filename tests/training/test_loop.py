@@ -100,8 +100,8 @@ def test_faster_ways_to_compute_the_same(choice, recipe, tmp_path):
     """bf16 autocast and torch.compile: close to float32, and killed runs still end alike."""
     change = {"optimisation__precision": "bf16"} if choice == "bf16" else {"optimisation__compile": True}
     common = {"checkpointing__every_steps": 2, "optimisation__learning_rate": 0.005}
-    for name, arguments in (("plain", recipe("slowonly", **common)), (choice, recipe("slowonly", **common, **change))):
-        run([*arguments, "--output_dir", tmp_path / name], log=tmp_path / "log")
+    for name, changes in (("plain", common), (choice, common | change)):
+        run([*recipe("slowonly", **changes), "--output_dir", tmp_path / name], log=tmp_path / "log")
     first, second = (
         [row["loss"] for row in read_history(tmp_path / name, 8) if "loss" in row] for name in ("plain", choice)
     )
