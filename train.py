@@ -12,7 +12,7 @@ Two machines of four GPUs, on each of them (under Slurm: sbatch configuration/ac
         train.py --config RECIPE
 
 Several encoders over one cache of features, and one table of what came out:
-    python train.py --config configuration/synthgym/vision_encoder.yaml --sweep configuration/synthgym/sweep.yaml
+    python train.py --config RECIPE --sweep configuration/sweeps/layers_and_seeds.yaml
 """
 
 import logging

@@ -45,11 +45,8 @@ def read_labels(recipe: Recipe) -> Labels:
         ValueError: if the recipe trains the cross encoder and the dataset has no attributes.
     """
     labels = Labels.read(recipe.data.labels or Path(recipe.data.root) / LABELS_FILE)
-    if recipe.model.architecture == "video_text" and not labels.attributes:
-        raise ValueError(
-            f"{labels.name} has no attributes, and the video-text cross encoder reads nothing else as text. Add them "
-            f"to its {LABELS_FILE}, or train the vision encoder (model.architecture: vision)."
-        )
+    if recipe.model.architecture == "video_text":
+        labels.require_attributes()
     return labels
 
 

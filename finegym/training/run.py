@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from finegym.data.features import Features
 from finegym.data.files import write_text
 from finegym.data.fingerprints import describe_backbone, fingerprint
 from finegym.data.index import read_coverage, read_index
+from finegym.data.own_data import prepared_root
 from finegym.data.transforms import derive_seed
 from finegym.evaluation.protocol import Evaluation, evaluate
 from finegym.evaluation.report import (
@@ -94,6 +96,9 @@ class Run:
         self._stack.__exit__(*exception)
 
     def _read_data(self) -> None:
+        # a folder of somebody's own videos, or a dataset of the Hub, is imported first
+        root = self.exchange.from_main(lambda: str(prepared_root(self.recipe.data.root)))
+        self.recipe = replace(self.recipe, data=replace(self.recipe.data, root=root))
         data, settings = self.recipe.data, self.recipe.optimisation
         self.labels = read_labels(self.recipe)
         self.clips = read_index(data.root, data.train_split)

@@ -12,7 +12,7 @@ def in_repository(monkeypatch, pytestconfig):
 
 
 def test_every_combination_is_a_run_of_its_own():
-    recipes = parse_recipes([*CONFIG, "--sweep", "configuration/synthgym/sweep.yaml"])
+    recipes = parse_recipes([*CONFIG, "--sweep", "configuration/sweeps/layers_and_seeds.yaml"])
     assert [(r.model.config["num_hidden_layers"], r.seed) for r in recipes] == [
         (layers, seed) for layers in (1, 2, 3) for seed in (0, 1, 2)
     ]
