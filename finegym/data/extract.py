@@ -8,9 +8,10 @@ from typing import Literal
 from modeling_finegym.video_decoding import VideoDecodingError, open_video
 
 from .backbones import load_feature_model
-from .features import EvaluationViews, Shards, extract_features
+from .features import EvaluationViews, extract_features
 from .index import Clip
 from .launch import this_process
+from .shards import Shards
 from .sources import VIDEO_SUFFIXES
 
 

@@ -1,38 +1,25 @@
 """Features of a frozen backbone, computed once and kept: (T', D) half floats for every view of every clip.
 
-A folder of features holds shards, `features-<work>-<content>.safetensors`. A shard has one tensor (K, T', D) per
-video, named after it, for its K distinct test clips (or for one training view), and is never changed once it stands.
-Its name ends in the hash of its bytes, so that it proves itself; its header says by which key each tensor was
-computed. A key covers all
-that a feature depends on: the backbone's weights, how frames become input, which frames, the decoder, and the bytes
-of the source file.
+A folder of features holds shards (see `shards`). A video has one tensor (K, T', D), for its K distinct test clips or
+for one training view, under a key that covers all that it depends on: the backbone's weights, how frames become
+input, which frames, the decoder, and the bytes of the source file.
 
-Any number of processes may fill one folder. The work is cut by content, each piece is held by a file lock that dies
-with
-its holder, and a shard appears as a whole or not at all: a second process, or one started after a kill, finds what is
-done and computes the rest.
+Any number of processes may fill one folder. The work is cut by content, and each piece is held by a file lock that
+dies with its holder: a second process, or one started after a kill, finds what is done and computes the rest.
 """
 
-import contextlib
 import errno
-import fcntl
-import hashlib
 import itertools
 import json
 import shutil
 import time
-import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-import safetensors.torch
 import torch
 from safetensors import safe_open
 from torch.utils.data import DataLoader, Dataset
@@ -45,28 +32,17 @@ from modeling_finegym.video_decoding import VideoDecodingError
 from modeling_finegym.video_processing_finegym import FineGymVideoProcessor
 
 from .dataset import ClipDataset
-from .files import PARTIAL_SUFFIX, replacing, write_text
-from .fingerprints import describe_backbone, describe_decoder, file_fingerprint, fingerprint, fingerprint_files
+from .files import write_text
+from .fingerprints import describe_backbone, describe_decoder, fingerprint, fingerprint_files
 from .index import Clip
 from .launch import this_process
+from .shards import Entry, Shards
 
 
 # Raised whenever the same settings give other features: folders of another version are never used.
 FORMAT_VERSION = 1
 DESCRIPTION_FILE = "description.json"
 SOURCES_FILE = "sources.json"
-INDEX_FILE = "index.parquet"
-INDEX_SCHEMA = pa.schema(
-    [
-        ("key", pa.string()),
-        ("name", pa.string()),
-        ("shard", pa.string()),
-        ("weights", pa.list_(pa.float64())),
-        ("reason", pa.string()),
-    ]
-)
-# 128 bits of a SHA-256 in a file name.
-DIGEST_LENGTH = 32
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
 DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 # Small enough that a kill loses little and many processes find work, large enough that files stay few.
@@ -164,16 +140,6 @@ class TrainingViews:
         return [VideoClips(torch.ones(1), pixel_values=view[None]) for view in views]
 
 
-@dataclass(frozen=True)
-class Entry:
-    """Where the features of one video stand. A video that cannot be decoded has a reason and no features."""
-
-    shard: Path
-    name: str
-    weights: tuple[float, ...] = ()
-    reason: str | None = None
-
-
 class Features(Dataset):
     """Opened features, memory-mapped: `features[position]` is a tensor (K, T', D).
 
@@ -211,108 +177,6 @@ class Features(Dataset):
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_shards": {}}  # open files do not travel to other processes
-
-
-class Shards:
-    """The shards that stand in a folder, and where in them the features of each key are."""
-
-    def __init__(self, folder: Path):
-        self.folder = folder
-        self.entries: dict[str, Entry] = {}
-        self._known: set[str] = set()
-        self.scan()
-
-    def scan(self) -> None:
-        """Take in what has appeared since. A shard whose bytes are not those its name promises is removed."""
-        new = sorted(path for path in self.folder.glob("features-*.safetensors") if path.name not in self._known)
-        with ThreadPoolExecutor(4) as pool:
-            for path, digest in zip(new, pool.map(_digest_if_there, new), strict=True):
-                if digest is None:
-                    continue
-                if path.stem.rsplit("-", 1)[-1] != digest[:DIGEST_LENGTH]:
-                    warnings.warn(
-                        f"{path} is damaged. It is removed and its features are computed anew.", stacklevel=2
-                    )
-                    path.unlink(missing_ok=True)
-                    continue
-                self._known.add(path.name)
-                self._take_in(path)
-
-    def _take_in(self, path: Path) -> None:
-        with safe_open(path, framework="pt") as file:
-            videos = json.loads(file.metadata()["videos"])
-        for name, video in videos.items():
-            self.entries[video["key"]] = Entry(path, name, tuple(video["weights"]), video["reason"])
-
-    def write(self, work: str, tensors: dict[str, torch.Tensor], videos: dict[str, dict[str, Any]]) -> None:
-        """Add a shard: features by name and, for each name, the key, the clips' weights, the reason of a failure."""
-        content = safetensors.torch.save(tensors, metadata={"videos": json.dumps(videos)})
-        digest = hashlib.sha256(content).hexdigest()[:DIGEST_LENGTH]
-        path = self.folder / f"features-{work}-{digest}.safetensors"
-        with replacing(path) as temporary:
-            temporary.write_bytes(content)
-        self._known.add(path.name)
-        self._take_in(path)
-
-    @contextlib.contextmanager
-    def claim(self, work: str) -> Iterator[bool]:
-        """Hold a piece of work against all other processes; gives False at once if another one holds it.
-
-        The lock is the operating system's, which frees it when its holder dies. What a dead holder left is removed.
-        """
-        path = self.folder / f".{work}.lock"
-        with open(path, "w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                yield False
-                return
-            for leftover in self.folder.glob(f".features-{work}-*{PARTIAL_SUFFIX}"):
-                leftover.unlink(missing_ok=True)
-            yield True
-            path.unlink(missing_ok=True)  # the work is done: whoever still waits for this lock will see that
-
-    def drop_superseded(self, names: Sequence[str], keys: Sequence[str]) -> None:
-        """Take out what stands under one of these names by another key: the features of a file as it was before."""
-        current = dict(zip(names, keys, strict=True))
-        superseded = {key for key, entry in self.entries.items() if current.get(entry.name, key) != key}
-        for shard in {self.entries[key].shard for key in superseded}:
-            kept = {
-                key: entry for key, entry in self.entries.items() if entry.shard == shard and key not in superseded
-            }
-            if kept:
-                with safe_open(shard, framework="pt") as file:
-                    tensors = {entry.name: file.get_tensor(entry.name) for entry in kept.values() if not entry.reason}
-                videos = {
-                    entry.name: {"key": key, "weights": entry.weights, "reason": entry.reason}
-                    for key, entry in kept.items()
-                }
-                self.write(shard.stem.split("-")[1], tensors, videos)
-            shard.unlink()
-        for key in superseded:
-            del self.entries[key]
-
-    def write_index(self) -> None:
-        """Write `index.parquet`: one row per tensor, for people and for `datasets`. The shards themselves decide."""
-        rows = [
-            {
-                "key": key,
-                "name": entry.name,
-                "shard": entry.shard.name,
-                "weights": entry.weights,
-                "reason": entry.reason,
-            }
-            for key, entry in sorted(self.entries.items(), key=lambda item: (item[1].name, item[0]))
-        ]
-        with replacing(self.folder / INDEX_FILE) as temporary:
-            pq.write_table(pa.Table.from_pylist(rows, schema=INDEX_SCHEMA), temporary)
-
-
-def _digest_if_there(path: Path) -> str | None:
-    try:
-        return file_fingerprint(path)
-    except FileNotFoundError:  # another process has found it damaged
-        return None
 
 
 def build_features(
