@@ -119,10 +119,7 @@ def send(
         operations = _operations(folder, files, changed, deleted)
         _check_card(api, folder)
 
-    if not operations:
-        commit, url = head.sha, f"{api.endpoint}/{repo_id}"
-    else:
-        commit, url = _commit(api, repo_id, operations, head, message, private, create_pr, revision)
+    commit, url = _commit(api, repo_id, operations, head, message, private, create_pr, revision)
     if tag is not None and tagged is None:
         with explained(f"{url} was published, but not tagged {tag}. Running the same command again only tags it"):
             api.create_tag(repo_id, tag=tag, revision=commit)
@@ -149,36 +146,41 @@ def _commit(
     revision: str | None,
 ) -> tuple[str, str]:
     """Makes what is missing, commits, and returns the commit and where people see it."""
-    with explained(f"Nothing was published to {repo_id}"):
-        if head is None:
+    consequence = f"Nothing was published to {repo_id}"
+    if head is None:
+        with explained(consequence):
             api.create_repo(repo_id, private=private)
-            head = _head(api, repo_id, revision or "main")
-            made = f"Nothing was published. {repo_id} was made and is empty: run the command again, or delete it"
-        else:
-            made = f"Nothing was published to {repo_id}"
-    with explained(made):
+        consequence = f"Nothing was published. {repo_id} was made and is empty: run the command again, or delete it"
+    with explained(consequence):
+        head = head or _head(api, repo_id, revision or "main")
         if not head.branch_exists:
             api.create_branch(repo_id, branch=revision, revision=head.sha)
+        if not operations:
+            return head.sha, f"{api.endpoint}/{repo_id}"
+        options = {"commit_message": message, "revision": revision, "create_pr": create_pr, "parent_commit": head.sha}
         try:
-            answer = api.create_commit(
-                repo_id,
-                operations,
-                commit_message=message,
-                revision=revision,
-                create_pr=create_pr,
-                parent_commit=head.sha,
-            )
-        except httpx.TransportError as error:
-            if create_pr:
-                raise PublishingError(
-                    f"The connection broke ({error}) before the Hub said whether it opened the pull request. Look at "
-                    f"{api.endpoint}/{repo_id}/discussions before you try again."
-                ) from error
-            newest = api.list_repo_commits(repo_id, revision=revision)[0]
-            if newest.commit_id == head.sha or newest.title != message:
+            answer = api.create_commit(repo_id, operations, **options)
+        except (httpx.TransportError, HfHubHTTPError) as error:
+            if isinstance(error, HfHubHTTPError) and error.response.status_code < 500:
                 raise
-            return newest.commit_id, f"{api.endpoint}/{repo_id}/commit/{newest.commit_id}"  # only the answer was lost
+            commit = _find_commit(api, repo_id, head, message, create_pr, revision, error)
+            return commit, f"{api.endpoint}/{repo_id}/commit/{commit}"
     return answer.oid, answer.pr_url or answer.commit_url
+
+
+def _find_commit(
+    api: HfApi, repo_id: str, head: _Head, message: str, create_pr: bool, revision: str | None, error: Exception
+) -> str:
+    """The Hub broke off while it committed: only its answer may be lost. Raises `error` if the commit is not there."""
+    if create_pr:
+        raise PublishingError(
+            f"The Hub broke off ({error}) before it said whether the pull request is open. Look at "
+            f"{api.endpoint}/{repo_id}/discussions before you try again."
+        ) from error
+    newest = api.list_repo_commits(repo_id, revision=revision)[0]
+    if newest.commit_id == head.sha or newest.title != message:
+        raise error
+    return newest.commit_id
 
 
 def _check_card(api: HfApi, folder: Path) -> None:

@@ -60,11 +60,11 @@ class BuiltEnvironment:
         }
         command = [str(self.folder / "bin" / "python"), "-I", *map(str, arguments)]
         return subprocess.run(
-            command, cwd=self.folder, env=variables, capture_output=True, text=True, timeout=1800, check=False
+            command, cwd=self.folder, env=variables, capture_output=True, text=True, timeout=3600, check=False
         )
 
     def pip(self, *arguments: str) -> str:
-        result = self.run("-m", "pip", *arguments)
+        result = self.run("-m", "pip", *arguments, *(["--no-compile"] if arguments[0] == "install" else []))
         assert result.returncode == 0, result.stderr[-3000:]
         return result.stdout
 

@@ -117,6 +117,14 @@ def test_revision_pull_request_and_tag(hub, api, folder):
         send(folder, files, REPO, message="five", revision="refs/pr/9", api=api)
 
 
+def test_a_new_branch_without_changes_is_made(hub, api, folder):
+    files = write_manifest(folder)
+    main = send(folder, files, REPO, message="one", api=api)
+    branch = send(folder, files, REPO, message="one", revision="stable", api=api)
+    assert (branch.commit, branch.changed) == (main.commit, [])
+    assert hub.repositories[REPO].branches == {"main": main.commit, "stable": main.commit}
+
+
 def test_a_tag_on_other_files_is_refused_before_anything_is_sent(hub, api, folder):
     send(folder, write_manifest(folder), REPO, message="one", tag="v1.0", api=api)
     before = dict(hub.repositories[REPO].branches)

@@ -1,0 +1,86 @@
+"""`finegym demo`: a page on this machine that classifies uploaded videos."""
+
+import os
+
+from transformers import Pipeline
+
+from finegym.evaluation.predict import load_pipeline
+from finegym.evaluation.timeline import find_segments, score_windows
+from finegym.hub.markdown import plain
+
+
+# Gradio reports every start to its makers unless it is told not to before it is imported.
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+try:
+    import gradio
+except ImportError:
+    gradio = None
+
+
+def demo(
+    *, model: str, revision: str | None = None, device: str | None = None, port: int = 7860, window: float = 2.5
+) -> None:
+    """Serve a page that classifies uploaded videos, to this machine alone, until it is interrupted.
+
+    Args:
+        model: checkpoint folder or Hub id.
+        revision: commit, tag or branch of a Hub id.
+        device: such as "cuda:1" or "cpu"; by default an accelerator if there is one.
+        port: of the page, http://127.0.0.1:PORT.
+        window: seconds that are looked at as one action in a whole routine.
+
+    Raises:
+        ImportError: Gradio is not installed.
+        ValueError: the model cannot be loaded.
+    """
+    if gradio is None:
+        raise ImportError("The page needs Gradio: run `pip install 'gradio>=6,<7'`.")
+    classify = load_pipeline(model, revision=revision, device=device)
+    build_page(classify, title=model, window=window).launch(server_name="127.0.0.1", server_port=port, share=False)
+
+
+def build_page(classify: Pipeline, *, title: str, window: float = 2.5):
+    """The page, not yet served: one tab for a single action, one for the timeline of a routine."""
+    model = classify.model
+    names = [model.config.id2label[label] for label in range(model.config.num_labels)]
+
+    def classify_action(path: str | None, start: float | None, end: float | None) -> dict[str, float]:
+        answers = _or_show(lambda: classify(_given(path), start=start, end=end))
+        return {answer["label"]: answer["score"] for answer in answers}
+
+    def find_actions(path: str | None, seconds: float) -> list[list[object]]:
+        options = {"window": seconds, "stride": seconds / 4, "progress": False}
+        windows, scores = _or_show(lambda: score_windows(model, classify.video_processor, _given(path), **options))
+        segments = find_segments(windows, scores, names, min_score=0.5)
+        return [[round(found.start, 2), round(found.end, 2), found.label, round(found.score, 4)] for found in segments]
+
+    with gradio.Blocks(title="Fine-grained action recognition") as page:
+        gradio.Markdown(f"# {plain(title)}\n{len(names)} classes. Videos stay on this machine.")
+        with gradio.Tab("One action"):
+            video = gradio.Video(label="Video", sources=["upload"])
+            with gradio.Row():
+                start = gradio.Number(label="from second", value=None)
+                end = gradio.Number(label="to second", value=None)
+            answer = gradio.Label(label="Actions", num_top_classes=5)
+            gradio.Button("Classify").click(classify_action, [video, start, end], answer, api_name="classify")
+        with gradio.Tab("A whole routine"):
+            routine = gradio.Video(label="Video", sources=["upload"])
+            seconds = gradio.Slider(0.5, 10, value=window, label="window in seconds")
+            headers = ["start", "end", "action", "score"]
+            timeline = gradio.Dataframe(headers=headers, label="Timeline", wrap=True)
+            gradio.Button("Find actions").click(find_actions, [routine, seconds], timeline, api_name="timeline")
+    return page
+
+
+def _given(path: str | None) -> str:
+    if path is None:
+        raise ValueError("Upload a video first.")
+    return path
+
+
+def _or_show(compute):
+    """Runs `compute`; what is wrong with a video becomes a message on the page."""
+    try:
+        return compute()
+    except (ValueError, OSError) as error:
+        raise gradio.Error(str(error)) from error
