@@ -129,8 +129,8 @@ def test_online_and_cached_features_give_the_same_losses(recipe, tmp_path):
     """With as many views as epochs the cache holds just what would be computed online."""
     losses = {}
     for mode in ("online", "cached"):
-        arguments = recipe("vision", features__mode=mode, features__views=2, output_dir=str(tmp_path / mode))
-        run(arguments, log=tmp_path / "log")
+        arguments = recipe("vision", features__mode=mode, features__views=2)
+        run([*arguments, "--output_dir", tmp_path / mode], log=tmp_path / "log")
         losses[mode] = [row["loss"] for row in read_history(tmp_path / mode, 8) if "loss" in row]
     assert losses["online"] == pytest.approx(losses["cached"], rel=1e-5)
 
