@@ -48,9 +48,10 @@ def synthgym() -> list[list[str]]:
                 "–" if order is None else f"{order:.1f}",
             ]
         )
-    without = values.get("vision_encoder_b3.order_accuracy_without_positions")
-    if without is not None:
-        rows.append(["3D vision encoder, B = 3, without positions", "", "", "", f"{without:.1f}"])
+    for key in ("vision_encoder_b3", "video_text"):
+        without = values.get(f"{key}.order_accuracy_without_positions")
+        if without is not None:
+            rows.append([f"{MODELS[key]}, without positions", "", "", "", f"{without:.1f}"])
     return rows
 
 
