@@ -47,9 +47,13 @@ def main() -> None:
             # a name that the Hub would take; push_to_hub.py writes the card anew with the real one
             repository = f"OWNER/{re.sub(r'[^A-Za-z0-9]+', '-', folder.name).strip('-')}"
             try:
-                write_text(folder / "README.md", f"{render_card(Checkpoint.read(folder), repository)}\n")
+                card = f"{render_card(Checkpoint.read(folder), repository)}\n"
             except ValueError as error:  # the checkpoint is good all the same
                 logging.getLogger("finegym").warning(f"No card was written. {error}")
+                continue
+            path = folder / "README.md"
+            if not path.exists() or path.read_text(encoding="utf-8") != card:  # a finished run is left alone
+                write_text(path, card)
     if is_main_process and len(recipes) > 1:
         sys.stdout.write(table(Path(recipes[0].output_dir).parent) + "\n")
 

@@ -115,7 +115,7 @@ def test_subtitles_that_would_overwrite_each_other(checkpoint, folder, tmp_path)
 
 def test_from_a_shell(checkpoint, folder):
     shell = [sys.executable, "-m", "finegym", "predict", str(folder), "--model", str(checkpoint), "--device", "cpu"]
-    result = subprocess.run([*shell, "--json"], capture_output=True, text=True, timeout=300, check=False)
+    result = subprocess.run([*shell, "--json"], capture_output=True, text=True, timeout=900, check=False)
     assert result.returncode == 0, result.stderr
     assert len(json.loads(result.stdout)) == 2, "nothing but JSON on the standard output"
     assert "2/2" in result.stderr, "a bar on the standard error"

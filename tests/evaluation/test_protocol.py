@@ -6,7 +6,6 @@ import socket
 
 import pytest
 import torch
-from conftest import LABELS, moving_square, small_model
 from torch import multiprocessing
 
 from finegym.data.features import EvaluationViews, build_features
@@ -18,6 +17,7 @@ from finegym.evaluation.protocol import Evaluation, evaluate
 from modeling_finegym import FineGymVideoProcessor
 from modeling_finegym.clip_sampling import clip_indices
 from modeling_finegym.video_decoding import open_video
+from tests.conftest import LABELS, moving_square, small_model
 
 
 LENGTHS = (3, 15, 16, 17, 22, 60, 9)

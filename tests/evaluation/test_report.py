@@ -6,7 +6,6 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from conftest import LABELS, moving_square, small_model
 from PIL import Image
 
 from finegym.data.index import write_coverage, write_index
@@ -16,6 +15,7 @@ from finegym.evaluation.evaluate import evaluate_checkpoint
 from finegym.evaluation.metrics import top_k_accuracy
 from finegym.evaluation.report import read_metrics, table
 from modeling_finegym import FineGymVideoProcessor
+from tests.conftest import LABELS, moving_square, small_model
 
 
 @pytest.fixture(scope="module")
