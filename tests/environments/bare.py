@@ -63,5 +63,5 @@ class BareEnvironment:
         }
         command = [sys.executable, "-S", "-P", *map(str, arguments)]
         return subprocess.run(
-            command, cwd=self.folder, env=variables, capture_output=True, text=True, timeout=300, check=False
+            command, cwd=self.folder, env=variables, capture_output=True, text=True, timeout=900, check=False
         )

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -75,9 +76,17 @@ def build(tmp_path_factory):
     return build_folder(make_checkpoint(tmp_path_factory.mktemp("checkpoint") / "model"), folder, REPO, tag="v1.0")
 
 
+@pytest.fixture
+def environment(tmp_path):
+    """Thrown away afterwards: torch and what it needs fill gigabytes."""
+    yield BuiltEnvironment(tmp_path / "environment")
+    shutil.rmtree(tmp_path / "environment")
+
+
 @pytest.mark.parametrize("requirement", [OLDEST, NEWEST])
-def test_from_nothing_but_torch_transformers_and_numpy_to_what_the_card_installs(build, tmp_path, requirement):
-    environment = BuiltEnvironment(tmp_path / "environment")
+def test_from_nothing_but_torch_transformers_and_numpy_to_what_the_card_installs(
+    build, environment, tmp_path, requirement
+):
     environment.pip("install", f"torch=={torch.__version__.partition('+')[0]}", "numpy", requirement)
     installed = {entry["name"].lower() for entry in json.loads(environment.pip("list", "--format=json"))}
     assert not installed & {"av", "torchvision", "torchcodec", "accelerate", "finegym", "pillow"}

@@ -47,7 +47,7 @@ def child(hub, home, *arguments: str, **environment: str) -> subprocess.Complete
     """A process whose only Hub is the loopback one."""
     variables = {**os.environ, "HF_HUB_OFFLINE": "0", **hub.environment(home), **environment}
     command = [sys.executable, *map(str, arguments)]
-    return subprocess.run(command, cwd=home, env=variables, capture_output=True, text=True, timeout=300, check=False)
+    return subprocess.run(command, cwd=home, env=variables, capture_output=True, text=True, timeout=900, check=False)
 
 
 def test_what_is_published(build, finished):
