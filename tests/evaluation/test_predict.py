@@ -8,9 +8,13 @@ import sys
 import pytest
 
 from finegym.__main__ import main
-from finegym.evaluation.predict import command, find_videos, predict, predict_timeline
+from finegym.data.index import Clip
+from finegym.data.labels import ActionClass, Labels
+from finegym.data.video import write_video
+from finegym.evaluation.predict import command, find_videos, load_pipeline, predict, predict_timeline
+from finegym.evaluation.protocol import evaluate
 from modeling_finegym import FineGymPipeline, FineGymVideoProcessor
-from tests.conftest import LABELS, small_model
+from tests.conftest import LABELS, moving_square, small_model
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +63,25 @@ def test_predictions_are_the_pipelines(checkpoint, folder, video_path):
         assert [e["score"] for e in answer["scores"]] == pytest.approx([e["score"] for e in expected], abs=1e-6)
     [part] = predict([str(video_path)], model=str(checkpoint), start=0.4, end=1.2, num_clips=2, top_k=1)
     assert part["scores"] == classify(str(video_path), start=0.4, end=1.2, num_clips=2, top_k=1)
+
+
+def test_predictions_agree_with_the_evaluation(checkpoint, tmp_path):
+    """Short and long videos, whole files and parts of one: the pipeline and `finegym evaluate` say the same."""
+    lengths = (5, 16, 40, 90)
+    for length in lengths:
+        write_video(tmp_path / f"{length}.mp4", moving_square(length), fps=25)
+    clips = [Clip(str(length), tmp_path / f"{length}.mp4", 0, length) for length in lengths]
+    clips.append(Clip("part", tmp_path / "90.mp4", 1, 25, start=0.4, end=1.4))
+    classes = [ActionClass(label, name, name) for label, name in LABELS.items()]
+    classify = load_pipeline(str(checkpoint), device="cpu")
+    result = evaluate(
+        classify.model, classify.video_processor, clips, Labels("own", classes, attributes=[]), progress=False
+    )
+    for clip, row in zip(clips, result.scores.tolist(), strict=True):
+        answer = classify(str(clip.path), start=clip.start, end=clip.end, top_k=len(LABELS))
+        assert {entry["label"]: entry["score"] for entry in answer} == pytest.approx(
+            {LABELS[label]: score for label, score in enumerate(row)}, abs=1e-6
+        )
 
 
 def test_a_damaged_video_among_others_is_listed(checkpoint, folder):
