@@ -3,6 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 EXPORT_INSTALLED := .venv/.export-installed
+DEMO_INSTALLED := .venv/.demo-installed
 BENCHES := synthgym slowonly decode features resume
 
 .PHONY: install train test test-slow lint bench $(addprefix bench-,$(BENCHES)) clean
@@ -29,7 +30,7 @@ test: $(INSTALLED)
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest
 
-test-slow: $(INSTALLED)
+test-slow: $(DEMO_INSTALLED)
 	$(BIN)/python -m pytest -m slow
 
 lint: $(INSTALLED)
@@ -38,6 +39,10 @@ lint: $(INSTALLED)
 	$(BIN)/lint-imports
 
 bench: $(addprefix bench-,$(BENCHES))
+
+$(DEMO_INSTALLED): $(EXPORT_INSTALLED)
+	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[demo]'
+	touch $@
 
 $(EXPORT_INSTALLED): $(INSTALLED)
 	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[test,bench,export]'

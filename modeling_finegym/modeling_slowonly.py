@@ -264,6 +264,8 @@ class SlowOnlyPreTrainedModel(PublishedModelMixin, PreTrainedModel):
 class SlowOnlyModel(SlowOnlyPreTrainedModel):
     """SlowOnly without a classifier: feature maps of shape `(B, 2048, T, H/32, W/32)`."""
 
+    _keys_to_ignore_on_load_unexpected = [r"^classifier\."]  # a trained classifier's backbone is taken from it
+
     def __init__(self, config: SlowOnlyConfig):
         super().__init__(config)
         self.blocks = nn.ModuleList(

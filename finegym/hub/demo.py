@@ -45,7 +45,7 @@ def build_page(classify: Pipeline, *, title: str, window: float = 2.5):
     names = [model.config.id2label[label] for label in range(model.config.num_labels)]
 
     def classify_action(path: str | None, start: float | None, end: float | None) -> dict[str, float]:
-        answers = _or_show(lambda: classify(_given(path), start=start, end=end))
+        answers = _or_show(lambda: classify(_given(path), start=start or None, end=end or None))
         return {answer["label"]: answer["score"] for answer in answers}
 
     def find_actions(path: str | None, seconds: float) -> list[list[object]]:
@@ -57,18 +57,20 @@ def build_page(classify: Pipeline, *, title: str, window: float = 2.5):
     with gradio.Blocks(title="Fine-grained action recognition") as page:
         gradio.Markdown(f"# {plain(title)}\n{len(names)} classes. Videos stay on this machine.")
         with gradio.Tab("One action"):
-            video = gradio.Video(label="Video", sources=["upload"])
+            video = gradio.Video(label="Video", sources=["upload"], height=320)
             with gradio.Row():
-                start = gradio.Number(label="from second", value=None)
-                end = gradio.Number(label="to second", value=None)
+                start = gradio.Number(label="from second", value=0, minimum=0)
+                end = gradio.Number(label="to second (0: to the end)", value=0, minimum=0)
+            button = gradio.Button("Classify")
             answer = gradio.Label(label="Actions", num_top_classes=5)
-            gradio.Button("Classify").click(classify_action, [video, start, end], answer, api_name="classify")
+            button.click(classify_action, [video, start, end], answer, api_name="classify")
         with gradio.Tab("A whole routine"):
-            routine = gradio.Video(label="Video", sources=["upload"])
+            routine = gradio.Video(label="Video", sources=["upload"], height=320)
             seconds = gradio.Slider(0.5, 10, value=window, label="window in seconds")
+            button = gradio.Button("Find actions")
             headers = ["start", "end", "action", "score"]
             timeline = gradio.Dataframe(headers=headers, label="Timeline", wrap=True)
-            gradio.Button("Find actions").click(find_actions, [routine, seconds], timeline, api_name="timeline")
+            button.click(find_actions, [routine, seconds], timeline, api_name="timeline")
     return page
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+import yaml
 from huggingface_hub import HfApi
 from transformers import AutoModelForVideoClassification, AutoVideoProcessor
 
@@ -26,13 +27,14 @@ from .checkpoint import Checkpoint
 from .sending import Publication, PublishedFile, PublishingError, send, write_manifest
 
 
+RECIPE = "recipe.yaml"
 # What belongs to a published checkpoint, apart from the code, the card, the example and the manifest.
 PUBLISHED_PATTERNS = (
     "config.json",
     "model*.safetensors",
     "model.safetensors.index.json",
     "video_preprocessor_config.json",
-    "recipe.yaml",
+    RECIPE,
     "metrics.json",
     "training.json",
     "labels.json",
@@ -132,6 +134,7 @@ def build_folder(
         if path.is_symlink() or not path.is_file():
             raise ValueError(f"{path} is a link or a folder; only plain files are published.")
         shutil.copyfile(path, folder / path.name)
+    hide_local_folders(folder / RECIPE)
     copy_code(folder)
     write_example(folder / EXAMPLE)
     built = Checkpoint.read(folder)
@@ -141,6 +144,20 @@ def build_folder(
     names = {file.path for file in files}
     left_out = sorted(path.name + "/" * path.is_dir() for path in source.iterdir() if path.name not in names)
     return Build(folder, files, built, left_out)
+
+
+def hide_local_folders(recipe: Path) -> None:
+    """Keeps of every absolute path in a recipe the last name: the rest tells about its author's machine."""
+
+    def shorten(value):
+        if isinstance(value, dict):
+            return {name: shorten(part) for name, part in value.items()}
+        return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
+
+    text = recipe.read_text(encoding="utf-8")
+    content = yaml.safe_load(text)
+    if shorten(content) != content:
+        recipe.write_text(yaml.safe_dump(shorten(content), sort_keys=False), encoding="utf-8")
 
 
 def write_example(path: Path, size: int = 144) -> None:

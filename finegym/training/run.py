@@ -6,6 +6,7 @@ import logging
 import os
 import shutil
 import signal
+import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -396,6 +397,7 @@ class Run:
             torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} CPU thread(s)"
         )
         return {
+            "commit": commit() or "not under version control",
             "hardware": f"{count} x {hardware}",
             "duration": str(timedelta(seconds=round(self.seconds))),
             "software": ", ".join(f"{name} {version}" for name, version in versions().items()),
@@ -405,3 +407,23 @@ class Run:
 def versions() -> dict[str, str]:
     """What a bit-exact repetition needs to be the same."""
     return {library.__name__: library.__version__ for library in (torch, transformers, accelerate)}
+
+
+def commit() -> str | None:
+    """The commit that this code was checked out from, marked where files were changed since; None if there is none."""
+    house = Path(__file__).resolve().parents[2]
+    command = [
+        "git",
+        "-C",
+        str(house),
+        "describe",
+        "--always",
+        "--abbrev=40",
+        "--exclude=*",
+        "--dirty=, changed since",
+    ]
+    try:
+        described = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return described.stdout.strip() if (house / ".git").exists() else None

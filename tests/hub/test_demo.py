@@ -1,4 +1,8 @@
-"""The page of `finegym demo`, asked over HTTP as its buttons ask it."""
+"""The page of `finegym demo`: asked over HTTP as its buttons ask it, and used in a browser."""
+
+import contextlib
+import shutil
+from collections.abc import Iterator
 
 import pytest
 
@@ -23,15 +27,24 @@ def test_without_gradio_the_remedy_is_named(checkpoint, monkeypatch):
         demo.demo(model=checkpoint)
 
 
+@contextlib.contextmanager
+def served(classify) -> Iterator[str]:
+    """The address of the page while it is served."""
+    page = demo.build_page(classify, title="<b>model</b>")
+    _, address, _ = page.launch(server_name="127.0.0.1", prevent_thread_lock=True, quiet=True)
+    try:
+        yield address
+    finally:
+        page.close()
+
+
 def test_the_page_answers_like_the_pipeline(checkpoint, video_path, tmp_path):
     pytest.importorskip("gradio", reason="the demo extra is not installed")
     from gradio_client import Client, handle_file
     from gradio_client.exceptions import AppError
 
     classify = load_pipeline(checkpoint, device="cpu")
-    page = demo.build_page(classify, title="<b>model</b>")
-    _, address, _ = page.launch(server_name="127.0.0.1", prevent_thread_lock=True, quiet=True)
-    try:
+    with served(classify) as address:
         client = Client(address, verbose=False)
         file = handle_file(str(video_path))
         answer = client.predict(file, 0.4, 1.2, api_name="/classify")
@@ -48,5 +61,33 @@ def test_the_page_answers_like_the_pipeline(checkpoint, video_path, tmp_path):
         for mistake in (None, handle_file(str(tmp_path / "broken.mp4"))):
             with pytest.raises(AppError):
                 client.predict(mistake, None, None, api_name="/classify")
-    finally:
-        page.close()
+
+
+@pytest.mark.slow
+def test_the_page_works_in_a_browser(checkpoint, video_path, tmp_path):
+    pytest.importorskip("gradio", reason="the demo extra is not installed")
+    pytest.importorskip("selenium", reason="the demo extra is not installed")
+    programs = [shutil.which(program) for program in ("chromium", "chromedriver")]
+    if None in programs:
+        pytest.skip("needs the programs chromium and chromedriver")
+    from selenium.webdriver import Chrome, ChromeOptions, ChromeService
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    options = ChromeOptions()
+    options.binary_location = programs[0]
+    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-background-networking"):
+        options.add_argument(argument)
+    options.add_argument(f"--user-data-dir={tmp_path}")
+    classify = load_pipeline(checkpoint, device="cpu")
+    with served(classify) as address, Chrome(options, ChromeService(programs[1])) as browser:
+        browser.set_window_size(1100, 900)
+        browser.get(address)
+        wait = WebDriverWait(browser, 60)
+        title = wait.until(lambda page: page.find_element(By.TAG_NAME, "h1"))
+        assert title.text == "<b>model</b>", "a model's name is text, not markup"
+        wait.until(lambda page: page.find_element(By.CSS_SELECTOR, "input[type=file]")).send_keys(str(video_path))
+        wait.until(lambda page: page.find_element(By.TAG_NAME, "video"))
+        browser.find_element(By.XPATH, "//button[normalize-space()='Classify']").click()
+        answer = wait.until(lambda page: page.find_element(By.CSS_SELECTOR, "[data-testid=label-output-value]"))
+        assert answer.text == classify(str(video_path))[0]["label"]

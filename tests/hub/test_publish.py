@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from huggingface_hub import HfApi
 from packaging.requirements import Requirement
 
@@ -55,8 +56,14 @@ def test_what_is_published(build, finished):
     data = {"config.json", "model.safetensors", "video_preprocessor_config.json", "recipe.yaml", "metrics.json"}
     assert {file.path for file in build.files} == code | data | {"labels.json", "README.md", EXAMPLE, MANIFEST}
     assert build.left_out == ["state/"]
-    for name in data:
+    for name in data - {"recipe.yaml"}:
         assert (build.folder / name).read_bytes() == (finished / name).read_bytes()
+
+
+def test_the_published_recipe_tells_nothing_about_the_machine(build, finished):
+    ours, theirs = (yaml.safe_load((folder / "recipe.yaml").read_text()) for folder in (finished, build.folder))
+    assert ours["output_dir"] == str(finished)
+    assert theirs == ours | {"output_dir": finished.name}
 
 
 def test_the_same_checkpoint_is_built_to_the_same_bytes(build, finished, tmp_path):

@@ -8,31 +8,31 @@ from pathlib import Path
 
 import torch
 
+from finegym.synthgym.generate import generate
+from finegym.training.reporting import read_history
 from tests.training.launching import REPOSITORY, run
-from tests.training.tiny import FAMILIES, write_dataset, write_recipe
 
 
 GOLDEN = REPOSITORY / "tests" / "golden" / "losses.json"
 NUM_STEPS = 20
+RECIPES = {"slowonly": "slowonly.yaml", "vision": "vision_encoder.yaml", "video_text": "video_text.yaml"}
 
 
 def compute_losses(folder: Path) -> dict[str, list[str]]:
-    """Train each family for `NUM_STEPS` steps, one thread, in float32; the encoders on the SlowOnly just trained."""
-    root = write_dataset(folder / "data")
+    """Train each family for `NUM_STEPS` steps by its SynthGym recipe, on one clip a class, one thread, in float32; the
+    encoders on the SlowOnly just trained."""
+    root = folder / "data"
+    generate(root, num_train_per_class=1, num_val_per_class=1, progress=False)
     losses = {}
-    for family in FAMILIES:
-        changes = {"optimisation__epochs": 5, "features__dtype": "float32" if family != "slowonly" else "float16"}
-        recipe = write_recipe(
-            folder / f"{family}.yaml",
-            family,
-            root=root,
-            output_dir=folder / family,
-            backbone=folder / "slowonly",
-            **changes,
-        )
-        run(["--config", recipe], log=folder / "log")
-        rows = [json.loads(line) for line in (folder / family / "history.jsonl").read_text().splitlines()]
-        losses[family] = [f"{row['loss']:.17g}" for row in rows if "loss" in row]
+    for family, name in RECIPES.items():
+        changes = {"data.root": root, "output_dir": folder / family, "optimisation.batch_size": 7}
+        changes |= {"optimisation.epochs": 5, "evaluation.every_epochs": 0}
+        changes |= {"logging.every_steps": 1, "logging.trackers": "[]"}
+        if family != "slowonly":
+            changes |= {"model.backbone": folder / "slowonly", "features.dtype": "float32"}
+        arguments = [str(part) for key, value in changes.items() for part in (f"--{key}", value)]
+        run(["--config", REPOSITORY / "configuration" / "synthgym" / name, *arguments], log=folder / "log")
+        losses[family] = [f"{row['loss']:.17g}" for row in read_history(folder / family, NUM_STEPS) if "loss" in row]
     return losses
 
 

@@ -4,8 +4,7 @@ import json
 
 import pytest
 
-from tests.training.golden import GOLDEN, NUM_STEPS, compute_losses, describe_machine
-from tests.training.tiny import FAMILIES
+from tests.training.golden import GOLDEN, NUM_STEPS, RECIPES, compute_losses, describe_machine
 
 
 @pytest.fixture(scope="module")
@@ -13,7 +12,7 @@ def losses(tmp_path_factory):
     return compute_losses(tmp_path_factory.mktemp("golden"))
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", RECIPES)
 def test_the_first_losses_are_those_on_record(family, losses):
     golden = json.loads(GOLDEN.read_text())
     expected = golden["losses"][family]

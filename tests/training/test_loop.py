@@ -5,6 +5,7 @@ import importlib.util
 import json
 import math
 import shutil
+import subprocess
 
 import pyarrow.parquet as pq
 import pytest
@@ -78,6 +79,11 @@ def test_a_checkpoint_folder_is_complete_and_loads(family, recipe, tmp_path):
     assert names <= {path.name for path in folder.iterdir()}
     assert (folder / "curves.png").read_bytes().startswith(b"\x89PNG")
     assert parse_recipe(["--config", str(folder / "recipe.yaml")]) == parse_recipe(recipe(family))
+    head = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=REPOSITORY, capture_output=True, text=True, check=False
+    ).stdout
+    training = json.loads((folder / "training.json").read_text())
+    assert training["commit"].startswith(head.strip() or "not under version control")
     metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics["num_evaluated"] == 8 and 0 <= metrics["mean_class_accuracy"] <= 100
     last = read_history(folder, 8)[-1]
