@@ -50,7 +50,7 @@ MODELS = ("slowonly", "linear_control", *ENCODERS)
 ORDER_CHANGES = {"slowonly": {"optimisation.epochs": 12, "optimisation.learning_rate": 1e-3}}
 ORDER_CHANGES |= dict.fromkeys(ENCODERS, {"optimisation.epochs": 40})
 # Of the control's weights; which one is chosen by cross-validation over the training clips.
-WEIGHT_DECAYS = (1e-4, 1e-3, 1e-2, 1e-1)
+WEIGHT_DECAYS = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 NUM_FOLDS = 3
 
 

@@ -117,6 +117,8 @@ class FineGymVisionConfig(PreTrainedConfig):
         attention_probs_dropout_prob (`float`, defaults to 0.1), layer_norm_eps (`float`, defaults to 1e-12),
         initializer_range (`float`, defaults to 0.02): BERT's and UniVL's.
         use_position_embeddings (`bool`, defaults to `True`): Without them the encoder cannot tell frames' order.
+        position_initializer_range (`float`, defaults to 0.02): BERT's. The video tokens that they are added to are
+            some twenty times larger: where there are but a few thousand steps to learn order in, start them larger.
         normalize_features (`bool`, defaults to `False`): LayerNorm on the backbone's features (UniVL's
             NormalizeVideo).
         classifier_dropout (`float`, defaults to 0.0): Dropout before the classifier.
@@ -142,6 +144,7 @@ class FineGymVisionConfig(PreTrainedConfig):
     layer_norm_eps: float = 1e-12
     initializer_range: float = 0.02
     use_position_embeddings: bool = True
+    position_initializer_range: float = 0.02
     normalize_features: bool = False
     classifier_dropout: float | int = 0.0
     num_prefix_tokens: int | None = None

@@ -22,6 +22,10 @@ from .publishing_finegym import PublishedModelMixin
 VIDEO_TOKEN_TYPE, TEXT_TOKEN_TYPE = 0, 1
 
 
+class PositionEmbeddings(nn.Embedding):
+    """What the video tokens' positions add to them: (T', D). It starts at a scale of its own."""
+
+
 class EmbeddingOutput(nn.Module):
     """The tail that every embedding of BERT and UniVL has: LayerNorm and dropout."""
 
@@ -42,7 +46,7 @@ class VideoEmbeddings(nn.Module):
         self.feature_norm = nn.LayerNorm(config.video_feature_size) if config.normalize_features else nn.Identity()
         self.projection = nn.Linear(config.video_feature_size, config.hidden_size)
         self.position_embeddings = (
-            nn.Embedding(config.num_video_tokens, config.hidden_size) if config.use_position_embeddings else None
+            PositionEmbeddings(config.num_video_tokens, config.hidden_size) if config.use_position_embeddings else None
         )
         self.output = EmbeddingOutput(config)
 
@@ -74,7 +78,7 @@ class CrossEmbeddings(nn.Module):
         super().__init__()
         sequence_length = config.num_video_tokens + config.num_attributes
         self.position_embeddings = (
-            nn.Embedding(sequence_length, config.hidden_size) if config.use_position_embeddings else None
+            PositionEmbeddings(sequence_length, config.hidden_size) if config.use_position_embeddings else None
         )
         self.token_type_embeddings = nn.Embedding(2, config.hidden_size) if config.use_token_type_embeddings else None
         self.output = EmbeddingOutput(config)
@@ -103,7 +107,9 @@ class FineGymPreTrainedModel(PublishedModelMixin, PreTrainedModel):
     @torch.no_grad()
     def _init_weights(self, module):
         super()._init_weights(module)
-        if isinstance(module, (nn.Linear, nn.Embedding)):
+        if isinstance(module, PositionEmbeddings):
+            init.normal_(module.weight, std=self.config.position_initializer_range)
+        elif isinstance(module, (nn.Linear, nn.Embedding)):
             init.normal_(module.weight, std=self.config.initializer_range)
             if getattr(module, "bias", None) is not None:
                 init.zeros_(module.bias)

@@ -171,6 +171,10 @@ class SlowOnlyStem(nn.Module):
         return F.max_pool2d(frames, kernel_size=3, stride=2, padding=1)
 
 
+class ResidualBatchNorm(nn.BatchNorm2d):
+    """The last normalisation of a residual branch: with `zero_init_residual` the branch adds nothing at first."""
+
+
 class SlowOnlyBottleneck(nn.Module):
     """t x 1 x 1, 1 x 3 x 3 (which carries the stride) and 1 x 1 x 1 convolutions."""
 
@@ -185,7 +189,7 @@ class SlowOnlyBottleneck(nn.Module):
         self.conv_b = FactorizedConv3d(width, width, space=3, stride=stride)
         self.norm_b = nn.BatchNorm2d(width, *normalization)
         self.conv_c = FactorizedConv3d(width, out_channels)
-        self.norm_c = nn.BatchNorm2d(out_channels, *normalization)
+        self.norm_c = ResidualBatchNorm(out_channels, *normalization)
 
     def forward(self, frames: torch.Tensor, num_frames: int) -> torch.Tensor:
         frames = F.relu(convolve_and_normalize(frames, num_frames, self.conv_a, self.norm_a), inplace=True)
@@ -257,8 +261,8 @@ class SlowOnlyPreTrainedModel(PublishedModelMixin, PreTrainedModel):
         elif isinstance(module, nn.Linear):
             init.normal_(module.weight, std=self.config.initializer_range)
             init.zeros_(module.bias)
-        elif isinstance(module, SlowOnlyBottleneck) and self.config.zero_init_residual:
-            init.zeros_(module.norm_c.weight)
+        elif isinstance(module, ResidualBatchNorm) and self.config.zero_init_residual:
+            init.zeros_(module.weight)
 
 
 class SlowOnlyModel(SlowOnlyPreTrainedModel):

@@ -73,6 +73,25 @@ def test_slowonly_freezes_by_its_own_config(pixel_values):
 
 
 @pytest.mark.parametrize("family", ["vision", "video_text"])
+def test_position_embeddings_start_at_a_scale_of_their_own(family):
+    config = small_model(family).config
+    config.position_initializer_range = 3.0
+    model = AutoModelForVideoClassification.from_config(config)
+    scales = {name: values.std().item() for name, values in model.named_parameters() if "embeddings.weight" in name}
+    large = {name for name, scale in scales.items() if scale > 1}
+    assert large == {name for name in scales if "position" in name and "text_embeddings" not in name} != set()
+
+
+def test_residual_branches_can_start_at_zero():
+    config = small_model("slowonly").config
+    for zero_init_residual in (True, False):
+        config.zero_init_residual = zero_init_residual
+        weights = AutoModelForVideoClassification.from_config(config).state_dict()
+        scales = torch.cat([values for name, values in weights.items() if "norm_c.weight" in name])
+        assert torch.equal(scales, torch.full_like(scales, not zero_init_residual))
+
+
+@pytest.mark.parametrize("family", ["vision", "video_text"])
 def test_features_stand_in_for_frames(family, pixel_values):
     model = small_model(family)
     features = model.get_video_features(pixel_values)
@@ -185,7 +204,7 @@ def test_auto_model_loads_the_base_of_a_classifier(model, tmp_path, pixel_values
     model.save_pretrained(tmp_path)
     base, report = AutoModel.from_pretrained(tmp_path, output_loading_info=True)
     assert report["missing_keys"] == set()
-    assert report["unexpected_keys"] == {"classifier.weight", "classifier.bias"}
+    assert report["unexpected_keys"] == set()
     assert torch.equal(base(pixel_values).pooler_output, model.base_model(pixel_values).pooler_output)
 
 
