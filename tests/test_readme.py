@@ -87,6 +87,14 @@ def test_the_two_commands_exist():
     assert "make test" in (ROOT / ".ci" / "run").read_text()
 
 
+def test_the_activated_environment_has_every_program():
+    activate = "source .venv/bin/activate"
+    assert f"`{activate}`" in README
+    script = activate.replace(".venv", shlex.quote(sys.prefix)) + " && command -v finegym python accelerate"
+    found = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True).stdout.split()
+    assert found == [f"{sys.prefix}/bin/{program}" for program in ("finegym", "python", "accelerate")]
+
+
 @pytest.mark.parametrize("snippet", SNIPPETS, ids=lambda snippet: snippet.strip().splitlines()[0])
 def test_snippets_run_as_they_stand(snippet, folder):
     result = subprocess.run([sys.executable, "-c", snippet], cwd=folder, capture_output=True, text=True, timeout=300)

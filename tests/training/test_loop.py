@@ -10,6 +10,7 @@ import subprocess
 import pyarrow.parquet as pq
 import pytest
 import torch
+from huggingface_hub import constants
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -88,6 +89,18 @@ def test_a_checkpoint_folder_is_complete_and_loads(family, recipe, tmp_path):
     assert metrics["num_evaluated"] == 8 and 0 <= metrics["mean_class_accuracy"] <= 100
     last = read_history(folder, 8)[-1]
     assert last["top1"] == metrics["top1"]
+
+
+def test_a_folder_of_own_videos_is_imported_and_trained_on(recipe, root, tmp_path, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HOME", str(tmp_path / "home"))
+    names = [action.name for action in Labels.read(root / "labels.json").classes]
+    for clip in read_index(root, "train"):
+        folder = tmp_path / "own" / names[clip.label]
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(clip.path, folder)
+    metrics = train(parse_recipe([*recipe("slowonly"), "--data.root", str(tmp_path / "own")]))
+    assert metrics["dataset"] == "own" and set(metrics["per_class"]) == set(names)
+    assert metrics["num_train_clips"] + metrics["num_evaluated"] == 16
 
 
 @pytest.mark.parametrize("family", FAMILIES)
