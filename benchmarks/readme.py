@@ -30,7 +30,9 @@ def figures(name: str) -> dict[str, float]:
 
 def synthgym() -> list[list[str]]:
     values = figures("synthgym")
-    rows = [["model", "top-1", "mean class accuracy", "gain over control (95 % interval)", "order split"]]
+    rows = [
+        ["model", "top-1", "mean class accuracy", "gain over control (95 % interval)", "order split", "right order"]
+    ]
     for key, name in MODELS.items():
         if f"{key}.mean_class_accuracy" not in values:
             continue
@@ -38,20 +40,20 @@ def synthgym() -> list[list[str]]:
         if f"{key}.gain_over_control" in values and key != "linear_control":
             low, high = values[f"{key}.gain_over_control_low"], values[f"{key}.gain_over_control_high"]
             gain = f"{values[f'{key}.gain_over_control']:+.2f} ({low:+.2f} to {high:+.2f})"
-        order = values.get(f"{key}.order_accuracy")
         rows.append(
             [
                 name,
                 f"{values[f'{key}.top1']:.1f}",
                 f"{values[f'{key}.mean_class_accuracy']:.1f} ± {values[f'{key}.std']:.1f}",
                 gain,
-                "–" if order is None else f"{order:.1f}",
+                f"{values[f'{key}.order_accuracy']:.1f}",
+                f"{values[f'{key}.right_order_accuracy']:.1f}",
             ]
         )
     for key in ("vision_encoder_b3", "video_text"):
-        without = values.get(f"{key}.order_accuracy_without_positions")
-        if without is not None:
-            rows.append([f"{MODELS[key]}, without positions", "", "", "", f"{without:.1f}"])
+        names = [f"{key}.{figure}_without_positions" for figure in ("order_accuracy", "right_order_accuracy")]
+        if names[0] in values:
+            rows.append([f"{MODELS[key]}, without positions", "", "", "", *(f"{values[name]:.1f}" for name in names)])
     return rows
 
 
