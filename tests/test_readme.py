@@ -132,9 +132,7 @@ def test_training_on_finegym(folder):
     assert fetch[:2] == ["finegym", "fetch"]  # its download is tested against a loopback server
     annotations = folder / prepare[prepare.index("--annotations") + 1]
     shutil.copytree(folder / "finegym" / "annotations", annotations)
-    for file in annotations.glob("synthgym_*"):
-        file.rename(file.with_name(file.name.replace("synthgym", "gym99")))
-    prepare += ["--labels", str(ROOT / "configuration" / "synthgym" / "labels.json")]
+    prepare += ["--dataset", "synthgym", "--labels", str(ROOT / "configuration" / "synthgym" / "labels.json")]
     for command in [prepare, *others]:
         run(adapted(command), folder)
 
