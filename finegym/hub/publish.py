@@ -154,10 +154,10 @@ def hide_local_folders(recipe: Path) -> None:
             return {name: shorten(part) for name, part in value.items()}
         return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
 
-    text = recipe.read_text(encoding="utf-8")
-    content = yaml.safe_load(text)
-    if shorten(content) != content:
-        recipe.write_text(yaml.safe_dump(shorten(content), sort_keys=False), encoding="utf-8")
+    content = yaml.safe_load(recipe.read_text(encoding="utf-8"))
+    published = shorten(content)
+    if published != content:
+        recipe.write_text(yaml.safe_dump(published, sort_keys=False), encoding="utf-8")
 
 
 def write_example(path: Path, size: int = 144) -> None:

@@ -261,8 +261,7 @@ class Run:
         if state.versions != versions():
             logger.warning(
                 f"It was saved by {state.versions} and goes on with {versions()}: the last digits may differ from "
-                "those of "
-                "a run that was never stopped."
+                "those of a run that was never stopped."
             )
         return state
 
@@ -412,18 +411,11 @@ def versions() -> dict[str, str]:
 def commit() -> str | None:
     """The commit that this code was checked out from, marked where files were changed since; None if there is none."""
     house = Path(__file__).resolve().parents[2]
-    command = [
-        "git",
-        "-C",
-        str(house),
-        "describe",
-        "--always",
-        "--abbrev=40",
-        "--exclude=*",
-        "--dirty=, changed since",
-    ]
+    if not (house / ".git").exists():  # installed elsewhere: a repository around it is not this code's
+        return None
+    command = ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=, changed since"]
     try:
-        described = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+        described = subprocess.run(command, cwd=house, capture_output=True, text=True, timeout=60, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
-    return described.stdout.strip() if (house / ".git").exists() else None
+    return described.stdout.strip()
