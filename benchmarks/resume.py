@@ -9,7 +9,6 @@ Small models on CPU in float32, one thread a process, with dropout.
 """
 
 import argparse
-import json
 import random
 import shutil
 import tempfile
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common import write_results
-from tests.training.launching import Launch, is_saving, num_steps_done, run, weights_hash
+from tests.training.launching import Launch, is_saving, num_steps_done, read_losses, run, weights_hash
 from tests.training.tiny import FAMILIES, write_dataset, write_recipe
 
 
@@ -118,11 +117,6 @@ def change_worlds(folder: Path, family: str, arguments: Sequence[str | Path]) ->
     assert len(losses[0]) == len(losses[1]) == NUM_STEPS
     differences = [abs(first - second) / second for first, second in zip(*losses, strict=True)]
     return {"family": family, "worlds": WORLDS, "max_loss_difference": max(differences)}
-
-
-def read_losses(output_dir: Path) -> list[float]:
-    rows = [json.loads(line) for line in (output_dir / "history.jsonl").read_text().splitlines()]
-    return [row["loss"] for row in rows if "loss" in row]
 
 
 if __name__ == "__main__":

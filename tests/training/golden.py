@@ -9,8 +9,7 @@ from pathlib import Path
 import torch
 
 from finegym.synthgym.generate import generate
-from finegym.training.reporting import read_history
-from tests.training.launching import REPOSITORY, run
+from tests.training.launching import REPOSITORY, read_losses, run
 
 
 GOLDEN = REPOSITORY / "tests" / "golden" / "losses.json"
@@ -32,7 +31,7 @@ def compute_losses(folder: Path) -> dict[str, list[str]]:
             changes |= {"model.backbone": folder / "slowonly", "features.dtype": "float32"}
         arguments = [str(part) for key, value in changes.items() for part in (f"--{key}", value)]
         run(["--config", REPOSITORY / "configuration" / "synthgym" / name, *arguments], log=folder / "log")
-        losses[family] = [f"{row['loss']:.17g}" for row in read_history(folder / family, NUM_STEPS) if "loss" in row]
+        losses[family] = [f"{loss:.17g}" for loss in read_losses(folder / family)]
     return losses
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import json
 import multiprocessing
 import os
 import signal
@@ -94,6 +95,11 @@ def num_steps_done(output_dir: Path) -> int:
     """Rows in the history, which is written step by step where every step is logged."""
     history = output_dir / "history.jsonl"
     return history.read_bytes().count(b'"loss"') if history.exists() else 0
+
+
+def read_losses(output_dir: Path) -> list[float]:
+    rows = [json.loads(line) for line in (output_dir / "history.jsonl").read_text().splitlines()]
+    return [row["loss"] for row in rows if "loss" in row]
 
 
 def weights_hash(output_dir: Path) -> str:

@@ -1,6 +1,5 @@
 """The encoders on other people's backbones, the whole way: cache, train, evaluate, save, load."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -25,6 +24,7 @@ from finegym.data.features import EvaluationViews, build_features
 from finegym.data.index import read_index
 from finegym.training.loop import train
 from finegym.training.recipe import parse_recipe
+from tests.training.launching import read_losses
 from tests.training.tiny import write_recipe
 
 
@@ -81,8 +81,7 @@ def test_cache_train_evaluate_save_load(family, foreign, root, tmp_path):
     )
     metrics = train(parse_recipe(["--config", str(path)]))
     assert metrics["num_evaluated"] == 8
-    history = [json.loads(line) for line in (tmp_path / "run" / "history.jsonl").read_text().splitlines()]
-    losses = [row["loss"] for row in history if "loss" in row]
+    losses = read_losses(tmp_path / "run")
     assert len(losses) == 8 and all(loss < 10 for loss in losses)
 
     model, report = AutoModelForVideoClassification.from_pretrained(tmp_path / "run", output_loading_info=True)
@@ -135,13 +134,12 @@ def test_cached_training_is_online_training(family, dtype, root, backbone, tmp_p
             optimisation__epochs=4,
         )
         train(parse_recipe(["--config", str(path)]))
-        history = [json.loads(line) for line in (tmp_path / mode / "history.jsonl").read_text().splitlines()]
         model = AutoModelForVideoClassification.from_pretrained(tmp_path / mode)
         processor = AutoVideoProcessor.from_pretrained(tmp_path / mode)
         clips = [processor.load_clips(clip.path).pixel_values for clip in read_index(root, "val")]
         with torch.no_grad():
             predictions = [model(pixel_values=clip).logits.argmax(-1).tolist() for clip in clips]
-        outcomes[mode] = [row["loss"] for row in history if "loss" in row], predictions
+        outcomes[mode] = read_losses(tmp_path / mode), predictions
     assert len(outcomes["cached"][0]) == 16
     assert outcomes["cached"][0] == pytest.approx(outcomes["online"][0], rel=1e-4)
     assert outcomes["cached"][1] == outcomes["online"][1]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.training.launching import REPOSITORY, STEADY, free_port, num_steps_done, weights_hash
+from tests.training.launching import REPOSITORY, STEADY, free_port, num_steps_done, read_losses, weights_hash
 
 
 BIN = Path(sys.executable).parent
@@ -36,11 +36,6 @@ def wait(process, log, timeout=600) -> int:
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         raise AssertionError(f"{process.args} did not end within {timeout} s:\n{log.read_text()}") from None
-
-
-def losses(output_dir) -> list[float]:
-    rows = [json.loads(line) for line in (output_dir / "history.jsonl").read_text().splitlines()]
-    return [row["loss"] for row in rows if "loss" in row]
 
 
 def test_an_unknown_key_is_one_message_and_no_traceback(recipe):
@@ -91,7 +86,7 @@ def test_two_nodes_find_each_other_and_agree_with_one_process(recipe, tmp_path):
     assert "4 x" in json.loads((tmp_path / "nodes" / "training.json").read_text())["hardware"]
     alone = start([sys.executable, "train.py", *arguments, "--output_dir", tmp_path / "alone"], log)
     assert wait(alone, log) == 0, log.read_text()
-    assert losses(tmp_path / "nodes") == pytest.approx(losses(tmp_path / "alone"), rel=1e-6)
+    assert read_losses(tmp_path / "nodes") == pytest.approx(read_losses(tmp_path / "alone"), rel=1e-6)
 
 
 @pytest.mark.slow

@@ -20,7 +20,7 @@ from finegym.training.loop import train
 from finegym.training.recipe import parse_recipe
 from finegym.training.reporting import count_flops, read_history
 from modeling_finegym import SlowOnlyConfig, SlowOnlyForVideoClassification
-from tests.training.launching import REPOSITORY, Launch, num_steps_done, run, weights_hash
+from tests.training.launching import REPOSITORY, Launch, num_steps_done, read_losses, run, weights_hash
 from tests.training.tiny import FAMILIES, write_dataset
 
 
@@ -110,7 +110,7 @@ def test_eight_clips_can_be_learnt_by_heart(family, root, recipe, tmp_path):
     small = write_dataset(tmp_path / "data", num_train=8, num_val=8)
     still = {"data__scale": [1.0, 1.0], "data__flip": 0.0, "logging__every_steps": 20}
     run([*recipe(family, **changes, **still), "--data.root", small], log=tmp_path / "log")
-    losses = [row["loss"] for row in read_history(tmp_path / "run", 80) if "loss" in row]
+    losses = read_losses(tmp_path / "run")
     assert losses[-1] < 0.25 * losses[0]
 
 
@@ -123,9 +123,7 @@ def test_faster_ways_to_compute_the_same(choice, recipe, tmp_path):
     common = {"checkpointing__every_steps": 2, "optimisation__learning_rate": 0.005}
     for name, changes in (("plain", common), (choice, common | change)):
         run([*recipe("slowonly", **changes), *still, "--output_dir", tmp_path / name], log=tmp_path / "log")
-    first, second = (
-        [row["loss"] for row in read_history(tmp_path / name, 8) if "loss" in row] for name in ("plain", choice)
-    )
+    first, second = (read_losses(tmp_path / name) for name in ("plain", choice))
     assert second == pytest.approx(first, rel=0.02 if choice == "bf16" else 1e-4)
     assert second != first or choice == "compile"
     killed = [*recipe("slowonly", **common, **change), *still, "--output_dir", tmp_path / "killed"]
@@ -152,7 +150,7 @@ def test_online_and_cached_features_give_the_same_losses(recipe, tmp_path):
     for mode in ("online", "cached"):
         arguments = recipe("vision", features__mode=mode, features__views=2)
         run([*arguments, "--output_dir", tmp_path / mode], log=tmp_path / "log")
-        losses[mode] = [row["loss"] for row in read_history(tmp_path / mode, 8) if "loss" in row]
+        losses[mode] = read_losses(tmp_path / mode)
     assert losses["online"] == pytest.approx(losses["cached"], rel=1e-5)
 
 

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from tests.training.launching import Launch, is_saving, num_steps_done, run, weights_hash
+from tests.training.launching import Launch, is_saving, num_steps_done, read_losses, run, weights_hash
 from tests.training.tiny import FAMILIES
 
 
@@ -144,8 +144,3 @@ def test_a_dying_process_ends_the_job(recipe, tmp_path):
     codes = launch.wait(timeout=60)
     assert codes[1] == -signal.SIGKILL and codes[0] not in (0, None)
     assert time.monotonic() - start < 60
-
-
-def read_losses(output_dir) -> list[float]:
-    rows = [json.loads(line) for line in (output_dir / "history.jsonl").read_text().splitlines()]
-    return [row["loss"] for row in rows if "loss" in row]
