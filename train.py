@@ -1,7 +1,7 @@
 """Train one model from one recipe; give the same command again, and a run that was stopped or killed goes on.
 
 One process, with or without a GPU; any field of the recipe can be overridden:
-    python train.py --config configuration/synthgym/slowonly.yaml --optimisation.epochs 10
+    python train.py --config configuration/synthgym/slowonly.yaml --optimization.epochs 10
 
 Four GPUs of one machine, or two processes on a machine without any:
     accelerate launch --config_file configuration/accelerate/multi_gpu.yaml train.py --config RECIPE

@@ -43,7 +43,7 @@ from pytorchvideo.transforms import Normalize, RandomResizedCrop  # noqa: E402
 from finegym.data.dataset import ClipDataset  # noqa: E402
 from finegym.data.index import Clip  # noqa: E402
 from finegym.data.transforms import augment, clip_generator  # noqa: E402
-from finegym.data.video import write_video  # noqa: E402
+from finegym.data.video_writing import write_video  # noqa: E402
 from modeling_finegym.clip_sampling import random_clip  # noqa: E402
 from modeling_finegym.video_decoding import open_video  # noqa: E402
 
@@ -77,8 +77,8 @@ def film(num_frames: int, seed: int) -> np.ndarray:
     for number in range(num_frames):
         left, top = int(number * (WIDTH / num_frames)), int(16 + 12 * np.sin(number / 9))
         frame = np.ascontiguousarray(hall[top : top + HEIGHT, left : left + WIDTH])
-        centre = (WIDTH // 2 + int(60 * np.sin(number / 7)), HEIGHT // 2 + int(40 * np.cos(number / 5)))
-        cv2.ellipse(frame, centre, (18, 60), number * 11, 0, 360, (60, 40, 170), -1)
+        center = (WIDTH // 2 + int(60 * np.sin(number / 7)), HEIGHT // 2 + int(40 * np.cos(number / 5)))
+        cv2.ellipse(frame, center, (18, 60), number * 11, 0, 360, (60, 40, 170), -1)
         frames[number] = np.clip(frame + draw.normal(0, 2, frame.shape), 0, 255)
     return frames
 
@@ -149,7 +149,7 @@ def check_same_frames(clips: list[Clip], decoders: dict[str, Decode]) -> None:
             difference = (frames - ours).abs().mean().item()
             if difference > 1.5:
                 raise ValueError(
-                    f"{name} reads other frames of {clip.id}: they differ by {difference:.1f} grey levels."
+                    f"{name} reads other frames of {clip.id}: they differ by {difference:.1f} gray levels."
                 )
 
 

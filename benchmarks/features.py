@@ -23,12 +23,12 @@ from torch.utils.data import DataLoader
 
 from benchmarks.common import median_ratio, time_in_turns, write_results
 from finegym.data.dataset import ClipDataset, StepSampler, collate
-from finegym.data.features import TrainingViews, build_features
 from finegym.data.index import Clip
 from finegym.data.labels import Labels
 from finegym.data.transforms import augment
-from finegym.data.video import write_video
+from finegym.data.video_writing import write_video
 from finegym.evaluation.protocol import evaluate
+from finegym.features.cache import TrainingViews, build_features
 from finegym.training.build import FeatureDataset
 from modeling_finegym import (
     FineGymVideoProcessor,

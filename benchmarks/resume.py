@@ -103,7 +103,7 @@ def change_worlds(folder: Path, family: str, arguments: Sequence[str | Path]) ->
     """Run on 1, 2, 4 and 1 processes with a kill at each change; losses against those of one process, never
     stopped."""
     log = folder / "log"
-    arguments = [*arguments, "--optimisation.micro_batch_size", "1"]
+    arguments = [*arguments, "--optimization.micro_batch_size", "1"]
     run([*arguments, "--output_dir", folder / f"{family}-alone"], log=log)
     changing = folder / f"{family}-changing"
     for position, num_processes in enumerate(WORLDS):

@@ -26,13 +26,13 @@ from torch.nn import functional as F
 from transformers import AutoModelForVideoClassification
 
 from benchmarks.common import write_results
-from finegym.data.features import EvaluationViews, TrainingViews, build_features
 from finegym.data.files import write_text
 from finegym.data.index import read_coverage, read_index
 from finegym.data.labels import Labels
 from finegym.evaluation.metrics import mean_class_accuracy, paired_difference, top_k_accuracy
 from finegym.evaluation.protocol import Evaluation, evaluate, measure
 from finegym.evaluation.report import render_table, write_scores
+from finegym.features.cache import EvaluationViews, TrainingViews, build_features
 from finegym.synthgym.generate import generate
 from finegym.training.build import augmentation, build_dataset, build_processor
 from finegym.training.loop import train
@@ -47,8 +47,8 @@ ENCODERS = {
 }
 MODELS = ("slowonly", "linear_control", *ENCODERS)
 # The order split is small: 512 clips, eight classes. The backbone is the class split's; only SlowOnly itself is tuned.
-ORDER_CHANGES = {"slowonly": {"optimisation.epochs": 12, "optimisation.learning_rate": 1e-3}}
-ORDER_CHANGES |= dict.fromkeys(ENCODERS, {"optimisation.epochs": 40})
+ORDER_CHANGES = {"slowonly": {"optimization.epochs": 12, "optimization.learning_rate": 1e-3}}
+ORDER_CHANGES |= dict.fromkeys(ENCODERS, {"optimization.epochs": 40})
 # Of the control's weights; which one is chosen by cross-validation over the training clips.
 WEIGHT_DECAYS = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 NUM_FOLDS = 3
@@ -86,7 +86,7 @@ class Bench:
         if split == "order":
             changes |= ORDER_CHANGES[model]
         if self.smoke:
-            changes |= {"optimisation.epochs": 1, "optimisation.warmup_epochs": 0}
+            changes |= {"optimization.epochs": 1, "optimization.warmup_epochs": 0}
         arguments = [part for key, value in changes.items() for part in (f"--{key}", str(value))]
         return parse_recipe(["--config", str(RECIPES / ENCODERS.get(model, "slowonly.yaml")), *arguments])
 
@@ -115,7 +115,7 @@ def score(recipe: Recipe) -> Evaluation:
 
 
 def fit_linear(means: torch.Tensor, truth: torch.Tensor, num_classes: int, weight_decay: float) -> nn.Module:
-    """Logistic regression on standardised features (N, D), to its optimum: the loss is convex."""
+    """Logistic regression on standardized features (N, D), to its optimum: the loss is convex."""
     norm = nn.BatchNorm1d(means.shape[1], affine=False, momentum=None)
     norm(means)
     layer = nn.Linear(means.shape[1], num_classes)

@@ -9,11 +9,17 @@ import jsonargparse
 # command -> module:function, what it does. Only the module of the command that runs is imported.
 COMMANDS = {
     "synthgym": ("finegym.synthgym.generate:generate", "draw the embedded dataset: gymnasts performing Gym99 classes"),
-    "fetch": ("finegym.data.fetch:fetch_annotations", "download FineGym's annotation files"),
-    "prepare": ("finegym.data.prepare:prepare", "turn FineGym's videos into clips, an index and a coverage report"),
-    "import": ("finegym.data.own_data:import_clips", "turn your own clips into a dataset with an index"),
-    "doctor": ("finegym.data.doctor:doctor", "check versions, decoder, GPU, disk and data; say how to mend them"),
-    "features": ("finegym.data.extract:extract", "write a frozen backbone's features of any videos as safetensors"),
+    "fetch": ("finegym.preparation.fetch:fetch_annotations", "download FineGym's annotation files"),
+    "prepare": (
+        "finegym.preparation.prepare:prepare",
+        "turn FineGym's videos into an indexed data set",
+    ),
+    "import": ("finegym.preparation.own_data:import_clips", "turn your own clips into a dataset with an index"),
+    "doctor": ("finegym.commands.doctor:doctor", "check versions, decoder, GPU, disk and data; say how to mend them"),
+    "features": (
+        "finegym.features.extract:extract",
+        "write a frozen backbone's features of any videos",
+    ),
     "evaluate": ("finegym.evaluation.evaluate:evaluate_checkpoint", "measure a checkpoint by the paper's protocol"),
     "table": ("finegym.evaluation.report:table", "print the metrics of finished checkpoints side by side"),
     "predict": ("finegym.evaluation.predict:command", "classify videos, or draw the timeline of a whole routine"),

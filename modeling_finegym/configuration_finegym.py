@@ -36,7 +36,7 @@ class SlowOnlyConfig(PreTrainedConfig):
             every bottleneck, per stage. There is no temporal stride.
         batch_norm_eps (`float`, defaults to 1e-5), batch_norm_momentum (`float`, defaults to 0.1): torch's defaults.
         classifier_dropout (`float`, defaults to 0.5): Dropout before the classifier (mmaction2's `I3DHead`).
-        zero_init_residual (`bool`, defaults to `False`): Start every bottleneck's last normalisation at zero.
+        zero_init_residual (`bool`, defaults to `False`): Start every bottleneck's last normalization at zero.
         freeze_backbone (`bool`, defaults to `False`): Keep stem and stages in eval mode and without gradients.
         num_trainable_stages (`int`, defaults to 0): With `freeze_backbone`, how many of the last stages learn after
             all.

@@ -143,7 +143,7 @@ class FineGymModel(FineGymPreTrainedModel):
 
         Args:
             pixel_values (`torch.FloatTensor` of shape `(batch_size, num_frames, num_channels, height, width)`):
-                Normalised frames, as the backbone's video processor returns them.
+                Normalized frames, as the backbone's video processor returns them.
 
         Returns:
             `torch.FloatTensor` of shape `(batch_size, num_video_tokens, video_feature_size)`.
@@ -209,7 +209,7 @@ class FineGymVisionModel(FineGymModel):
         r"""
         Args:
             pixel_values (`torch.FloatTensor` of shape `(batch_size, num_frames, num_channels, height, width)`):
-                Normalised frames, as the video processor returns them.
+                Normalized frames, as the video processor returns them.
             video_features (`torch.FloatTensor` of shape `(batch_size, num_video_tokens, video_feature_size)`):
                 In place of `pixel_values`: what `get_video_features` returned for them.
 
@@ -264,7 +264,7 @@ class FineGymVideoTextModel(FineGymModel):
         r"""
         Args:
             pixel_values (`torch.FloatTensor` of shape `(batch_size, num_frames, num_channels, height, width)`):
-                Normalised frames, as the video processor returns them.
+                Normalized frames, as the video processor returns them.
             video_features (`torch.FloatTensor` of shape `(batch_size, num_video_tokens, video_feature_size)`):
                 In place of `pixel_values`: what `get_video_features` returned for them.
             attribute_ids (`torch.LongTensor` of shape `(batch_size, num_texts)`, *optional*):

@@ -25,7 +25,7 @@ from .configuration_finegym import SlowOnlyConfig
 from .publishing_finegym import PublishedModelMixin
 
 
-# Frames are taken in chunks while no kernel looks at neighbouring frames, so that activations stay in a CPU's caches.
+# Frames are taken in chunks while no kernel looks at neighboring frames, so that activations stay in a CPU's caches.
 # A chunk's stem output has this size: of 4, 8, 16 and 32 MB it was the fastest on two cores with 32 MB of cache.
 CHUNK_BYTES = 8 * 2**20
 
@@ -48,7 +48,7 @@ class SlowOnlyModelOutput(ModelOutput):
 
 # Inside the network videos are batches of frames (B*T, C, H, W) in channels-last memory, where all these are views.
 # They go through (.., C), which is contiguous: reshaping (.., C, H, W) itself gives a dimension of size 1 a stride by
-# which torch no longer recognises the channels-last format, and computes in the slow one.
+# which torch no longer recognizes the channels-last format, and computes in the slow one.
 
 
 def unfold_frames(frames: torch.Tensor, num_frames: int) -> torch.Tensor:
@@ -139,7 +139,7 @@ def convolve_and_normalize(
     frames: torch.Tensor, num_frames: int, conv: FactorizedConv3d, norm: nn.BatchNorm2d
 ) -> torch.Tensor:
     """
-    Convolution and batch normalisation; in eval mode without gradients the second is folded into the weights. That is
+    Convolution and batch normalization; in eval mode without gradients the second is folded into the weights. That is
     a pass over the weights in place of one over the output, so it is not done where the weights are the larger.
     """
     num_positions = frames.shape[0] * frames.shape[2] * frames.shape[3] // conv.stride[1] ** 2
@@ -172,7 +172,7 @@ class SlowOnlyStem(nn.Module):
 
 
 class ResidualBatchNorm(nn.BatchNorm2d):
-    """The last normalisation of a residual branch: with `zero_init_residual` the branch adds nothing at first."""
+    """The last normalization of a residual branch: with `zero_init_residual` the branch adds nothing at first."""
 
 
 class SlowOnlyBottleneck(nn.Module):
@@ -301,7 +301,7 @@ class SlowOnlyModel(SlowOnlyPreTrainedModel):
         r"""
         Args:
             pixel_values (`torch.FloatTensor` of shape `(batch_size, num_frames, num_channels, height, width)`):
-                Normalised frames, as the video processor returns them.
+                Normalized frames, as the video processor returns them.
             output_hidden_states (`bool`, *optional*): Return the outputs of the stem and of each stage too.
 
         Raises:
@@ -374,7 +374,7 @@ class SlowOnlyForVideoClassification(SlowOnlyPreTrainedModel):
         r"""
         Args:
             pixel_values (`torch.FloatTensor` of shape `(batch_size, num_frames, num_channels, height, width)`):
-                Normalised frames, as the video processor returns them.
+                Normalized frames, as the video processor returns them.
             labels (`torch.LongTensor` of shape `(batch_size,)`, *optional*): Classes; the loss is their cross entropy.
 
         Raises:
@@ -399,7 +399,7 @@ def check_pixel_values(pixel_values: torch.Tensor, num_channels: int) -> None:
         )
     if not pixel_values.is_floating_point():
         raise ValueError(
-            f"pixel_values must be normalised floats, got {pixel_values.dtype}: pass the frames through the video "
+            f"pixel_values must be normalized floats, got {pixel_values.dtype}: pass the frames through the video "
             "processor first."
         )
 

@@ -39,7 +39,7 @@ class FineGymVideoProcessorKwargs(VideosKwargs, total=False):
 
 class FineGymVideoProcessor(BaseVideoProcessor):
     r"""
-    Samples a clip, resizes its short side, crops the centre and normalises: the paper's test transform (32 frames at
+    Samples a clip, resizes its short side, crops the center and normalizes: the paper's test transform (32 frames at
     interval 2 and 224 x 224 pixels: section 4.2; short side and ImageNet statistics: mmaction2's Gym99 recipe).
 
     `processor(videos)` takes a path, an array of frames `(T, H, W, C)`, or a list of these, and returns `pixel_values`

@@ -11,7 +11,7 @@ import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
 
-from finegym.data.video import write_video  # noqa: E402
+from finegym.data.video_writing import write_video  # noqa: E402
 from modeling_finegym import FineGymVideoTextConfig, FineGymVisionConfig, SlowOnlyConfig  # noqa: E402
 from modeling_finegym import FineGymVideoTextForVideoClassification as VideoTextClassifier  # noqa: E402
 from modeling_finegym import FineGymVisionForVideoClassification as VisionClassifier  # noqa: E402
@@ -62,7 +62,7 @@ def pixel_values() -> torch.Tensor:
 
 
 def moving_square(num_frames: int, height: int = 48, width: int = 64) -> np.ndarray:
-    """Frames (T, H, W, 3) that all differ: a bright square moves over a gradient, and the grey level counts frames."""
+    """Frames (T, H, W, 3) that all differ: a bright square moves over a gradient, and the gray level counts frames."""
     frames = np.zeros((num_frames, height, width, 3), np.uint8)
     frames[..., 0] = np.linspace(0, 120, width, dtype=np.uint8)
     for index in range(num_frames):

@@ -11,7 +11,7 @@ import pytest
 import torch
 import torchvision
 
-from finegym.data.video import write_video
+from finegym.data.video_writing import write_video
 from finegym.synthgym.generate import write_routines
 from tests.conftest import moving_square
 
@@ -25,14 +25,14 @@ COMMANDS = [
 ]
 SNIPPETS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
-SHORT = "--optimisation.epochs 1 --optimisation.warmup_epochs 0 --logging.trackers [] --data.num_workers 0".split()
+SHORT = "--optimization.epochs 1 --optimization.warmup_epochs 0 --logging.trackers [] --data.num_workers 0".split()
 SMALL = {
-    "slowonly": "--optimisation.batch_size 4".split(),
-    "vision": "--optimisation.batch_size 4 --features.views 1".split(),
-    "video_text": "--optimisation.batch_size 4 --features.views 1".split(),
+    "slowonly": "--optimization.batch_size 4".split(),
+    "vision": "--optimization.batch_size 4 --features.views 1".split(),
+    "video_text": "--optimization.batch_size 4 --features.views 1".split(),
     # the full-size network on frames of 32 pixels
-    "gym99": "--data.clip_len 4 --data.short_side 40 --data.crop_size 32 --optimisation.batch_size 4 "
-    "--optimisation.micro_batch_size 2".split(),
+    "gym99": "--data.clip_len 4 --data.short_side 40 --data.crop_size 32 --optimization.batch_size 4 "
+    "--optimization.micro_batch_size 2".split(),
 }
 
 

@@ -1,5 +1,5 @@
 #!/bin/sh
-# sbatch configuration/accelerate/slurm.sh configuration/gym99/slowonly.yaml [--optimisation.epochs 10 ...]
+# sbatch configuration/accelerate/slurm.sh configuration/gym99/slowonly.yaml [--optimization.epochs 10 ...]
 #
 # Slurm warns every process 120 seconds before it takes the machines away. The run then saves its state, and the requeued
 # job goes on from there, also with another number of machines.

@@ -1,1 +1,5 @@
-"""Videos and annotations: from files as people have them to prepared clips, an index and batches."""
+"""From an indexed data set to the clips of a training step.
+
+In: a prepared folder (`index.parquet`, `labels.json`, `coverage.json`, videos). Out: batches of `pixel_values`, in an
+order that depends on the seed and the step alone. This room never changes the prepared folder.
+"""

@@ -8,6 +8,10 @@ from pathlib import Path
 
 PARTIAL_SUFFIX = ".partial"
 
+VIDEO_SUFFIXES = frozenset(
+    (".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ts", ".webm", ".wmv")
+)
+
 
 @contextlib.contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:

@@ -45,7 +45,7 @@ def random_crop_box(
     """Draw the box of a random resized crop as (top, left, height, width) in pixels.
 
     The share of the area is uniform in `scale`, the aspect ratio (width / height) log-uniform in `ratio`. After ten
-    boxes that do not fit, the largest centred one of a permitted ratio is taken (Inception's rule, and torchvision's).
+    boxes that do not fit, take the largest centered one of a permitted ratio (Inception's rule, and torchvision's).
     """
     log_ratio = [math.log(bound) for bound in ratio]
     for _ in range(10):

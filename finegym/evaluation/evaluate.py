@@ -6,11 +6,11 @@ from typing import Literal
 import torch
 from transformers import AutoModelForVideoClassification, AutoVideoProcessor, PreTrainedModel
 
-from finegym.data.features import EvaluationViews, build_features
 from finegym.data.index import LABELS_FILE, Clip, read_coverage, read_index
 from finegym.data.labels import Labels
 from finegym.data.launch import this_process
 from finegym.data.leakage import check_leakage, leaking_clips
+from finegym.features.cache import EvaluationViews, build_features
 
 from .protocol import Evaluation, evaluate
 from .report import HEADER, METRICS_FILE, metrics_row, read_metrics, render_table, write_report

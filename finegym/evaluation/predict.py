@@ -10,14 +10,11 @@ from typing import Any
 from tqdm import tqdm
 from transformers import AutoModelForVideoClassification, AutoVideoProcessor
 
-from finegym.data.files import write_text
+from finegym.data.files import VIDEO_SUFFIXES, write_text
 from modeling_finegym import FineGymPipeline
 from modeling_finegym.clip_scoring import VideoClips, score_videos
 
 from .timeline import Segment, find_segments, score_windows, to_subtitles
-
-
-VIDEO_SUFFIXES = (".mp4", ".mkv", ".mov", ".webm", ".avi", ".m4v", ".mpg", ".mpeg")
 
 
 def load_pipeline(
@@ -59,7 +56,9 @@ def find_videos(names: Sequence[str]) -> list[str]:
         else:
             found = sorted(file for file in glob.glob(name, recursive=True) if Path(file).is_file())
         if not found:
-            raise FileNotFoundError(f"{name} is no video, and no folder or pattern with videos ({VIDEO_SUFFIXES}).")
+            raise FileNotFoundError(
+                f"{name} is no video, and no folder or pattern with videos ({', '.join(sorted(VIDEO_SUFFIXES))})."
+            )
         videos.update(dict.fromkeys(found))
     return list(videos)
 

@@ -1,4 +1,4 @@
-"""The paper's evaluation protocol (section 4.2): eight clips per video, one centre crop, their softmax averaged."""
+"""The paper's evaluation protocol (section 4.2): eight clips per video, one center crop, their softmax averaged."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -11,10 +11,10 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 from transformers import PreTrainedModel
 
-from finegym.data.features import Features
 from finegym.data.index import Clip, Coverage
 from finegym.data.labels import Labels
 from finegym.data.launch import this_process
+from finegym.features.cache import Features
 from modeling_finegym.clip_scoring import VideoClips, score_videos
 from modeling_finegym.video_decoding import VideoDecodingError
 from modeling_finegym.video_processing_finegym import FineGymVideoProcessor

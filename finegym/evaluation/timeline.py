@@ -92,7 +92,7 @@ def _load_windows(
 def find_segments(
     windows: Sequence[tuple[float, float]], scores: torch.Tensor, names: Sequence[str], *, min_score: float = 0.0
 ) -> list[Segment]:
-    """Averages the scores of overlapping windows and joins neighbouring stretches of the same best class.
+    """Averages the scores of overlapping windows and joins neighboring stretches of the same best class.
 
     Args:
         windows: (start, end) in seconds.

@@ -110,7 +110,7 @@ def card_metadata(checkpoint: Checkpoint, base_model: str | None = None) -> Mode
     tags = ["video-classification", "action-recognition", "gymnastics", "slowonly"]
     return ModelCardData(
         language="en",
-        **_licence(checkpoint),
+        **_license(checkpoint),
         library_name="transformers",
         pipeline_tag="video-classification",
         tags=[*tags, "synthetic" if checkpoint.is_synthetic else "finegym"],
@@ -122,7 +122,7 @@ def card_metadata(checkpoint: Checkpoint, base_model: str | None = None) -> Mode
     )
 
 
-def _licence(checkpoint: Checkpoint) -> dict[str, str]:
+def _license(checkpoint: Checkpoint) -> dict[str, str]:
     """Weights inherit the terms of what they were trained on."""
     if checkpoint.is_synthetic:
         return {"license": "apache-2.0"}
@@ -214,7 +214,7 @@ def _results(checkpoint: Checkpoint) -> dict[str, Any]:
 
 def _training_table(checkpoint: Checkpoint) -> str:
     recipe, metrics, training = checkpoint.recipe, checkpoint.metrics, checkpoint.training
-    model, data, optimisation = recipe["model"], recipe["data"], recipe["optimisation"]
+    model, data, optimization = recipe["model"], recipe["data"], recipe["optimization"]
     frames = f"{data['clip_len']} frames, interval {data['frame_interval']}"
     rows = {
         "recipe": recipe["name"],
@@ -222,11 +222,11 @@ def _training_table(checkpoint: Checkpoint) -> str:
         "backbone": model.get("backbone") or "trained with the rest",
         "clips": f"{frames}, {data['crop_size']} x {data['crop_size']}",
         "training data": f"{checkpoint.dataset} {data['train_split']}, annotation {metrics['annotation_version']}",
-        "optimiser": f"{optimisation['optimizer']}, learning rate {optimisation['learning_rate']}",
-        "weight decay": optimisation["weight_decay"],
-        "schedule": f"{optimisation['schedule']}, {optimisation['epochs']} epochs",
-        "batch": f"{optimisation['batch_size']} clips, over all processes",
-        "precision": optimisation["precision"],
+        "optimizer": f"{optimization['optimizer']}, learning rate {optimization['learning_rate']}",
+        "weight decay": optimization["weight_decay"],
+        "schedule": f"{optimization['schedule']}, {optimization['epochs']} epochs",
+        "batch": f"{optimization['batch_size']} clips, over all processes",
+        "precision": optimization["precision"],
         "seed": recipe["seed"],
         **{name: training[name] for name in ("commit", "hardware", "duration", "software") if training.get(name)},
     }

@@ -6,7 +6,8 @@ from transformers import Pipeline
 
 from finegym.evaluation.predict import load_pipeline
 from finegym.evaluation.timeline import find_segments, score_windows
-from finegym.hub.markdown import plain
+
+from .markdown import plain
 
 
 # Gradio reports every start to its makers unless it is told not to before it is imported.

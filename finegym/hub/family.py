@@ -30,7 +30,7 @@ def publish_family(
 
     Args:
         recipes: a folder such as configuration/gym99; each recipe names its checkpoint by `output_dir`.
-        owner: user or organisation on the Hub.
+        owner: user or organization on the Hub.
         private, tag, dry_run, api, say: as in `publish`.
 
     Raises:

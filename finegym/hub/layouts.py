@@ -28,7 +28,7 @@ class Layout:
         wrapper: the key under which its checkpoint files keep the state dict.
         stem, stem_norm, conv, norm, shortcut, shortcut_norm, head: the templates.
         ignored: prefixes of tensors that are no part of the network.
-        mean, std: the normalisation its weights were trained with, on values from 0 to 1.
+        mean, std: the normalization its weights were trained with, on values from 0 to 1.
         num_frames, frame_interval: the clip of its released checkpoints.
         is_2d: kernels are (k, k) and must be inflated over time.
     """
@@ -117,7 +117,7 @@ BERT_PREFIXES = {
 
 
 def layer_names(layout: Layout, depths: tuple[int, ...]) -> list[tuple[str, bool]]:
-    """The layers of `layout` in a fixed order, without the head; True marks a normalisation."""
+    """The layers of `layout` in a fixed order, without the head; True marks a normalization."""
     names = [(layout.stem, False), (layout.stem_norm, True)]
     for stage, depth in enumerate(depths, start=1):
         for block in range(depth):

@@ -16,7 +16,7 @@ from huggingface_hub import HfApi
 from transformers import AutoModelForVideoClassification, AutoVideoProcessor
 
 import modeling_finegym
-from finegym.data.video import write_video
+from finegym.data.video_writing import write_video
 from finegym.synthgym.generate import Performance, perform_clip
 from modeling_finegym.clip_scoring import score_videos
 from modeling_finegym.publishing_finegym import copy_code

@@ -1,7 +1,7 @@
 """The gymnast: bodies, joint angles, body shapes and forward kinematics.
 
 Body frame: x points out of the chest, y to the athlete's left, z from the pelvis to the head; the pelvis is the
-origin. Lengths are metres, joint angles degrees, rotations radians.
+origin. Lengths are meters, joint angles degrees, rotations radians.
 """
 
 from dataclasses import dataclass, fields
@@ -29,7 +29,7 @@ MASS = _MASS / _MASS.sum()
 
 @dataclass(frozen=True)
 class Body:
-    """Segment lengths in metres; the defaults make an athlete about 1.55 m tall."""
+    """Segment lengths in meters; the defaults make an athlete about 1.55 m tall."""
 
     trunk: float = 0.48
     neck: float = 0.21
@@ -135,7 +135,7 @@ def _limb(down: np.ndarray, front: np.ndarray, forward: np.ndarray, sideways: np
 
 
 def forward_kinematics(angles: np.ndarray, body: Body) -> np.ndarray:
-    """Joint positions (T, 18, 3) in the body frame, metres, for joint angles (T, 16) in degrees."""
+    """Joint positions (T, 18, 3) in the body frame, meters, for joint angles (T, 16) in degrees."""
     radians = np.deg2rad(angles)
     angle = {name: radians[:, index] for name, index in ANGLE_INDEX.items()}
     joints = np.zeros((len(angles), len(JOINTS), 3))

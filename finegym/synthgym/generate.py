@@ -12,11 +12,12 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from ..data.annotations import EVENT_ID_LENGTH, EVENTS, VIDEO_ID_LENGTH, segments_file, split_file
-from ..data.files import write_text
-from ..data.index import COVERAGE_FILE, INDEX_FILE, LABELS_FILE, write_coverage, write_index
-from ..data.labels import Labels
-from ..data.video import write_video
+from finegym.data.files import write_text
+from finegym.data.index import COVERAGE_FILE, INDEX_FILE, LABELS_FILE, write_coverage, write_index
+from finegym.data.labels import Labels
+from finegym.data.video_writing import write_video
+from finegym.preparation.annotations import EVENT_ID_LENGTH, EVENTS, VIDEO_ID_LENGTH, segments_file, split_file
+
 from .motions import Program, compose, simulate
 from .scene import Rendering, render
 
@@ -138,7 +139,7 @@ def write_routines(root: str | Path, *, num_clips: int = 8, seed: int = 0, size:
 
     Returns:
         The rendered frames (T, size, size, 3) uint8 of every annotated clip by its id: what cutting must give back.
-        Pauses are plain grey, so that one frame too many is seen.
+        Pauses are plain gray, so that one frame too many is seen.
     """
     root = Path(root)
     classes = Labels.read(LABELS["class"])

@@ -40,7 +40,7 @@ Keys = Sequence[tuple[float, str | np.ndarray]]
 
 @dataclass
 class Phase:
-    """One stretch of a program: `support` is "ground", "flight" or "bar"; surface in metres, speed in m/s along +x."""
+    """One stretch of a program: `support` is "ground", "flight" or "bar"; surface in meters, speed in m/s along +x."""
 
     start: float
     stop: float
@@ -117,7 +117,7 @@ class Motion:
     Attributes:
         event: VT, FX, BB or UB.
         fps: frames per second.
-        joints: world positions (T, 18, 3) in metres.
+        joints: world positions (T, 18, 3) in meters.
         axes: rotations (T, 3, 3) from the body to the world frame; the first column is where the pelvis faces.
         table_x: where the hands meet the vaulting table, if they do.
     """
@@ -459,9 +459,9 @@ def _hang_on_bar(local: np.ndarray, grips: np.ndarray) -> np.ndarray:
 
 
 def _travel(local: np.ndarray, phase_of: list[Phase], fps: float) -> np.ndarray:
-    """Pelvis positions (T, 3): the lowest hand or foot is planted in contact, the centre of mass flies a parabola."""
+    """Pelvis positions (T, 3): the lowest hand or foot is planted in contact, the center of mass flies a parabola."""
     num_frames = len(local)
-    centre = np.einsum("j,tjk->tk", MASS, local)
+    center = np.einsum("j,tjk->tk", MASS, local)
     surface = np.array([phase.surface for phase in phase_of])
     flying = np.array([phase.support == "flight" for phase in phase_of])
     lowest = np.array(SUPPORTS)[local[:, SUPPORTS, 2].argmin(1)]
@@ -470,7 +470,7 @@ def _travel(local: np.ndarray, phase_of: list[Phase], fps: float) -> np.ndarray:
     for frame in range(1, num_frames):
         step = np.array([phase_of[frame].speed / fps, 0.0])
         if flying[frame] or flying[frame - 1]:
-            root[frame, :2] = root[frame - 1, :2] + centre[frame - 1, :2] - centre[frame, :2] + step
+            root[frame, :2] = root[frame - 1, :2] + center[frame - 1, :2] - center[frame, :2] + step
         else:
             joint = lowest[frame - 1]
             root[frame, :2] = root[frame - 1, :2] + local[frame - 1, joint, :2] - local[frame, joint, :2] + step
@@ -478,13 +478,13 @@ def _travel(local: np.ndarray, phase_of: list[Phase], fps: float) -> np.ndarray:
     for start, stop in zip(edges[::2], edges[1::2], strict=True):
         first, last = max(start - 1, 0), min(stop, num_frames - 1)
         share = (np.arange(start, stop) - first) / (last - first)
-        ends = root[[first, last], 2] + centre[[first, last], 2]
+        ends = root[[first, last], 2] + center[[first, last], 2]
         rise = 0.5 * GRAVITY * ((last - first) / fps) ** 2 * share * (1 - share)
         height = ends[0] * (1 - share) + ends[1] * share + rise
         floor = min(surface[first], surface[last])
         lifted = floor - local[start:stop, SUPPORTS, 2].min(1)
-        root[start:stop, 2] = np.maximum(height - centre[start:stop, 2], lifted)
-    root[:, 2] = smooth(root[:, 2] + centre[:, 2], 0.7) - centre[:, 2]
+        root[start:stop, 2] = np.maximum(height - center[start:stop, 2], lifted)
+    root[:, 2] = smooth(root[:, 2] + center[:, 2], 0.7) - center[:, 2]
     return root
 
 

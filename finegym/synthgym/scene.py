@@ -21,9 +21,9 @@ NUM_SIDES = 12
 LOW_BAR_HEIGHT = 1.7
 BAR_GAP = 1.8
 
-Colour = tuple[int, int, int]
+Color = tuple[int, int, int]
 
-# (start joint, stop joint, radius at the start, radius at the stop, part), metres.
+# (start joint, stop joint, radius at the start, radius at the stop, part), meters.
 LIMBS = [
     (JOINT_INDEX[f"{start}_{side}"], JOINT_INDEX[f"{stop}_{side}"], first, last, part)
     for side in ("left", "right")
@@ -35,24 +35,24 @@ LIMBS = [
         ("elbow", "hand", 0.037, 0.03, "hand"),
     )
 ]
-# (position along the axis, half width, half depth) of the rings of the two lofted bodies, metres.
+# (position along the axis, half width, half depth) of the rings of the two lofted bodies, meters.
 TRUNK_RINGS = ((-0.1, 0.09, 0.08), (0.0, 0.135, 0.105), (0.45, 0.115, 0.095), (0.85, 0.16, 0.12), (1.02, 0.145, 0.085))
 HEAD_RINGS = ((-0.12, 0.055, 0.065), (-0.06, 0.095, 0.105), (0.05, 0.105, 0.12), (0.115, 0.065, 0.08))
 
 
 @dataclass(frozen=True)
 class Look:
-    """Everything about a clip that is not the movement: colours, light and image quality."""
+    """Everything about a clip that is not the movement: colors, light and image quality."""
 
-    chest: Colour
-    back: Colour
-    skin: Colour
-    hair: Colour
-    legs: Colour
-    sleeves: Colour
-    floor: Colour
-    wall: Colour
-    apparatus: Colour
+    chest: Color
+    back: Color
+    skin: Color
+    hair: Color
+    legs: Color
+    sleeves: Color
+    floor: Color
+    wall: Color
+    apparatus: Color
     light: float
     noise: float
     ghost: bool
@@ -96,13 +96,13 @@ class Rendering:
     facing: np.ndarray
 
 
-def _hsv(hue: float, saturation: float, value: float) -> Colour:
+def _hsv(hue: float, saturation: float, value: float) -> Color:
     red, green, blue = colorsys.hsv_to_rgb(hue % 1, saturation, value)
     return int(255 * red), int(255 * green), int(255 * blue)
 
 
-def _shade(colour: Colour, factor: float) -> Colour:
-    return tuple(min(255, int(channel * factor)) for channel in colour)  # type: ignore[return-value]
+def _shade(color: Color, factor: float) -> Color:
+    return tuple(min(255, int(channel * factor)) for channel in color)  # type: ignore[return-value]
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:
@@ -129,21 +129,21 @@ class Camera:
         zoom = 1 + smooth(np.cumsum(rng.normal(0, 0.006, num_frames)), 2)
         share = rng.uniform(0.54, 0.68)
         self.focal = share * size * distance / _stature(joints[0]) * zoom
-        self.centre = size / 2 + smooth(rng.normal(0, rng.uniform(0, 0.012) * size, (num_frames, 2)), 0.8)
+        self.center = size / 2 + smooth(rng.normal(0, rng.uniform(0, 0.012) * size, (num_frames, 2)), 0.8)
         self.size = size
 
     def project(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Pixels (T, N, 2) and pixels per metre (T, N) of points (T, N, 3), or (N, 3) at rest in the hall."""
+        """Pixels (T, N, 2) and pixels per meter (T, N) of points (T, N, 3), or (N, 3) at rest in the hall."""
         offsets = np.broadcast_to(points, (len(self.focal), *points.shape[-2:])) - self.position
         depth = np.maximum(np.einsum("tnk,tk->tn", offsets, self.forward), 0.3)
         scale = self.focal[:, None] / depth
         across = np.einsum("tnk,tk->tn", offsets, self.right) * scale
         along = np.einsum("tnk,tk->tn", offsets, self.up) * scale
-        return self.centre[:, None] + np.stack([across, -along], -1), scale
+        return self.center[:, None] + np.stack([across, -along], -1), scale
 
 
 def _stature(joints: np.ndarray) -> float:
-    """Height of the standing athlete in metres, from the joints (18, 3) of any frame."""
+    """Height of the standing athlete in meters, from the joints (18, 3) of any frame."""
     chain = [JOINT_INDEX[name] for name in ("head", "neck", "waist", "pelvis")]
     leg = [JOINT_INDEX[name] for name in ("hip_left", "knee_left", "heel_left")]
     return float(sum(np.linalg.norm(np.diff(joints[part], axis=0), axis=1).sum() for part in (chain, leg))) + 0.16
@@ -160,18 +160,18 @@ def _trunk_frames(motion: Motion) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return left, _unit(np.cross(left, up)), up
 
 
-def _ring(centre: np.ndarray, left: np.ndarray, front: np.ndarray, width: float, depth: float) -> np.ndarray:
-    """An ellipse (T, K, 3) about `centre`, from the front round by the left."""
+def _ring(center: np.ndarray, left: np.ndarray, front: np.ndarray, width: float, depth: float) -> np.ndarray:
+    """An ellipse (T, K, 3) about `center`, from the front round by the left."""
     angle = 2 * np.pi * np.arange(NUM_SIDES) / NUM_SIDES
     return (
-        centre[:, None]
+        center[:, None]
         + depth * np.cos(angle)[None, :, None] * front[:, None]
         + width * np.sin(angle)[None, :, None] * left[:, None]
     )
 
 
 def _loft(camera: Camera, rings: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Quads (T, R - 1, K, 4, 2) between neighbouring rings, and how much each faces the camera (T, R - 1, K)."""
+    """Quads (T, R - 1, K, 4, 2) between neighboring rings, and how much each faces the camera (T, R - 1, K)."""
     points = np.stack(rings, 1)  # (T, R, K, 3)
     pixels, _ = camera.project(points.reshape(len(points), -1, 3))
     pixels = pixels.reshape(*points.shape[:3], 2)
@@ -197,9 +197,9 @@ class Athlete:
         for position, width, depth in TRUNK_RINGS:
             share = position / 0.45 if position < 0.45 else (position - 0.45) / 0.55
             first = 0 if position < 0.45 else 1
-            centre = spine[:, first] + share * (spine[:, first + 1] - spine[:, first])
+            center = spine[:, first] + share * (spine[:, first + 1] - spine[:, first])
             low = position <= 0.0
-            rings.append(_ring(centre, pelvis_left if low else left, pelvis_front if low else front, width, depth))
+            rings.append(_ring(center, pelvis_left if low else left, pelvis_front if low else front, width, depth))
         self.trunk = _loft(camera, rings)
         head = joints[:, JOINT_INDEX["head"]]
         head_up = _unit(head - joints[:, JOINT_INDEX["neck"]])
@@ -224,25 +224,25 @@ class Athlete:
         limb_near = 0.5 * (near[:, starts] + near[:, stops])
         self.nearness = np.concatenate([limb_near, trunk_near[:, None], near[:, [JOINT_INDEX["head"]]]], 1)
 
-    def _paint_loft(self, draw: ImageDraw.ImageDraw, loft: tuple, frame: int, front: Colour, back: Colour) -> None:
+    def _paint_loft(self, draw: ImageDraw.ImageDraw, loft: tuple, frame: int, front: Color, back: Color) -> None:
         quads, turned = loft[0][frame], loft[1][frame]
         half = NUM_SIDES // 4
         for ring, side in zip(*np.nonzero(turned > 0), strict=True):
-            colour = front if side < half or side >= NUM_SIDES - half else back
+            color = front if side < half or side >= NUM_SIDES - half else back
             shade = self.light * (0.78 + 0.25 * min(1.0, turned[ring, side]))
-            draw.polygon(quads[ring, side].ravel().tolist(), fill=_shade(colour, shade))
+            draw.polygon(quads[ring, side].ravel().tolist(), fill=_shade(color, shade))
 
     def _paint_limb(self, draw: ImageDraw.ImageDraw, limb: int, frame: int) -> None:
         part = LIMBS[limb][4]
         look = self.look
-        colour = {"leg": look.legs, "arm": look.sleeves}.get(part, look.skin)
+        color = {"leg": look.legs, "arm": look.sleeves}.get(part, look.skin)
         near = self.nearness[frame, limb] - self.nearness[frame, len(LIMBS)]
-        colour = _shade(colour, self.light * float(np.clip(0.94 + 3.0 * near, 0.72, 1.05)))
-        draw.polygon(self.limb_quads[frame, limb].ravel().tolist(), fill=colour)
+        color = _shade(color, self.light * float(np.clip(0.94 + 3.0 * near, 0.72, 1.05)))
+        draw.polygon(self.limb_quads[frame, limb].ravel().tolist(), fill=color)
         for (x, y), radius in zip(
             self.limb_ends[frame, limb].tolist(), self.limb_radii[frame, limb].tolist(), strict=True
         ):
-            draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=colour)
+            draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=color)
 
     def paint(self, draw: ImageDraw.ImageDraw, frame: int) -> None:
         """Paint one frame, far parts first."""
@@ -271,40 +271,40 @@ class Athlete:
 
 @dataclass(frozen=True)
 class Prop:
-    """A polygon (N, 3), or with a radius in metres a thick line (2, 3), at rest in the hall."""
+    """A polygon (N, 3), or with a radius in meters a thick line (2, 3), at rest in the hall."""
 
     points: np.ndarray
-    colour: Colour
+    color: Color
     radius: float | None = None
 
 
 def _box(
-    x: tuple[float, float], y: tuple[float, float], z: tuple[float, float], colour: Colour, near: float
+    x: tuple[float, float], y: tuple[float, float], z: tuple[float, float], color: Color, near: float
 ) -> list[Prop]:
     """Top and near side of a box; `near` is the camera's y."""
     top = [[x[0], y[0], z[1]], [x[1], y[0], z[1]], [x[1], y[1], z[1]], [x[0], y[1], z[1]]]
     face = y[1] if near > 0 else y[0]
     side = [[x[0], face, z[1]], [x[1], face, z[1]], [x[1], face, z[0]], [x[0], face, z[0]]]
-    return [Prop(np.array(side), _shade(colour, 0.75)), Prop(np.array(top), colour)]
+    return [Prop(np.array(side), _shade(color, 0.75)), Prop(np.array(top), color)]
 
 
 def _apparatus(motion: Motion, look: Look, near: float) -> tuple[list[Prop], list[Prop]]:
     """Props behind and in front of the athlete."""
-    colour, metal = look.apparatus, (125, 125, 130)
+    color, metal = look.apparatus, (125, 125, 130)
     middle = float(motion.joints[:, 0, 0].mean())
     if motion.event == "BB":
         props = []
         for x in (middle - 1.9, middle + 1.7):
             props += _box((x, x + 0.2), (-0.05, 0.05), (0, BEAM_HEIGHT - 0.14), metal, near)
         return props + _box(
-            (middle - 2.5, middle + 2.5), (-0.07, 0.07), (BEAM_HEIGHT - 0.16, BEAM_HEIGHT), colour, near
+            (middle - 2.5, middle + 2.5), (-0.07, 0.07), (BEAM_HEIGHT - 0.16, BEAM_HEIGHT), color, near
         ), []
     if motion.event == "VT":
         x = motion.table_x or 0.0
         props = _box((x - 6, x - 2.2), (-0.5, 0.5), (0, 0.02), _shade(look.floor, 1.25), near)
         props += _box((x - 2.1, x - 1.0), (-0.35, 0.35), (0, 0.15), (215, 205, 150), near)
         props += _box((x - 0.15, x + 0.25), (-0.2, 0.2), (0, 0.9), metal, near)
-        props += _box((x - 0.45, x + 0.6), (-0.47, 0.47), (0.9, TABLE_HEIGHT), colour, near)
+        props += _box((x - 0.45, x + 0.6), (-0.47, 0.47), (0.9, TABLE_HEIGHT), color, near)
         return props + _box((x + 1.4, x + 6), (-1.2, 1.2), (0, 0.12), _shade(look.floor, 0.8), near), []
     if motion.event == "UB":
         behind, before = [], []
@@ -312,8 +312,8 @@ def _apparatus(motion: Motion, look: Look, near: float) -> tuple[list[Prop], lis
             side = before if y * near > 0 else behind
             side.append(Prop(np.array([[0, y, 0], [0, y, BAR_HEIGHT]]), metal, 0.03))
             side.append(Prop(np.array([[BAR_GAP, y, 0], [BAR_GAP, y, LOW_BAR_HEIGHT]]), metal, 0.03))
-        behind.append(Prop(np.array([[BAR_GAP, -1.2, LOW_BAR_HEIGHT], [BAR_GAP, 1.2, LOW_BAR_HEIGHT]]), colour, 0.02))
-        behind.append(Prop(np.array([[0, -1.2, BAR_HEIGHT], [0, 1.2, BAR_HEIGHT]]), colour, 0.02))
+        behind.append(Prop(np.array([[BAR_GAP, -1.2, LOW_BAR_HEIGHT], [BAR_GAP, 1.2, LOW_BAR_HEIGHT]]), color, 0.02))
+        behind.append(Prop(np.array([[0, -1.2, BAR_HEIGHT], [0, 1.2, BAR_HEIGHT]]), color, 0.02))
         return behind, before
     border = [[middle - 14, y, 0] for y in (-3.6, -3.3)] + [[middle + 14, y, 0] for y in (-3.3, -3.6)]
     return [Prop(np.array(border), _shade(look.floor, 1.3))], []
@@ -336,13 +336,13 @@ def _occluders(camera: Camera, motion: Motion, rng: np.random.Generator) -> list
         share = rng.uniform(0.35, 0.6)
         foot = middle + share * (camera.position - middle) + np.array([rng.uniform(-1.5, 1.5), 0, 0])
         sight = middle[2] + share * (camera.position[2] - middle[2])
-        colour = _hsv(rng.random(), 0.3, rng.uniform(0.08, 0.35))
+        color = _hsv(rng.random(), 0.3, rng.uniform(0.08, 0.35))
         if rng.random() < 0.6:
             top = sight - rng.uniform(0.45, 0.8) * (1 - share) / 0.5
-            props.append(Prop(np.array([[foot[0], foot[1], top - 1.0], [foot[0], foot[1], top - 0.28]]), colour, 0.16))
-            props.append(Prop(np.array([[foot[0], foot[1], top - 0.1], [foot[0], foot[1], top]]), colour, 0.09))
+            props.append(Prop(np.array([[foot[0], foot[1], top - 1.0], [foot[0], foot[1], top - 0.28]]), color, 0.16))
+            props.append(Prop(np.array([[foot[0], foot[1], top - 0.1], [foot[0], foot[1], top]]), color, 0.09))
         else:
-            props.append(Prop(np.array([[foot[0], foot[1], 0], [foot[0], foot[1], sight + 2]]), colour, 0.018))
+            props.append(Prop(np.array([[foot[0], foot[1], 0], [foot[0], foot[1], sight + 2]]), color, 0.018))
     return props
 
 
@@ -353,7 +353,7 @@ def _panorama(look: Look, rng: np.random.Generator, size: int) -> Image.Image:
     image = Image.new("RGB", (width, height), look.wall)
     draw = ImageDraw.Draw(image)
 
-    def near_wall(spread: float) -> Colour:
+    def near_wall(spread: float) -> Color:
         return tuple(int(channel) for channel in np.clip(wall + rng.normal(0, spread, 3) + rng.normal(0, 12), 0, 255))
 
     for _ in range(int(rng.integers(25, 70))):
@@ -381,14 +381,14 @@ class Hall:
         self.size = camera.size
         self.panorama = _panorama(look, rng, camera.size)
         yaw = np.unwrap(np.arctan2(camera.forward[:, 1], camera.forward[:, 0]))
-        across = -(yaw - yaw.mean()) * camera.focal.mean() - camera.centre[:, 0] + camera.size / 2
-        along = -np.arcsin(camera.forward[:, 2]) * camera.focal.mean() * 0.8 - camera.centre[:, 1] + camera.size / 2
+        across = -(yaw - yaw.mean()) * camera.focal.mean() - camera.center[:, 0] + camera.size / 2
+        along = -np.arcsin(camera.forward[:, 2]) * camera.focal.mean() * 0.8 - camera.center[:, 1] + camera.size / 2
         corner = np.array([self.panorama.width, self.panorama.height]) - camera.size
         offsets = corner / 2 + np.stack([across, along - along.mean()], -1) + rng.uniform(-0.3, 0.3, 2) * camera.size
         self.corners = np.clip(offsets, 0, corner).astype(int)
         shadow = motion.joints[:, :1] * [1, 1, 0] + [0, 0, 0.001]
         self.shadow = None if motion.event in ("UB", "BB") else camera.project(shadow)
-        self.shadow_colour = _shade(look.floor, 0.6 * look.light)
+        self.shadow_color = _shade(look.floor, 0.6 * look.light)
 
     def backdrop(self, frame: int) -> Image.Image:
         """A new picture (S, S) of the stands, to paint on."""
@@ -399,18 +399,18 @@ class Hall:
         """Paint what stands behind the athlete, or in front of her."""
         for prop, pixels, scale in self.before if before else self.behind:
             points = pixels[frame].ravel().tolist()
-            colour = _shade(prop.colour, self.light)
+            color = _shade(prop.color, self.light)
             if prop.radius is None:
-                draw.polygon(points, fill=colour)
+                draw.polygon(points, fill=color)
                 continue
             radius = prop.radius * float(scale[frame].mean())
-            draw.line(points, fill=colour, width=max(1, round(2 * radius)))
+            draw.line(points, fill=color, width=max(1, round(2 * radius)))
             if prop.radius > 0.05:
                 x, y = points[2:]
-                draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=colour)
+                draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=color)
         if self.shadow is not None and not before:
             (x, y), radius = self.shadow[0][frame, 0], 0.3 * self.shadow[1][frame, 0]
-            draw.ellipse((x - radius, y - 0.2 * radius, x + radius, y + 0.2 * radius), fill=self.shadow_colour)
+            draw.ellipse((x - radius, y - 0.2 * radius, x + radius, y + 0.2 * radius), fill=self.shadow_color)
 
 
 def _develop(frames: np.ndarray, look: Look, rng: np.random.Generator) -> np.ndarray:

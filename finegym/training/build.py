@@ -10,13 +10,13 @@ from torch.utils.data import Dataset
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 from transformers.utils import cached_file
 
-from finegym.data.backbones import check_normalisation
 from finegym.data.dataset import IGNORED_LABEL, ClipDataset
-from finegym.data.features import EvaluationViews, Features, TrainingViews, build_features
 from finegym.data.index import LABELS_FILE, Clip, Coverage, read_index
 from finegym.data.labels import Labels
 from finegym.data.leakage import check_leakage, leaking_clips
 from finegym.data.transforms import augment
+from finegym.features.backbones import check_normalization
+from finegym.features.cache import EvaluationViews, Features, TrainingViews, build_features
 from modeling_finegym import (
     FineGymVideoProcessor,
     FineGymVideoTextConfig,
@@ -110,7 +110,7 @@ def build_model(recipe: Recipe, labels: Labels) -> PreTrainedModel:
             model.slowonly.load_state_dict(load_backbone(recipe.model.backbone).state_dict())
         return model
     backbone = load_backbone(recipe.model.backbone)
-    check_normalisation(recipe.model.backbone, build_processor(recipe.data))
+    check_normalization(recipe.model.backbone, build_processor(recipe.data))
     if recipe.model.architecture == "video_text":
         settings["attribute_names"] = labels.attributes
     model = model_class(config_class(vision_config=backbone.config, **settings | recipe.model.config))

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from finegym.data.dataset import IGNORED_LABEL
 
-from .optimisation import learning_rate_factor, set_learning_rate
+from .optimization import learning_rate_factor, set_learning_rate
 from .processes import StopSignals
 from .recipe import Recipe
 from .run import Run
@@ -30,7 +30,7 @@ def train(recipe: Recipe) -> dict[str, Any] | None:
         RuntimeError: if another run is writing to the same folder.
         OSError: if a state cannot be written.
     """
-    settings = recipe.optimisation
+    settings = recipe.optimization
     with Run(recipe) as run, StopSignals() as signals:
         if run.is_complete:
             return run.read_metrics()

@@ -22,15 +22,15 @@ WORKER_GRACE_SECONDS = 20
 
 def start_processes(recipe: Recipe) -> Accelerator:
     """Join the other processes of this launch (there may be none) and set up precision, trackers and determinism."""
-    if recipe.optimisation.deterministic:
+    if recipe.optimization.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
         torch.use_deterministic_algorithms(True)
-    torch.backends.cudnn.benchmark = not recipe.optimisation.deterministic
+    torch.backends.cudnn.benchmark = not recipe.optimization.deterministic
     accelerator = Accelerator(
         # Without this, Accelerate takes every process that torchrun starts on a machine without a GPU for the only
         # one.
         cpu=not torch.accelerator.is_available(),
-        mixed_precision="bf16" if recipe.optimisation.precision == "bf16" else "no",
+        mixed_precision="bf16" if recipe.optimization.precision == "bf16" else "no",
         log_with=list(recipe.logging.trackers) or None,
         project_config=ProjectConfiguration(project_dir=recipe.output_dir, logging_dir=f"{recipe.output_dir}/logs"),
         kwargs_handlers=[
@@ -38,7 +38,7 @@ def start_processes(recipe: Recipe) -> Accelerator:
             # DDP regroups its buckets after the first step unless it looks for unused parameters. A resumed run would
             # then sum in another order than one that was never stopped, which shows in the last bit from three
             # processes on.
-            DistributedDataParallelKwargs(find_unused_parameters=recipe.optimisation.deterministic),
+            DistributedDataParallelKwargs(find_unused_parameters=recipe.optimization.deterministic),
         ],
     )
     launched = int(os.environ.get("WORLD_SIZE", "1"))

@@ -55,7 +55,7 @@ class DataRecipe:
         scale: bounds of the random crop's share of the area.
         ratio: bounds of the random crop's width / height.
         flip: probability of a horizontal flip.
-        mean, std: normalisation per channel, for values from 0 to 1.
+        mean, std: normalization per channel, for values from 0 to 1.
         num_workers: processes per rank that decode.
         cache_frames: decode every training clip once and keep it in memory (for small datasets).
         max_bad_share: share of training clips that may turn out unreadable before the run stops.
@@ -116,7 +116,7 @@ class FeaturesRecipe:
 
 
 @dataclass(frozen=True)
-class OptimisationRecipe:
+class OptimizationRecipe:
     """How the weights move.
 
     Attributes:
@@ -125,7 +125,7 @@ class OptimisationRecipe:
         momentum: of SGD.
         betas, eps: of AdamW.
         weight_decay: see `decay_all`.
-        decay_all: decay every weight, as mmaction2's SGD does; otherwise not normalisation, biases and embeddings of
+        decay_all: decay every weight, as mmaction2's SGD does; otherwise not normalization, biases and embeddings of
             positions.
         schedule: step multiplies by `gamma` at the `milestones`; cosine falls to 0 at the end.
         milestones: in epochs.
@@ -174,14 +174,14 @@ class OptimisationRecipe:
     def __post_init__(self):
         if self.schedule == "cosine" and self.milestones:
             raise ValueError(
-                "optimisation.milestones belong to schedule: step, but the schedule is cosine; leave them out."
+                "optimization.milestones belong to schedule: step, but the schedule is cosine; leave them out."
             )
         if list(self.milestones) != sorted(self.milestones):
-            raise ValueError(f"optimisation.milestones must increase, got {self.milestones}.")
+            raise ValueError(f"optimization.milestones must increase, got {self.milestones}.")
         if self.micro_batch_size is not None and self.gradient_accumulation != 1:
-            raise ValueError("Give optimisation.micro_batch_size or optimisation.gradient_accumulation, not both.")
+            raise ValueError("Give optimization.micro_batch_size or optimization.gradient_accumulation, not both.")
         if min(self.epochs, self.batch_size, self.gradient_accumulation, self.micro_batch_size or 1) < 1:
-            raise ValueError("optimisation.epochs, batch_size, micro_batch_size and gradient_accumulation start at 1.")
+            raise ValueError("optimization.epochs, batch_size, micro_batch_size and gradient_accumulation start at 1.")
 
     def pieces_per_process(self, world_size: int) -> int:
         """Into how many forward passes each process cuts its share of a batch.
@@ -193,7 +193,7 @@ class OptimisationRecipe:
         pieces = self.gradient_accumulation if self.micro_batch_size is None else share // self.micro_batch_size
         if rest or pieces < 1 or share % pieces or share // pieces != (self.micro_batch_size or share // pieces):
             raise ValueError(
-                f"optimisation.batch_size {self.batch_size} does not divide among {world_size} processes"
+                f"optimization.batch_size {self.batch_size} does not divide among {world_size} processes"
                 + (
                     f" in pieces of {self.micro_batch_size} clips."
                     if self.micro_batch_size
@@ -260,7 +260,7 @@ class Recipe:
     output_dir: str
     model: ModelRecipe
     data: DataRecipe
-    optimisation: OptimisationRecipe
+    optimization: OptimizationRecipe
     features: FeaturesRecipe = field(default_factory=FeaturesRecipe)
     evaluation: EvaluationRecipe = field(default_factory=EvaluationRecipe)
     logging: LoggingRecipe = field(default_factory=LoggingRecipe)

@@ -133,7 +133,7 @@ class Reporter:
                 f"Step {row['step']} has loss {row['loss']} and gradient norm {row.get('grad_norm', 'not measured')} "
                 f"at learning rate {row['learning_rate']:g}. Its clips: "
                 f"{', '.join(self.describe_batch(row['step'] - 1))}. No state was saved after it; lower the learning "
-                "rate or clip the gradient (optimisation.grad_clip), and look at these clips."
+                "rate or clip the gradient (optimization.grad_clip), and look at these clips."
             )
 
     def report(self) -> None:
@@ -141,7 +141,7 @@ class Reporter:
         self.flush()
         if not self._window:
             return
-        last, num_clips = self._window[-1], len(self._window) * self.recipe.optimisation.batch_size
+        last, num_clips = self._window[-1], len(self._window) * self.recipe.optimization.batch_size
         clips_per_second = num_clips / self._busy
         numbers = {
             "loss": sum(row["loss"] for row in self._window) / len(self._window),
@@ -154,7 +154,7 @@ class Reporter:
             f"{last['learning_rate']:.3g}  {clips_per_second:.1f} clips/s  data wait {numbers['data_wait_share']:.0%}"
         )
         if self.flops_per_clip is not None:
-            peak = peak_flops(self.accelerator.device, self.recipe.optimisation.precision)
+            peak = peak_flops(self.accelerator.device, self.recipe.optimization.precision)
             numbers["mfu"] = clips_per_second * self.flops_per_clip / (self.exchange.num_processes * peak)
             line += f"  MFU {numbers['mfu']:.1%}"
         self._busy_before += self._busy

@@ -20,11 +20,8 @@ from torch import distributed
 from torch.utils.data import DataLoader, Dataset
 
 from finegym.data.dataset import StepSampler, collate
-from finegym.data.features import Features
 from finegym.data.files import write_text
-from finegym.data.fingerprints import describe_backbone, fingerprint
 from finegym.data.index import read_coverage, read_index
-from finegym.data.own_data import prepared_root
 from finegym.data.transforms import derive_seed
 from finegym.evaluation.protocol import Evaluation, evaluate
 from finegym.evaluation.report import (
@@ -36,6 +33,9 @@ from finegym.evaluation.report import (
     write_metrics,
     write_scores,
 )
+from finegym.features.cache import Features
+from finegym.features.fingerprints import describe_backbone, fingerprint
+from finegym.preparation.own_data import prepared_root
 
 from .build import (
     build_dataset,
@@ -46,11 +46,11 @@ from .build import (
     read_val_clips,
     trained_on,
 )
-from .checkpoint import RunState, exclusive, find_state, load_state, optimizer_tensors, restore_optimizer, save_state
-from .optimisation import MovingAverage, build_optimizer, prepare_batch_norm, train_mode
+from .optimization import MovingAverage, build_optimizer, prepare_batch_norm, train_mode
 from .processes import Exchange, start_processes, start_worker
 from .recipe import Recipe, changed_fields, recipe_hash
 from .reporting import Reporter, check_trackers, count_flops, peak_flops
+from .state import RunState, exclusive, find_state, load_state, optimizer_tensors, restore_optimizer, save_state
 
 
 logger = logging.getLogger(__name__)
@@ -78,7 +78,7 @@ class Run:
         self.folder = Path(recipe.output_dir)
         self.accelerator = start_processes(recipe)
         self.exchange = Exchange(self.accelerator)
-        self.num_pieces = recipe.optimisation.pieces_per_process(self.accelerator.num_processes)
+        self.num_pieces = recipe.optimization.pieces_per_process(self.accelerator.num_processes)
         self.step, self.best, self.bad_clips, self.seconds_before = 0, {}, {}, 0.0
         self._stack = contextlib.ExitStack()
 
@@ -100,7 +100,7 @@ class Run:
         # a folder of somebody's own videos, or a dataset of the Hub, is imported first
         root = self.exchange.from_main(lambda: str(prepared_root(self.recipe.data.root)))
         self.recipe = replace(self.recipe, data=replace(self.recipe.data, root=root))
-        data, settings = self.recipe.data, self.recipe.optimisation
+        data, settings = self.recipe.data, self.recipe.optimization
         self.labels = read_labels(self.recipe)
         self.clips = read_index(data.root, data.train_split)
         self.coverage = read_coverage(data.root, data.val_split)
@@ -115,7 +115,7 @@ class Run:
         self.inputs = self._fingerprint_inputs()
 
     def _prepare(self, state: RunState | None) -> None:
-        recipe, settings, device = self.recipe, self.recipe.optimisation, self.accelerator.device
+        recipe, settings, device = self.recipe, self.recipe.optimization, self.accelerator.device
         if state is not None:
             self.model.load_state_dict(state.tensors["model"])
         self.model.to(device)
@@ -168,7 +168,7 @@ class Run:
     def _build_loader(self, dataset: Dataset) -> None:
         self.sampler = StepSampler(
             len(self.clips),
-            batch_size=self.recipe.optimisation.batch_size,
+            batch_size=self.recipe.optimization.batch_size,
             num_steps=self.num_steps,
             seed=self.recipe.seed,
             first_step=self.step,
@@ -347,7 +347,7 @@ class Run:
                 split=self.recipe.data.val_split,
                 coverage=self.coverage,
             )
-        train_mode(self.wrapped_model, self.recipe.optimisation.batch_norm)
+        train_mode(self.wrapped_model, self.recipe.optimization.batch_norm)
         metrics = evaluation.metrics
         if metrics["mean_class_accuracy"] > self.best.get("mean_class_accuracy", -1.0):
             self.best = {name: metrics[name] for name in ("top1", "mean_class_accuracy")} | {"step": self.step}

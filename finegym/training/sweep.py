@@ -20,7 +20,7 @@ def parse_recipes(arguments: Sequence[str], *, prog: str = "train.py") -> list[R
     mappings of fields to values:
 
         model.config.num_hidden_layers: [1, 3]        - {model.config.num_hidden_layers: 1, seed: 0}
-        seed: [0, 1]                                  - {optimisation.learning_rate: 3.0e-4}
+        seed: [0, 1]                                  - {optimization.learning_rate: 3.0e-4}
 
     Each run has its own folder in the recipe's `output_dir`, named after what it varies. They share the folder of
     features, so that the frozen backbone runs once: cached views are drawn with the first recipe's seed, whatever seed

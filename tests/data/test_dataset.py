@@ -11,15 +11,15 @@ from torch.utils.data import DataLoader
 from finegym.data.dataset import IGNORED_LABEL, ClipDataset, StepSampler, collate
 from finegym.data.index import Clip
 from finegym.data.transforms import augment, clip_generator
-from finegym.data.video import write_video
+from finegym.data.video_writing import write_video
 from modeling_finegym.video_decoding import VideoDecodingError
 
 
 SIZE = 32
 
 
-def grey_video(path, num_frames):
-    """Frame t is grey of level 4t."""
+def gray_video(path, num_frames):
+    """Frame t is gray of level 4t."""
     levels = 4 * np.arange(num_frames, dtype=np.uint8)
     write_video(path, np.broadcast_to(levels[:, None, None, None], (num_frames, SIZE, SIZE, 3)), fps=25, crf=0)
     return path
@@ -30,7 +30,7 @@ def clips(tmp_path_factory):
     folder = tmp_path_factory.mktemp("clips")
     lengths = {"short": 5, "exact": 8, "long": 40, "longer": 50}
     return [
-        Clip(name, grey_video(folder / f"{name}.mp4", length), label, length)
+        Clip(name, gray_video(folder / f"{name}.mp4", length), label, length)
         for label, (name, length) in enumerate(lengths.items())
     ]
 
@@ -46,7 +46,7 @@ def same(first, second):
 
 
 def frame_numbers(item):
-    """Which frames of `grey_video` the clip holds, read off its pictures."""
+    """Which frames of `gray_video` the clip holds, read off its pictures."""
     levels = item["pixel_values"][:, 0, 0, 0] * 0.229 + 0.485
     return (levels * 255 / 4).round().int().tolist()
 

@@ -90,7 +90,7 @@ def test_labels_come_back(tmp_path):
         ({"classes": [{"id": i, "name": "a", "text": "a"} for i in (0, 1)]}, "unique"),
         ({"classes": [{"id": 0, "name": "a", "text": "a", "attributes": [3]}]}, "names attribute 3"),
         ({"classes": [{"id": 0, "name": "a", "text": "a", "attributes": [0]}]}, "names attribute 0"),
-        ({"classes": [{"id": 0, "name": "a", "colour": "red"}]}, "colour"),
+        ({"classes": [{"id": 0, "name": "a", "color": "red"}]}, "color"),
         ({"attributes": ["p"]}, "blank"),
         ({"classes": None}, "not a label file"),
     ],

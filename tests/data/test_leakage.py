@@ -2,11 +2,11 @@ from pathlib import Path
 
 import pytest
 
-from finegym.data.annotations import read_annotation, read_split
-from finegym.data.coverage import coverage_report, describe_coverage
 from finegym.data.index import Clip
 from finegym.data.labels import Labels
 from finegym.data.leakage import check_leakage, leaking_clips
+from finegym.preparation.annotations import read_annotation, read_split
+from finegym.preparation.coverage import coverage_report, describe_coverage
 
 
 ROOT = Path(__file__).parents[2]

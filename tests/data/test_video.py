@@ -7,7 +7,7 @@ import pytest
 import torch
 from footage import encode, mark_rotated, numbers_of, picture
 
-from finegym.data.video import write_video
+from finegym.data.video_writing import write_video
 from modeling_finegym.video_decoding import VideoDecodingError, open_video
 
 

@@ -10,7 +10,7 @@ import pytest
 from finegym.__main__ import main
 from finegym.data.index import Clip
 from finegym.data.labels import ActionClass, Labels
-from finegym.data.video import write_video
+from finegym.data.video_writing import write_video
 from finegym.evaluation.predict import command, find_videos, load_pipeline, predict, predict_timeline
 from finegym.evaluation.protocol import evaluate
 from modeling_finegym import FineGymPipeline, FineGymVideoProcessor

@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import multiprocessing
 
-from finegym.data.features import EvaluationViews, build_features
 from finegym.data.index import Clip, Coverage
 from finegym.data.labels import ActionClass, Labels
-from finegym.data.video import write_video
+from finegym.data.video_writing import write_video
 from finegym.evaluation.metrics import mean_class_accuracy, top_k_accuracy
 from finegym.evaluation.protocol import Evaluation, evaluate
+from finegym.features.cache import EvaluationViews, build_features
 from modeling_finegym import FineGymVideoProcessor
 from modeling_finegym.clip_sampling import clip_indices
 from modeling_finegym.video_decoding import open_video

@@ -10,7 +10,7 @@ from PIL import Image
 
 from finegym.data.index import write_coverage, write_index
 from finegym.data.labels import ActionClass, Labels
-from finegym.data.video import write_video
+from finegym.data.video_writing import write_video
 from finegym.evaluation.evaluate import evaluate_checkpoint
 from finegym.evaluation.metrics import top_k_accuracy
 from finegym.evaluation.report import read_metrics, table

@@ -50,7 +50,7 @@ def test_segments_agree_with_an_average_taken_every_millisecond():
             assert shown == ([label] if label else []), moment
         for before, after in zip(segments, segments[1:]):
             assert before.end <= after.start
-            assert before.label != after.label or before.end < after.start, "neighbours are joined"
+            assert before.label != after.label or before.end < after.start, "neighbors are joined"
 
 
 def test_the_score_of_a_segment_is_its_mean_over_time():

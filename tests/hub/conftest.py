@@ -74,7 +74,7 @@ def make_checkpoint(
         "seed": seed,
         "model": {"architecture": architecture, "backbone": None},
         "data": {"root": "data", "train_split": "train", "clip_len": 4, "frame_interval": 8, "crop_size": 32},
-        "optimisation": {
+        "optimization": {
             "optimizer": "adamw",
             "learning_rate": 3e-4,
             "weight_decay": 0.05,

@@ -388,7 +388,7 @@ ROUTES: tuple[tuple[str, str, str, Callable], ...] = (
     ("get-collection", "GET", r"/api/collections/(?P<slug>[\w.-]+/[\w.-]+)", get_collection),
 )
 RESOLVE = re.compile(rf"/{REPOSITORY}/resolve/(?P<revision>[^/]+)/(?P<path>.+)")
-# Requests that the storage behind the Hub answers, authorised by their address alone.
+# Requests that the storage behind the Hub answers, authorized by their address alone.
 WITHOUT_TOKEN = ("large-file-upload", "validate-yaml")
 
 

@@ -103,7 +103,7 @@ def test_hostile_texts_are_only_shown(checkpoint):
     for file in ("metrics.json", "labels.json"):
         change(checkpoint, file, dataset=hostile, name=hostile, license=hostile, split=hostile, synthetic=False)
     recipe = yaml.safe_load((checkpoint / "recipe.yaml").read_text())
-    recipe["name"] = recipe["optimisation"]["optimizer"] = hostile
+    recipe["name"] = recipe["optimization"]["optimizer"] = hostile
     (checkpoint / "recipe.yaml").write_text(yaml.safe_dump(recipe))
     card = str(render_card(Checkpoint.read(checkpoint), REPO, family={"someone/other": hostile}))
     values = header(card)

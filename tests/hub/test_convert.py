@@ -146,7 +146,7 @@ def test_full_size_shapes_are_those_of_the_released_checkpoints(tmp_path):
         for name, tensor in load_file(tmp_path / "ours" / "model.safetensors").items()
         if "running" not in name
     ]
-    assert sum(sizes) - 53 == 32_454_096  # one batch counter per normalisation
+    assert sum(sizes) - 53 == 32_454_096  # one batch counter per normalization
 
 
 def test_round_trip_to_mmaction2_is_exact_to_the_bit(tmp_path, slow_r50):

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from finegym.data.index import write_index
-from finegym.data.video import write_video
+from finegym.data.video_writing import write_video
 from finegym.hub.convert import convert
 from modeling_finegym import FineGymVideoProcessor, SlowOnlyConfig, SlowOnlyForVideoClassification
 

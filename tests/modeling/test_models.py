@@ -208,7 +208,7 @@ def test_auto_model_loads_the_base_of_a_classifier(model, tmp_path, pixel_values
     assert torch.equal(base(pixel_values).pooler_output, model.base_model(pixel_values).pooler_output)
 
 
-def test_bf16_keeps_the_normalisation_in_float32(model, tmp_path, pixel_values):
+def test_bf16_keeps_the_normalization_in_float32(model, tmp_path, pixel_values):
     model.save_pretrained(tmp_path)
     half, report = AutoModelForVideoClassification.from_pretrained(
         tmp_path, dtype=torch.bfloat16, output_loading_info=True

@@ -4,9 +4,9 @@ import json
 import numpy as np
 import pytest
 
-from finegym.data.annotations import CLIP_ID, read_annotation, read_categories, read_sets
 from finegym.data.index import read_coverage, read_index
 from finegym.data.labels import Labels
+from finegym.preparation.annotations import CLIP_ID, read_annotation, read_categories, read_sets
 from finegym.synthgym.generate import LABELS, Performance, generate, perform_clip, plan, write_routines
 from modeling_finegym.video_decoding import open_video
 
@@ -190,4 +190,4 @@ def test_routines_hold_their_clips_at_the_annotated_times(tmp_path):
             assert stop - first == len(truth[clip_id])
             shown = video.frames(range(first - 1, stop + 1)).numpy().astype(int)
         assert np.abs(shown[1:-1] - truth[clip_id]).mean() < 8
-        assert np.abs(shown[[0, -1]] - 128).mean() < 12, "a frame more at either side is a grey pause"
+        assert np.abs(shown[[0, -1]] - 128).mean() < 12, "a frame more at either side is a gray pause"

@@ -70,7 +70,7 @@ def test_landings_are_on_the_feet_at_the_height_of_the_apparatus():
         assert motion.joints[:, :, 2].min() > height - 0.1, action.name
 
 
-def test_the_centre_of_mass_falls_freely_in_flight():
+def test_the_center_of_mass_falls_freely_in_flight():
     for action, program, motion in performances("FX", num=2):
         if "salto" not in action.name:
             continue

@@ -41,7 +41,7 @@ def test_the_athlete_is_large_and_in_the_picture():
     assert np.quantile(heights, 0.05) > 50, "her longest extent takes half the picture or more"
 
 
-def test_front_and_back_differ_in_brightness_whatever_the_colours():
+def test_front_and_back_differ_in_brightness_whatever_the_colors():
     rng = np.random.default_rng(0)
     for _ in range(300):
         look = Look.random(rng)

@@ -24,8 +24,8 @@ def compute_losses(folder: Path) -> dict[str, list[str]]:
     generate(root, num_train_per_class=1, num_val_per_class=1, progress=False)
     losses = {}
     for family, name in RECIPES.items():
-        changes = {"data.root": root, "output_dir": folder / family, "optimisation.batch_size": 7}
-        changes |= {"optimisation.epochs": 5, "evaluation.every_epochs": 0}
+        changes = {"data.root": root, "output_dir": folder / family, "optimization.batch_size": 7}
+        changes |= {"optimization.epochs": 5, "evaluation.every_epochs": 0}
         changes |= {"logging.every_steps": 1, "logging.trackers": "[]"}
         if family != "slowonly":
             changes |= {"model.backbone": folder / "slowonly", "features.dtype": "float32"}

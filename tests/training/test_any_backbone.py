@@ -20,8 +20,8 @@ from transformers import (
     VJEPA2VideoProcessor,
 )
 
-from finegym.data.features import EvaluationViews, build_features
 from finegym.data.index import read_index
+from finegym.features.cache import EvaluationViews, build_features
 from finegym.training.loop import train
 from finegym.training.recipe import parse_recipe
 from tests.training.launching import read_losses
@@ -68,8 +68,8 @@ def foreign(request, tmp_path) -> tuple[Path, dict]:
     folder = tmp_path / request.param
     model_class(config).save_pretrained(folder)
     processor.save_pretrained(folder)
-    normalisation = {"data__mean": list(processor.image_mean), "data__std": list(processor.image_std)}
-    return folder, {**normalisation, "num_tokens": num_tokens}
+    normalization = {"data__mean": list(processor.image_mean), "data__std": list(processor.image_std)}
+    return folder, {**normalization, "num_tokens": num_tokens}
 
 
 @pytest.mark.parametrize("family", ["vision", "video_text"])
@@ -108,7 +108,7 @@ def test_cache_train_evaluate_save_load(family, foreign, root, tmp_path):
     assert metrics["top1"] == pytest.approx(100 * num_right / len(clips))
 
 
-def test_another_normalisation_than_the_backbones_is_refused(foreign, root, tmp_path):
+def test_another_normalization_than_the_backbones_is_refused(foreign, root, tmp_path):
     folder, settings = foreign
     wrong = {"data__mean": [0.1, 0.2, 0.3], "data__std": settings["data__std"]}
     path = write_recipe(
@@ -131,7 +131,7 @@ def test_cached_training_is_online_training(family, dtype, root, backbone, tmp_p
             output_dir=tmp_path / mode,
             backbone=backbone,
             features={"mode": mode, "views": 1, "augment": False, "dtype": dtype},
-            optimisation__epochs=4,
+            optimization__epochs=4,
         )
         train(parse_recipe(["--config", str(path)]))
         model = AutoModelForVideoClassification.from_pretrained(tmp_path / mode)

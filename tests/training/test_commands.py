@@ -39,10 +39,10 @@ def wait(process, log, timeout=600) -> int:
 
 
 def test_an_unknown_key_is_one_message_and_no_traceback(recipe):
-    command = [sys.executable, "train.py", *recipe("slowonly"), "--optimisation.lr", "1"]
+    command = [sys.executable, "train.py", *recipe("slowonly"), "--optimization.lr", "1"]
     result = subprocess.run(command, cwd=REPOSITORY, env=ENVIRONMENT, capture_output=True, text=True)
     assert result.returncode != 0
-    assert "optimisation.lr" in result.stderr and "Traceback" not in result.stderr
+    assert "optimization.lr" in result.stderr and "Traceback" not in result.stderr
 
 
 @pytest.mark.slow
@@ -66,7 +66,7 @@ def test_every_way_to_start_two_processes_gives_the_same_weights(recipe, tmp_pat
 @pytest.mark.slow
 def test_two_nodes_find_each_other_and_agree_with_one_process(recipe, tmp_path):
     """Two machines rehearsed on the loopback: two torchruns of two processes each meet at one rendezvous (gloo)."""
-    arguments = [*recipe("vision", optimisation__micro_batch_size=1), "--features.folder", tmp_path / "features"]
+    arguments = [*recipe("vision", optimization__micro_batch_size=1), "--features.folder", tmp_path / "features"]
     log, port = tmp_path / "log", free_port()
     meeting = [
         "--nnodes",
@@ -92,7 +92,7 @@ def test_two_nodes_find_each_other_and_agree_with_one_process(recipe, tmp_path):
 @pytest.mark.slow
 def test_preemption_under_torchrun(recipe, tmp_path):
     """SIGTERM to every process of the job, data workers included, as Slurm sends it; then the same command again."""
-    arguments = recipe("slowonly", optimisation__epochs=100, checkpointing__every_steps=10_000, data__num_workers=1)
+    arguments = recipe("slowonly", optimization__epochs=100, checkpointing__every_steps=10_000, data__num_workers=1)
     straight, stopped, log = tmp_path / "straight", tmp_path / "stopped", tmp_path / "log"
     command = [*TORCHRUN, 2, "train.py", *arguments, "--output_dir"]
     assert wait(start([*command, straight], log), log) == 0, log.read_text()
@@ -110,7 +110,7 @@ def test_preemption_under_torchrun(recipe, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("victim", ["rank", "worker"])
 def test_a_death_under_torchrun_ends_the_job_within_a_minute(victim, recipe, tmp_path):
-    arguments = recipe("slowonly", optimisation__epochs=10_000, data__num_workers=1)
+    arguments = recipe("slowonly", optimization__epochs=10_000, data__num_workers=1)
     log = tmp_path / "log"
     process = start([*TORCHRUN, 2, "train.py", *arguments], log)
     deadline = time.monotonic() + 120

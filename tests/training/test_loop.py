@@ -25,7 +25,7 @@ from tests.training.tiny import FAMILIES, write_dataset
 
 
 def test_numbers_that_are_not_finite_stop_the_run(recipe, root, tmp_path):
-    arguments = recipe("slowonly", optimisation__learning_rate=1e30, checkpointing__every_steps=1)
+    arguments = recipe("slowonly", optimization__learning_rate=1e30, checkpointing__every_steps=1)
     log = tmp_path / "log"
     assert Launch(arguments, log=log).wait() == [1]
     text = log.read_text()
@@ -60,8 +60,8 @@ def test_an_unreadable_clip_changes_nothing_but_its_own_share(recipe, tmp_path):
     which."""
     torn_root = write_dataset(tmp_path / "torn")
     (torn_root / "clips" / "train_005.mp4").write_bytes(b"")
-    frozen = {"optimisation__learning_rate": 0.0, "optimisation__batch_norm": "frozen", "optimisation__epochs": 1}
-    arguments = recipe("slowonly", optimisation__batch_size=16, data__max_bad_share=1.0, **frozen)
+    frozen = {"optimization__learning_rate": 0.0, "optimization__batch_norm": "frozen", "optimization__epochs": 1}
+    arguments = recipe("slowonly", optimization__batch_size=16, data__max_bad_share=1.0, **frozen)
     small = write_dataset(tmp_path / "whole")
     losses = {}
     for name, root in (("torn", torn_root), ("whole", small)):
@@ -106,7 +106,7 @@ def test_a_folder_of_own_videos_is_imported_and_trained_on(recipe, root, tmp_pat
 @pytest.mark.parametrize("family", FAMILIES)
 def test_eight_clips_can_be_learnt_by_heart(family, root, recipe, tmp_path):
     changes = {"epochs": 80, "batch_size": 8, "learning_rate": 0.05 if family == "slowonly" else 2e-2}
-    changes = {f"optimisation__{name}": value for name, value in changes.items()}
+    changes = {f"optimization__{name}": value for name, value in changes.items()}
     small = write_dataset(tmp_path / "data", num_train=8, num_val=8)
     still = {"data__scale": [1.0, 1.0], "data__flip": 0.0, "logging__every_steps": 20}
     run([*recipe(family, **changes, **still), "--data.root", small], log=tmp_path / "log")
@@ -119,8 +119,8 @@ def test_faster_ways_to_compute_the_same(choice, recipe, tmp_path):
     """bf16 autocast and torch.compile: close to float32, and killed runs still end alike. Without dropout, whose masks
     a compiled model draws otherwise."""
     still = ("--model.config.classifier_dropout", "0")
-    change = {"optimisation__precision": "bf16"} if choice == "bf16" else {"optimisation__compile": True}
-    common = {"checkpointing__every_steps": 2, "optimisation__learning_rate": 0.005}
+    change = {"optimization__precision": "bf16"} if choice == "bf16" else {"optimization__compile": True}
+    common = {"checkpointing__every_steps": 2, "optimization__learning_rate": 0.005}
     for name, changes in (("plain", common), (choice, common | change)):
         run([*recipe("slowonly", **changes), *still, "--output_dir", tmp_path / name], log=tmp_path / "log")
     first, second = (read_losses(tmp_path / name) for name in ("plain", choice))
@@ -216,4 +216,4 @@ def test_fewer_clips_than_a_batch_is_an_error_that_says_what_to_do(recipe):
     with pytest.raises(
         ValueError, match="A batch of 64 clips cannot be filled from 16 training clips; lower batch_size"
     ):
-        train(parse_recipe([*recipe("slowonly"), "--optimisation.batch_size", "64"]))
+        train(parse_recipe([*recipe("slowonly"), "--optimization.batch_size", "64"]))

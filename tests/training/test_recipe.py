@@ -22,7 +22,7 @@ def arguments(tmp_path):
         "output_dir": "out",
         "model": {"architecture": "slowonly", "config": {"stem_width": 16}},
         "data": {"root": "data"},
-        "optimisation": {"batch_size": 24},
+        "optimization": {"batch_size": 24},
     }
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
     return ["--config", str(tmp_path / "recipe.yaml")]
@@ -31,18 +31,18 @@ def arguments(tmp_path):
 @pytest.mark.parametrize(
     ("override", "words"),
     [
-        (["--optimisation.lr", "1"], "optimisation.lr"),
-        (["--optimisation.epochs", "many"], "optimisation.epochs"),
+        (["--optimization.lr", "1"], "optimization.lr"),
+        (["--optimization.epochs", "many"], "optimization.epochs"),
         (["--data.out_of_range", "stop"], "data.out_of_range"),
         (["--data.mean", "[0.5]"], "data.mean"),
         (["--model.architecture", "vision"], "model.backbone is missing"),
         (["--data.short_side", "100"], "data.crop_size 224 is larger than data.short_side 100"),
         (["--data.scale", "[0.5, 2]"], "data.scale"),
-        (["--optimisation.schedule", "cosine", "--optimisation.milestones", "[3]"], "optimisation.milestones"),
-        (["--optimisation.milestones", "[5, 3]"], "optimisation.milestones"),
+        (["--optimization.schedule", "cosine", "--optimization.milestones", "[3]"], "optimization.milestones"),
+        (["--optimization.milestones", "[5, 3]"], "optimization.milestones"),
         (["--features.mode", "cached"], "features.mode"),
         (["--checkpointing.keep", "0"], "checkpointing.keep"),
-        (["--optimisation.micro_batch_size", "4", "--optimisation.gradient_accumulation", "2"], "micro_batch_size"),
+        (["--optimization.micro_batch_size", "4", "--optimization.gradient_accumulation", "2"], "micro_batch_size"),
     ],
 )
 def test_mistakes_end_with_a_message_that_names_the_key(arguments, override, words, capsys):
@@ -52,22 +52,22 @@ def test_mistakes_end_with_a_message_that_names_the_key(arguments, override, wor
 
 
 def test_an_unknown_key_in_a_file_is_named(arguments, tmp_path, capsys):
-    (tmp_path / "more.yaml").write_text("optimisation: {learning_rat: 1}")
+    (tmp_path / "more.yaml").write_text("optimization: {learning_rat: 1}")
     with pytest.raises(SystemExit):
         parse_recipe([*arguments, "--config", str(tmp_path / "more.yaml")])
     assert "learning_rat" in capsys.readouterr().err
 
 
 def test_the_command_line_and_later_files_win(arguments, tmp_path):
-    (tmp_path / "more.yaml").write_text("optimisation: {learning_rate: 3e-4, epochs: 7}")
-    recipe = parse_recipe([*arguments, "--config", str(tmp_path / "more.yaml"), "--optimisation.epochs", "9"])
-    optimisation = recipe.optimisation
-    assert (optimisation.learning_rate, optimisation.epochs, optimisation.batch_size) == (3e-4, 9, 24)
+    (tmp_path / "more.yaml").write_text("optimization: {learning_rate: 3e-4, epochs: 7}")
+    recipe = parse_recipe([*arguments, "--config", str(tmp_path / "more.yaml"), "--optimization.epochs", "9"])
+    optimization = recipe.optimization
+    assert (optimization.learning_rate, optimization.epochs, optimization.batch_size) == (3e-4, 9, 24)
     assert recipe.model.config == {"stem_width": 16}
 
 
 def test_a_saved_recipe_reads_back_the_same(arguments, tmp_path):
-    recipe = parse_recipe([*arguments, "--seed", "5", "--optimisation.milestones", "[1.5, 2]"])
+    recipe = parse_recipe([*arguments, "--seed", "5", "--optimization.milestones", "[1.5, 2]"])
     recipe.save(tmp_path / "saved.yaml")
     assert parse_recipe(["--config", str(tmp_path / "saved.yaml")]) == recipe
 
@@ -79,26 +79,26 @@ def test_shipped_recipes_are_valid(path):
     config_class(**recipe.model.config)
     assert recipe.output_dir == f"outputs/{path.parent.name}/{path.stem}"
     for world_size in (1, 2, 4) if path.parent.name != "synthgym" else (1, 2):
-        assert recipe.optimisation.pieces_per_process(world_size) >= 1
+        assert recipe.optimization.pieces_per_process(world_size) >= 1
 
 
 def test_the_papers_numbers():
     """Section 4.2 to 4.4, as printed."""
 
-    def optimisation(name):
-        return parse_recipe(["--config", str(REPOSITORY / "configuration" / name)]).optimisation
+    def optimization(name):
+        return parse_recipe(["--config", str(REPOSITORY / "configuration" / name)]).optimization
 
-    gym99, gym288 = optimisation("gym99/slowonly.yaml"), optimisation("gym288/slowonly.yaml")
+    gym99, gym288 = optimization("gym99/slowonly.yaml"), optimization("gym288/slowonly.yaml")
     assert (gym99.optimizer, gym99.learning_rate, gym99.momentum, gym99.weight_decay) == ("sgd", 0.01, 0.9, 1e-4)
     assert (gym99.grad_clip, gym99.epochs, gym99.milestones) == (40, 120, (90, 110))
     assert (gym288.learning_rate, gym288.epochs, gym288.milestones) == (0.05, 160, (90, 140))
     for name, layers in (("vision_encoder", 3), ("vision_encoder_b1", 1)):
         recipe = parse_recipe(["--config", str(REPOSITORY / "configuration" / "gym99" / f"{name}.yaml")])
-        assert (recipe.optimisation.learning_rate, recipe.optimisation.epochs) == (3.75e-3, 60)
+        assert (recipe.optimization.learning_rate, recipe.optimization.epochs) == (3.75e-3, 60)
         assert (recipe.model.config["num_hidden_layers"], recipe.model.config["hidden_size"]) == (layers, 768)
         assert (recipe.data.clip_len, recipe.data.frame_interval, recipe.data.crop_size) == (32, 2, 224)
     for dataset in ("gym99", "gym288"):
-        text = optimisation(f"{dataset}/video_text.yaml")
+        text = optimization(f"{dataset}/video_text.yaml")
         assert (text.optimizer, text.learning_rate, text.weight_decay, text.epochs) == ("adamw", 3e-4, 0.05, 30)
         assert (text.schedule, text.warmup_epochs) == ("cosine", 2.5)
 
@@ -117,8 +117,8 @@ def test_what_may_change_before_a_run_goes_on(arguments):
     ]
     after = parse_recipe([*arguments, *harmless]).to_dict()
     assert changed_fields(before, after) == {} and recipe_hash(before) == recipe_hash(after)
-    after = parse_recipe([*arguments, "--seed", "1", "--optimisation.betas", "[0.8, 0.9]"]).to_dict()
-    assert changed_fields(before, after) == {"optimisation.betas": ([0.9, 0.999], [0.8, 0.9]), "seed": (0, 1)}
+    after = parse_recipe([*arguments, "--seed", "1", "--optimization.betas", "[0.8, 0.9]"]).to_dict()
+    assert changed_fields(before, after) == {"optimization.betas": ([0.9, 0.999], [0.8, 0.9]), "seed": (0, 1)}
     assert recipe_hash(before) != recipe_hash(after)
 
 
@@ -127,19 +127,19 @@ def test_what_may_change_before_a_run_goes_on(arguments):
     [
         ([], 1, 1),
         ([], 4, 1),
-        (["--optimisation.micro_batch_size", "4"], 1, 6),
-        (["--optimisation.micro_batch_size", "4"], 3, 2),
-        (["--optimisation.gradient_accumulation", "3"], 2, 3),
+        (["--optimization.micro_batch_size", "4"], 1, 6),
+        (["--optimization.micro_batch_size", "4"], 3, 2),
+        (["--optimization.gradient_accumulation", "3"], 2, 3),
     ],
 )
 def test_pieces_of_a_batch(arguments, options, world_size, pieces):
-    assert parse_recipe([*arguments, *options]).optimisation.pieces_per_process(world_size) == pieces
+    assert parse_recipe([*arguments, *options]).optimization.pieces_per_process(world_size) == pieces
 
 
 @pytest.mark.parametrize(
     ("options", "world_size"),
-    [([], 5), (["--optimisation.micro_batch_size", "5"], 1), (["--optimisation.micro_batch_size", "8"], 4)],
+    [([], 5), (["--optimization.micro_batch_size", "5"], 1), (["--optimization.micro_batch_size", "8"], 4)],
 )
 def test_batches_that_do_not_divide_are_refused(arguments, options, world_size):
     with pytest.raises(ValueError, match=f"batch_size 24 does not divide among {world_size} processes"):
-        parse_recipe([*arguments, *options]).optimisation.pieces_per_process(world_size)
+        parse_recipe([*arguments, *options]).optimization.pieces_per_process(world_size)

@@ -40,7 +40,7 @@ def test_killed_runs_end_with_the_same_weights(family, num_processes, recipe, tm
 
 
 def test_everything_that_moves_is_restored(recipe, tmp_path):
-    """Moving average, gradient accumulation, clipping, warm-up, frozen batch normalisation and data workers at
+    """Moving average, gradient accumulation, clipping, warm-up, frozen batch normalization and data workers at
     once."""
     changes = {
         "ema_decay": 0.9,
@@ -49,7 +49,7 @@ def test_everything_that_moves_is_restored(recipe, tmp_path):
         "warmup_epochs": 1.0,
         "grad_clip": 0.5,
     }
-    changes = {f"optimisation__{name}": value for name, value in changes.items()}
+    changes = {f"optimization__{name}": value for name, value in changes.items()}
     arguments = recipe("slowonly", checkpointing__every_steps=1, data__num_workers=1, **changes)
     run([*arguments, "--output_dir", tmp_path / "straight"], log=tmp_path / "log")
     kill_and_resume(arguments, [4], num_processes=1, output_dir=tmp_path / "killed", log=tmp_path / "log")
@@ -59,7 +59,7 @@ def test_everything_that_moves_is_restored(recipe, tmp_path):
 @pytest.mark.parametrize("family", ["vision", "video_text"])
 def test_any_number_of_processes_sees_the_same_losses(family, recipe, tmp_path):
     """With dropout on: each piece of the global batch has its own masks, wherever it is computed."""
-    arguments = [*recipe(family, optimisation__micro_batch_size=1), "--features.folder", tmp_path / "features"]
+    arguments = [*recipe(family, optimization__micro_batch_size=1), "--features.folder", tmp_path / "features"]
     losses, metrics = {}, {}
     for num_processes in (1, 2, 4):
         output_dir = tmp_path / str(num_processes)
@@ -74,7 +74,7 @@ def test_any_number_of_processes_sees_the_same_losses(family, recipe, tmp_path):
 
 
 def test_the_world_may_change_at_every_kill(recipe, tmp_path):
-    arguments = [*recipe("vision", optimisation__micro_batch_size=1, checkpointing__every_steps=1)]
+    arguments = [*recipe("vision", optimization__micro_batch_size=1, checkpointing__every_steps=1)]
     arguments += ["--features.folder", tmp_path / "features"]
     run([*arguments, "--output_dir", tmp_path / "straight"], log=tmp_path / "log")
     changing = tmp_path / "changing"
@@ -88,7 +88,7 @@ def test_the_world_may_change_at_every_kill(recipe, tmp_path):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_saves_and_says_how_to_go_on(number, recipe, tmp_path):
-    arguments = recipe("slowonly", optimisation__epochs=500, checkpointing__every_steps=10_000, data__num_workers=1)
+    arguments = recipe("slowonly", optimization__epochs=500, checkpointing__every_steps=10_000, data__num_workers=1)
     output_dir, log = tmp_path / "run", tmp_path / "log"
     launch = Launch(arguments, num_processes=2, log=log)
     assert launch.wait_until(lambda: num_steps_done(output_dir) >= 3)
@@ -100,7 +100,7 @@ def test_a_signal_saves_and_says_how_to_go_on(number, recipe, tmp_path):
 
 
 def test_a_second_run_in_the_same_folder_is_refused(recipe, tmp_path):
-    arguments = recipe("slowonly", optimisation__epochs=500)
+    arguments = recipe("slowonly", optimization__epochs=500)
     first = Launch(arguments, log=tmp_path / "first.log")
     assert first.wait_until(lambda: num_steps_done(tmp_path / "run") >= 2)
     second = Launch(arguments, log=tmp_path / "second.log")
@@ -114,9 +114,9 @@ def test_a_second_run_in_the_same_folder_is_refused(recipe, tmp_path):
 def test_a_changed_recipe_is_refused_unless_the_change_is_harmless(recipe, tmp_path):
     log = tmp_path / "log"
     run(recipe("slowonly"), log=log)
-    changed = [*recipe("slowonly"), "--optimisation.learning_rate", "0.02", "--data.flip", "0"]
+    changed = [*recipe("slowonly"), "--optimization.learning_rate", "0.02", "--data.flip", "0"]
     assert Launch(changed, log=log).wait() == [1]
-    assert "data.flip (was 0.5, is 0.0), optimisation.learning_rate (was 0.05, is 0.02)" in log.read_text()
+    assert "data.flip (was 0.5, is 0.0), optimization.learning_rate (was 0.05, is 0.02)" in log.read_text()
     run([*recipe("slowonly"), "--data.num_workers", "1", "--logging.every_steps", "3"], log=log)
 
 
@@ -137,7 +137,7 @@ def test_a_finished_run_is_left_alone(recipe, tmp_path):
 
 
 def test_a_dying_process_ends_the_job(recipe, tmp_path):
-    launch = Launch(recipe("slowonly", optimisation__epochs=500), num_processes=2, log=tmp_path / "log")
+    launch = Launch(recipe("slowonly", optimization__epochs=500), num_processes=2, log=tmp_path / "log")
     assert launch.wait_until(lambda: num_steps_done(tmp_path / "run") >= 3)
     start = time.monotonic()
     launch.signal(signal.SIGKILL, rank=1)

@@ -21,10 +21,10 @@ def test_every_combination_is_a_run_of_its_own():
 
 
 def test_a_list_of_recipes_and_an_override(tmp_path):
-    (tmp_path / "sweep.yaml").write_text("- {seed: 3}\n- {optimisation.learning_rate: 3.0e-4, model.config: {}}\n")
-    first, second = parse_recipes([*CONFIG, "--sweep", str(tmp_path / "sweep.yaml"), "--optimisation.epochs", "2"])
-    assert (first.seed, first.optimisation.epochs) == (3, 2)
-    assert (second.seed, second.optimisation.learning_rate, second.optimisation.epochs) == (0, 3e-4, 2)
+    (tmp_path / "sweep.yaml").write_text("- {seed: 3}\n- {optimization.learning_rate: 3.0e-4, model.config: {}}\n")
+    first, second = parse_recipes([*CONFIG, "--sweep", str(tmp_path / "sweep.yaml"), "--optimization.epochs", "2"])
+    assert (first.seed, first.optimization.epochs) == (3, 2)
+    assert (second.seed, second.optimization.learning_rate, second.optimization.epochs) == (0, 3e-4, 2)
 
 
 def test_without_a_sweep_there_is_one():
@@ -39,7 +39,7 @@ def test_another_form_is_refused(tmp_path, content):
 
 
 def test_an_unknown_field_is_named(tmp_path, capsys):
-    (tmp_path / "sweep.yaml").write_text("optimisation.learning_rat: [1, 2]")
+    (tmp_path / "sweep.yaml").write_text("optimization.learning_rat: [1, 2]")
     with pytest.raises(SystemExit):
         parse_recipes([*CONFIG, "--sweep", str(tmp_path / "sweep.yaml")])
     assert "learning_rat" in capsys.readouterr().err

@@ -7,7 +7,7 @@ import yaml
 
 from finegym.data.index import write_coverage, write_index
 from finegym.data.labels import ActionClass, Labels
-from finegym.data.video import write_video
+from finegym.data.video_writing import write_video
 
 
 NUM_CLASSES = 4
@@ -52,7 +52,7 @@ def write_dataset(root: Path, *, num_train: int = 16, num_val: int = 8, num_fram
 def write_recipe(
     path: Path, family: str, *, root: Path, output_dir: Path, backbone: Path | None = None, **changes
 ) -> Path:
-    """A recipe of one family in small; `changes` are flat keys such as `optimisation__epochs=2`."""
+    """A recipe of one family in small; `changes` are flat keys such as `optimization__epochs=2`."""
     recipe = {
         "name": f"tiny {family}",
         "output_dir": str(output_dir),
@@ -66,7 +66,7 @@ def write_recipe(
             "crop_size": 32,
             "scale": [0.5, 1.0],
         },
-        "optimisation": {"learning_rate": 0.05, "batch_size": 4, "epochs": 2, "grad_clip": 40.0},
+        "optimization": {"learning_rate": 0.05, "batch_size": 4, "epochs": 2, "grad_clip": 40.0},
         "logging": {"every_steps": 1, "trackers": []},
     }
     if family == "slowonly":
@@ -85,7 +85,7 @@ def write_recipe(
             "intermediate_size": 32,
             "num_hidden_layers": 2,
         }
-        recipe["optimisation"] |= {
+        recipe["optimization"] |= {
             "optimizer": "adamw",
             "learning_rate": 1e-3,
             "schedule": "cosine",

@@ -17,10 +17,10 @@ from torch import multiprocessing
 from torch.utils.data import DataLoader
 
 from finegym.data.dataset import ClipDataset
-from finegym.data.features import EvaluationViews, TrainingViews, build_features, extract_features
 from finegym.data.index import Clip
 from finegym.data.transforms import augment
-from finegym.data.video import write_video
+from finegym.data.video_writing import write_video
+from finegym.features.cache import EvaluationViews, TrainingViews, build_features, extract_features
 from modeling_finegym import (
     FineGymVideoProcessor,
     FineGymVisionConfig,
@@ -237,10 +237,10 @@ def test_a_changed_file_is_computed_anew(own_clips, tmp_path):
 
 def test_unchanged_files_are_not_read_again(own_clips, tmp_path, monkeypatch):
     long_ago = time.time() + 10  # as if the files had been written ten seconds before the first look
-    monkeypatch.setattr("finegym.data.fingerprints.time.time", lambda: long_ago)
+    monkeypatch.setattr("finegym.features.fingerprints.time.time", lambda: long_ago)
     views = EvaluationViews(make_processor(), own_clips)
     first = build_features(make_model(), views, tmp_path, **quiet)
-    monkeypatch.setattr("finegym.data.fingerprints.file_fingerprint", None)  # calling it fails
+    monkeypatch.setattr("finegym.features.fingerprints.file_fingerprint", None)  # calling it fails
     second = build_features(make_model(), views, tmp_path, **quiet)
     assert first.entries == second.entries
 
@@ -322,7 +322,7 @@ def test_features_travel_to_worker_processes(clips, tmp_path):
 
 def test_the_disk_must_have_room(clips, tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr("finegym.data.features.shutil.disk_usage", lambda path: usage._replace(free=10))
+    monkeypatch.setattr("finegym.features.cache.shutil.disk_usage", lambda path: usage._replace(free=10))
     with pytest.raises(ValueError, match="The features take 0.000 GB, .* has room for 0.000 GB"):
         build_features(make_model(), EvaluationViews(make_processor(), clips), tmp_path, **quiet)
     assert not list(tmp_path.glob("*/*.safetensors"))

@@ -10,7 +10,7 @@ from footage import encode, numbers_of, picture
 
 from finegym.data.index import read_coverage, read_index
 from finegym.data.labels import Labels
-from finegym.data.own_data import attributes_from_name, import_clips, prepared_root
+from finegym.preparation.own_data import attributes_from_name, import_clips, prepared_root
 from modeling_finegym.video_decoding import open_video
 
 

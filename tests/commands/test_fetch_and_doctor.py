@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from finegym.data.doctor import doctor
-from finegym.data.fetch import KNOWN_SHA256, fetch_annotations
+from finegym.commands.doctor import doctor
+from finegym.preparation.fetch import KNOWN_SHA256, fetch_annotations
 
 
 REAL_LISTS = Path(__file__).parents[3] / "shared" / "finegym"

@@ -26,16 +26,16 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 from transformers import PreTrainedModel
 
+from finegym.data.dataset import ClipDataset
+from finegym.data.files import write_text
+from finegym.data.index import Clip
+from finegym.data.launch import this_process
 from modeling_finegym.clip_sampling import sample_clips
 from modeling_finegym.clip_scoring import VideoClips, run_packed
 from modeling_finegym.video_decoding import VideoDecodingError
 from modeling_finegym.video_processing_finegym import FineGymVideoProcessor
 
-from .dataset import ClipDataset
-from .files import write_text
 from .fingerprints import describe_backbone, describe_decoder, fingerprint, fingerprint_files
-from .index import Clip
-from .launch import this_process
 from .shards import Entry, Shards
 
 
@@ -71,7 +71,7 @@ class EvaluationViews:
     """The distinct test clips of every video, by the paper's protocol.
 
     Args:
-        processor: decodes, samples, resizes, crops and normalises.
+        processor: decodes, samples, resizes, crops and normalizes.
         clips: what `read_index` returns.
         num_clips: windows of a video; equal ones are computed once (paper, section 4.2: 8).
     """

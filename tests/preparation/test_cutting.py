@@ -12,8 +12,8 @@ import psutil
 import pytest
 from footage import encode, picture
 
-from finegym.data.cutting import Cut, Encoding, Job, run_jobs
-from finegym.data.sources import Source
+from finegym.preparation.cutting import Cut, Encoding, Job, run_jobs
+from finegym.preparation.sources import Source
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def test_a_source_that_kills_its_process_costs_its_own_clips_only(tmp_path):
 
 WAITING = """
 import sys, time
-from finegym.data.cutting import _process_pool
+from finegym.preparation.cutting import _process_pool
 if __name__ == "__main__":
     with _process_pool(2) as pool:
         print(pool.submit(time.time).result(), flush=True)

@@ -18,9 +18,9 @@ from transformers import (
     VivitImageProcessor,
 )
 
-from finegym.data.backbones import load_feature_model, load_processor
-from finegym.data.extract import extract
-from finegym.data.video import write_video
+from finegym.data.video_writing import write_video
+from finegym.features.backbones import load_feature_model, load_processor
+from finegym.features.extract import extract
 from modeling_finegym import FineGymVideoProcessor, SlowOnlyConfig, SlowOnlyForVideoClassification
 
 
@@ -134,7 +134,7 @@ def test_a_foreign_backbone_brings_its_own_processor(videos, tmp_path):
     frames = torch.randint(0, 256, (4, 48, 64, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     ours = processor.preprocess_frames(frames)
     theirs = own_processor(list(frames.numpy()), return_tensors="pt")["pixel_values"][0]
-    # Theirs rounds to whole grey levels while resizing: that is up to one level of 255, divided by std.
+    # Theirs rounds to whole gray levels while resizing: that is up to one level of 255, divided by std.
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1.1 / 255 / 0.5)
     with torch.no_grad():
         tokens = own_model(ours[None]).last_hidden_state  # (1, 2 tubelets * 2 * 2 patches, 16)

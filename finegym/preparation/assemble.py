@@ -6,9 +6,10 @@ from pathlib import Path
 import filelock
 from tqdm import tqdm
 
+from finegym.data.index import INDEX_FILE, LABELS_FILE, write_coverage, write_index
+
 from .coverage import coverage_report, describe_coverage
 from .cutting import Encoding, run_jobs
-from .index import INDEX_FILE, LABELS_FILE, write_coverage, write_index
 from .plan import Plan
 from .sources import remove_partial_files
 

@@ -13,7 +13,7 @@ import av
 import torch
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from .files import write_text
+from finegym.data.files import write_text
 
 
 # A file changed twice within one tick of its file system's clock looks unchanged: a stamp is believed only when it was

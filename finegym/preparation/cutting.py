@@ -17,10 +17,9 @@ from typing import Protocol
 
 import av
 
+from finegym.data.files import replacing
+from finegym.data.video_writing import ClipWriter
 from modeling_finegym.video_decoding import VideoDecodingError, VideoFile, open_video
-
-from .files import replacing
-from .video import ClipWriter
 
 
 # A clip may end this much after its file does: cutting tools and annotators round to frames, and to tenths of a

@@ -66,7 +66,7 @@ def load_processor(
 
 
 def transform_settings(processor) -> dict[str, Any]:
-    """How a processor of Transformers resizes, crops and normalises, as arguments of `FineGymVideoProcessor`.
+    """How a processor of Transformers resizes, crops and normalizes, as arguments of `FineGymVideoProcessor`.
 
     Raises:
         ValueError: if it shifts the pixels, which this project's processor does not.
@@ -81,8 +81,8 @@ def transform_settings(processor) -> dict[str, Any]:
     return settings
 
 
-def check_normalisation(name: str, processor: FineGymVideoProcessor) -> None:
-    """Raises `ValueError` if a backbone was trained on frames that were normalised in another way than `processor`
+def check_normalization(name: str, processor: FineGymVideoProcessor) -> None:
+    """Raises `ValueError` if a backbone was trained on frames that were normalized in another way than `processor`
     does.
 
     Size, crop and sampling may differ on purpose; these numbers never do. A backbone without a processor of its own,
@@ -95,6 +95,6 @@ def check_normalisation(name: str, processor: FineGymVideoProcessor) -> None:
     wanted, given = ([list(one.image_mean), list(one.image_std)] for one in (own, processor))
     if not torch.allclose(torch.tensor(wanted), torch.tensor(given), atol=1e-3):
         raise ValueError(
-            f"model.backbone {name} was trained with mean {wanted[0]} and std {wanted[1]}, and the recipe normalises "
+            f"model.backbone {name} was trained with mean {wanted[0]} and std {wanted[1]}, and the recipe normalizes "
             f"with {given[0]} and {given[1]}. Set data.mean and data.std to the backbone's."
         )

@@ -5,14 +5,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
 
+from finegym.data.files import VIDEO_SUFFIXES
+from finegym.data.index import Clip
+from finegym.data.launch import this_process
 from modeling_finegym.video_decoding import VideoDecodingError, open_video
 
 from .backbones import load_feature_model
-from .features import EvaluationViews, extract_features
-from .index import Clip
-from .launch import this_process
+from .cache import EvaluationViews, extract_features
 from .shards import Shards
-from .sources import VIDEO_SUFFIXES
 
 
 def extract(

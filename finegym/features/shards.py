@@ -22,7 +22,8 @@ import safetensors.torch
 import torch
 from safetensors import safe_open
 
-from .files import PARTIAL_SUFFIX, replacing
+from finegym.data.files import PARTIAL_SUFFIX, replacing
+
 from .fingerprints import file_fingerprint
 
 

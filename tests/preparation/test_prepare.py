@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from footage import encode, mark_rotated, numbers_of, picture
 
-from finegym.data.annotations import EVENT_ID_LENGTH, VIDEO_ID_LENGTH
 from finegym.data.index import read_coverage, read_index
 from finegym.data.labels import ActionClass, Labels
-from finegym.data.prepare import prepare
+from finegym.preparation.annotations import EVENT_ID_LENGTH, VIDEO_ID_LENGTH
+from finegym.preparation.prepare import prepare
 from finegym.synthgym.generate import write_routines
 from modeling_finegym.video_decoding import open_video
 
@@ -327,7 +327,7 @@ def test_a_killed_run_goes_on_to_the_same_result(tmp_path, annotations):
 IN_A_PROCESS = """
 import sys
 from pathlib import Path
-from finegym.data.prepare import prepare
+from finegym.preparation.prepare import prepare
 if __name__ == "__main__":
     folder, root, labels = map(Path, sys.argv[1:])
     print("ready", flush=True)
@@ -366,7 +366,7 @@ def test_routines_of_rendered_gymnasts_come_back_as_rendered(tmp_path):
             frames = video.frames(list(range(video.num_frames))).numpy().astype(int)
         assert frames.shape == truth[clip.id].shape
         per_frame = np.abs(frames - truth[clip.id]).mean((1, 2, 3))
-        assert per_frame.max() < 5  # grey levels of coding noise, twice; the grey of a pause is 20 and more away
+        assert per_frame.max() < 5  # gray levels of coding noise, twice; the gray of a pause is 20 and more away
         assert np.abs(truth[clip.id].astype(int) - 128).mean((1, 2, 3)).min() > 15
 
 

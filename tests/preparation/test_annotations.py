@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from finegym.data.annotations import (
+from finegym.data.labels import Labels
+from finegym.preparation.annotations import (
     PUBLISHED_COUNTS,
     read_annotation,
     read_categories,
@@ -12,7 +13,6 @@ from finegym.data.annotations import (
     read_sets,
     read_split,
 )
-from finegym.data.labels import Labels
 
 
 ROOT = Path(__file__).parents[2]

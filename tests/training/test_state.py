@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from finegym.training.checkpoint import (
+from finegym.training.optimization import build_optimizer
+from finegym.training.recipe import OptimizationRecipe
+from finegym.training.state import (
     RunState,
     exclusive,
     find_state,
@@ -20,8 +22,6 @@ from finegym.training.checkpoint import (
     restore_optimizer,
     save_state,
 )
-from finegym.training.optimisation import build_optimizer
-from finegym.training.recipe import OptimisationRecipe
 from tests.training.launching import REPOSITORY
 
 
@@ -112,7 +112,7 @@ def test_the_lock_is_refused_while_held_and_freed_by_a_kill(tmp_path):
         """
         import sys, time
         from pathlib import Path
-        from finegym.training.checkpoint import exclusive
+        from finegym.training.state import exclusive
         with exclusive(Path(sys.argv[1])):
             print("held", flush=True)
             time.sleep(600)
@@ -135,7 +135,7 @@ def test_the_lock_is_refused_while_held_and_freed_by_a_kill(tmp_path):
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 def test_a_restored_optimizer_goes_on_exactly(optimizer):
-    """Oracle: the same optimiser, never interrupted."""
+    """Oracle: the same optimizer, never interrupted."""
 
     def steps(model, optimizer, count, seed):
         generator = torch.Generator().manual_seed(seed)
@@ -144,7 +144,7 @@ def test_a_restored_optimizer_goes_on_exactly(optimizer):
             optimizer.step()
             optimizer.zero_grad()
 
-    recipe = OptimisationRecipe(optimizer=optimizer, learning_rate=0.1)
+    recipe = OptimizationRecipe(optimizer=optimizer, learning_rate=0.1)
     models = [torch.nn.Linear(3, 2) for _ in range(2)]
     models[1].load_state_dict(models[0].state_dict())
     first, second = (build_optimizer(model, recipe) for model in models)

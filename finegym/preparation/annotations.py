@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .labels import Labels
+from finegym.data.labels import Labels
 
 
 VERSIONS = ("v1.0", "v1.1")

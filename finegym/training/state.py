@@ -142,7 +142,7 @@ def load_state(path: Path) -> RunState:
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-    """What the optimiser remembers, as `<quantity>/<parameter name>` -> tensor."""
+    """What the optimizer remembers, as `<quantity>/<parameter name>` -> tensor."""
     return {
         f"{quantity}/{name}": tensor
         for group in optimizer.param_groups
@@ -152,7 +152,7 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tenso
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor]) -> None:
-    """Give an optimiser the memory that `optimizer_tensors` took from its like."""
+    """Give an optimizer the memory that `optimizer_tensors` took from its like."""
     parameters = {
         name: parameter
         for group in optimizer.param_groups

@@ -9,7 +9,7 @@ import av
 import numpy as np
 
 
-# Twelve wide grey bars for twelve bits of the frame number survive any coding and scaling.
+# Twelve wide gray bars for twelve bits of the frame number survive any coding and scaling.
 NUM_BITS = 12
 DARK, LIGHT = 60, 200
 

@@ -11,11 +11,11 @@ import torch
 import yaml
 from packaging.requirements import Requirement
 
-from .annotations import VERSIONS, segments_file
-from .fetch import KNOWN_SHA256
-from .index import COVERAGE_FILE, INDEX_FILE, LABELS_FILE, SPLITS, read_coverage, read_index
-from .labels import Labels
-from .sources import free_bytes
+from finegym.data.index import COVERAGE_FILE, INDEX_FILE, LABELS_FILE, SPLITS, read_coverage, read_index
+from finegym.data.labels import Labels
+from finegym.preparation.annotations import VERSIONS, segments_file
+from finegym.preparation.fetch import KNOWN_SHA256
+from finegym.preparation.sources import free_bytes
 
 
 # Gym288 v1.1 as clips of short side 256 at the default rate takes less than this; so does Gym99.

@@ -1,4 +1,4 @@
-"""How the weights move: parameter groups, the learning rate of a step, batch normalisation and the moving average."""
+"""How the weights move: parameter groups, the learning rate of a step, batch normalization and the moving average."""
 
 import contextlib
 import math
@@ -7,16 +7,16 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
-from .recipe import OptimisationRecipe
+from .recipe import OptimizationRecipe
 
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
-def parameter_groups(model: nn.Module, recipe: OptimisationRecipe) -> list[dict]:
+def parameter_groups(model: nn.Module, recipe: OptimizationRecipe) -> list[dict]:
     """Trainable parameters in up to four groups: of an encoder's backbone or not, with weight decay or without.
 
-    Without decay are parameters of at most one dimension (biases, normalisation) and embeddings of positions and token
+    Without decay are parameters of at most one dimension (biases, normalization) and embeddings of positions and token
     types, as in Video-Swin's recipe, which the paper's AdamW numbers follow; with `decay_all` none is.
     """
     groups: dict[tuple[float, float], dict] = {}
@@ -36,7 +36,7 @@ def parameter_groups(model: nn.Module, recipe: OptimisationRecipe) -> list[dict]
     return list(groups.values())
 
 
-def build_optimizer(model: nn.Module, recipe: OptimisationRecipe) -> torch.optim.Optimizer:
+def build_optimizer(model: nn.Module, recipe: OptimizationRecipe) -> torch.optim.Optimizer:
     """SGD with momentum, or AdamW, over `parameter_groups`.
 
     Raises:
@@ -50,7 +50,7 @@ def build_optimizer(model: nn.Module, recipe: OptimisationRecipe) -> torch.optim
     return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=recipe.betas, eps=recipe.eps)
 
 
-def learning_rate_factor(step: int, steps_per_epoch: int, recipe: OptimisationRecipe) -> float:
+def learning_rate_factor(step: int, steps_per_epoch: int, recipe: OptimizationRecipe) -> float:
     """What the peak learning rate is multiplied by in a step: a pure function, so that nothing needs to be saved.
 
     The warm-up rises linearly, step by step, and reaches 1 at its last step. After it, "cosine" falls from 1 to 0 over
@@ -73,7 +73,7 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) ->
 
 
 def prepare_batch_norm(model: nn.Module, kind: str) -> nn.Module:
-    """Make batch normalisation live (as it is), sync (statistics over all processes) or frozen.
+    """Make batch normalization live (as it is), sync (statistics over all processes) or frozen.
 
     Frozen layers keep their statistics, scale and shift; `train_mode` keeps them in eval mode.
 
@@ -82,7 +82,7 @@ def prepare_batch_norm(model: nn.Module, kind: str) -> nn.Module:
     """
     if kind == "sync":
         if not torch.cuda.is_available():
-            raise ValueError("optimisation.batch_norm: sync needs CUDA; on a CPU use live or frozen.")
+            raise ValueError("optimization.batch_norm: sync needs CUDA; on a CPU use live or frozen.")
         return nn.SyncBatchNorm.convert_sync_batchnorm(model)
     if kind == "frozen":
         for module in model.modules():
@@ -92,7 +92,7 @@ def prepare_batch_norm(model: nn.Module, kind: str) -> nn.Module:
 
 
 def train_mode(model: nn.Module, batch_norm: str) -> None:
-    """`model.train()`, with frozen batch normalisation left in eval mode."""
+    """`model.train()`, with frozen batch normalization left in eval mode."""
     model.train()
     if batch_norm == "frozen":
         for module in model.modules():

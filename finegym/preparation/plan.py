@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from finegym.data.labels import Labels
+
 from .annotations import EVENT_ID_LENGTH, VIDEO_ID_LENGTH, Annotation, segments_file
 from .cutting import Cut, Job, VideoSource
-from .labels import Labels
 from .sources import FoundVideos, by_known_id
 
 

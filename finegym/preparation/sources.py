@@ -8,12 +8,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from .files import PARTIAL_SUFFIX
+from finegym.data.files import PARTIAL_SUFFIX, VIDEO_SUFFIXES
 
 
-VIDEO_SUFFIXES = frozenset(
-    (".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ts", ".webm", ".wmv")
-)
 # Archives that cannot be read at a position; they are named in the report rather than passed over.
 PACKED_SUFFIXES = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".zip", ".7z", ".rar")
 # Twice the largest of FineGym's videos; a member that claims more is not unpacked.

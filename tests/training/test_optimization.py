@@ -1,11 +1,11 @@
-"""Schedules against Transformers' and torch's, groups, frozen normalisation and the moving average."""
+"""Schedules against Transformers' and torch's, groups, frozen normalization and the moving average."""
 
 import pytest
 import torch
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from transformers import get_cosine_schedule_with_warmup
 
-from finegym.training.optimisation import (
+from finegym.training.optimization import (
     MovingAverage,
     build_optimizer,
     learning_rate_factor,
@@ -14,12 +14,12 @@ from finegym.training.optimisation import (
     set_learning_rate,
     train_mode,
 )
-from finegym.training.recipe import OptimisationRecipe
+from finegym.training.recipe import OptimizationRecipe
 from tests.conftest import small_model
 
 
 def test_cosine_with_warmup_is_that_of_transformers():
-    recipe = OptimisationRecipe(schedule="cosine", warmup_epochs=2.5, epochs=10)
+    recipe = OptimizationRecipe(schedule="cosine", warmup_epochs=2.5, epochs=10)
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
     schedule = get_cosine_schedule_with_warmup(optimizer, num_warmup_steps=50, num_training_steps=200)
     expected = []
@@ -35,7 +35,7 @@ def test_cosine_with_warmup_is_that_of_transformers():
 
 
 def test_steps_are_those_of_torch():
-    recipe = OptimisationRecipe(schedule="step", milestones=(3, 5), gamma=0.1, epochs=6)
+    recipe = OptimizationRecipe(schedule="step", milestones=(3, 5), gamma=0.1, epochs=6)
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
     schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, [3, 5], gamma=0.1)
     for epoch in range(6):
@@ -48,7 +48,7 @@ def test_steps_are_those_of_torch():
 @pytest.mark.parametrize("family", ["slowonly", "vision", "video_text"])
 def test_every_trainable_parameter_is_in_one_group(family):
     model = small_model(family)
-    groups = parameter_groups(model, OptimisationRecipe(weight_decay=0.05))
+    groups = parameter_groups(model, OptimizationRecipe(weight_decay=0.05))
     names = sorted(name for group in groups for name in group["names"])
     assert names == sorted(name for name, parameter in model.named_parameters() if parameter.requires_grad)
     decayed = {name for group in groups if group["weight_decay"] for name in group["names"]}
@@ -59,12 +59,12 @@ def test_every_trainable_parameter_is_in_one_group(family):
         for name in undecayed
     )
     assert not any("norm" in name.lower() or name.endswith("bias") for name in decayed)
-    assert len(parameter_groups(model, OptimisationRecipe(weight_decay=0.05, decay_all=True))) == 1
+    assert len(parameter_groups(model, OptimizationRecipe(weight_decay=0.05, decay_all=True))) == 1
 
 
 def test_the_backbones_last_stages_learn_more_slowly():
     model = small_model("vision", num_trainable_stages=1)
-    optimizer = build_optimizer(model, OptimisationRecipe(learning_rate=0.1, backbone_lr_scale=0.1))
+    optimizer = build_optimizer(model, OptimizationRecipe(learning_rate=0.1, backbone_lr_scale=0.1))
     set_learning_rate(optimizer, 0.05)
     rates = {name: group["lr"] for group in optimizer.param_groups for name in group["names"]}
     backbone = {name for name in rates if ".backbone." in name}
@@ -76,7 +76,7 @@ def test_the_backbones_last_stages_learn_more_slowly():
 def test_a_wholly_frozen_model_is_refused():
     model = small_model("slowonly").requires_grad_(False)
     with pytest.raises(ValueError, match="nothing to train"):
-        build_optimizer(model, OptimisationRecipe())
+        build_optimizer(model, OptimizationRecipe())
 
 
 @pytest.mark.parametrize(("kind", "moves"), [("live", True), ("frozen", False)])
@@ -84,7 +84,7 @@ def test_batch_norm(kind, moves, pixel_values):
     model = prepare_batch_norm(small_model("slowonly"), kind)
     train_mode(model, kind)
     before = {name: value.clone() for name, value in model.state_dict().items() if "norm" in name}
-    optimizer = build_optimizer(model, OptimisationRecipe(learning_rate=0.1))
+    optimizer = build_optimizer(model, OptimizationRecipe(learning_rate=0.1))
     model(pixel_values).logits.square().sum().backward()
     optimizer.step()
     moved = {name for name, value in before.items() if not torch.equal(value, model.state_dict()[name])}
@@ -92,7 +92,7 @@ def test_batch_norm(kind, moves, pixel_values):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the refusal is for machines without CUDA")
-def test_synchronised_batch_norm_needs_cuda():
+def test_synchronized_batch_norm_needs_cuda():
     with pytest.raises(ValueError, match="batch_norm: sync needs CUDA"):
         prepare_batch_norm(small_model("slowonly"), "sync")
 

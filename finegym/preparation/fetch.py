@@ -7,8 +7,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from finegym.data.files import replacing
+
 from .annotations import MAX_FILE_BYTES, VERSIONS, read_segments, read_split, segments_file, split_file
-from .files import replacing
 
 
 BASE_URL = "https://sdolivia.github.io/FineGym/resources/dataset/"

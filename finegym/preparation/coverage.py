@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .labels import Labels
+from finegym.data.labels import Labels
 
 
 def coverage_report(

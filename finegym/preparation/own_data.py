@@ -29,11 +29,12 @@ import huggingface_hub.constants
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
+from finegym.data.files import PARTIAL_SUFFIX
+from finegym.data.index import INDEX_FILE
+from finegym.data.labels import ActionClass, Labels
+
 from .assemble import assemble
 from .cutting import Cut, Encoding, Job
-from .files import PARTIAL_SUFFIX
-from .index import INDEX_FILE
-from .labels import ActionClass, Labels
 from .plan import Plan
 from .sources import FoundVideos, Source, find_videos
 

@@ -3,11 +3,12 @@
 from pathlib import Path
 from typing import Literal
 
+from finegym.data.index import LABELS_FILE
+from finegym.data.labels import Labels
+
 from .annotations import read_annotation
 from .assemble import assemble
 from .cutting import Encoding
-from .index import LABELS_FILE
-from .labels import Labels
 from .plan import plan_finegym
 from .sources import find_videos
 

@@ -1,0 +1,5 @@
+"""The features of a frozen backbone, computed once and kept.
+
+In: a backbone and the videos of a data set. Out: shards of (T', D) tensors with checksums. This room never trains
+anything, and it never returns features that other weights or other files gave.
+"""
