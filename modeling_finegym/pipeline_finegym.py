@@ -4,15 +4,15 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from huggingface_hub import get_session
 from torch.utils.data import DataLoader
 from transformers import VideoClassificationPipeline
 from transformers.pipelines.pt_utils import PipelineDataset, PipelineIterator
 
 from .clip_scoring import VideoClips, VideoScores, score_videos
+from .downloading import download
 
 
-# Seconds without an answer after which an address is given up.
+# Seconds of silence after which an address is given up.
 DOWNLOAD_TIMEOUT = 10.0
 
 
@@ -83,15 +83,9 @@ class FineGymPipeline(VideoClassificationPipeline):
         return replace(clips, pixel_values=clips.pixel_values.to(self.dtype))
 
     def _download_clips(self, address, **kwargs) -> VideoClips:
-        try:
-            response = get_session().get(address, follow_redirects=True, timeout=DOWNLOAD_TIMEOUT)
-        except Exception as error:  # which exceptions there are depends on the version of huggingface_hub
-            raise ValueError(f"{address} cannot be downloaded: {error}") from error
-        if response.status_code != 200:
-            raise ValueError(f"{address} answered {response.status_code} instead of a video.")
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "video"
-            file.write_bytes(response.content)
+            download(address, file, max_silence=DOWNLOAD_TIMEOUT)
             try:
                 return self.video_processor.load_clips(file, **kwargs)
             except ValueError as error:

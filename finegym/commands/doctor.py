@@ -8,11 +8,11 @@ from pathlib import Path
 import av
 import huggingface_hub
 import torch
-import yaml
 from packaging.requirements import Requirement
 
 from finegym.data.index import COVERAGE_FILE, INDEX_FILE, LABELS_FILE, SPLITS, read_coverage, read_index
 from finegym.data.labels import Labels
+from finegym.data.text import read_yaml
 from finegym.preparation.annotations import VERSIONS, segments_file
 from finegym.preparation.fetch import KNOWN_SHA256
 from finegym.preparation.sources import free_bytes
@@ -114,10 +114,10 @@ def _annotations(folder: Path) -> Iterator[Line]:
 
 def _recipe(path: Path) -> Iterator[Line]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = read_yaml(path, what="recipe")
         data, model = content["data"], content["model"]
         root = Path(data["root"])
-    except (yaml.YAMLError, KeyError, TypeError, UnicodeDecodeError) as error:
+    except (KeyError, TypeError) as error:
         raise ValueError(f"{path} is not a recipe ({type(error).__name__}: {error}).") from error
     version = data.get("annotation_version")
     yield from _root(root, root.name, version)

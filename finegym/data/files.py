@@ -1,12 +1,16 @@
 """Writing files so that they are either there as a whole or not at all."""
 
 import contextlib
+import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 
 PARTIAL_SUFFIX = ".partial"
+# File systems take names of 255 bytes; the rest is for what `replacing` puts around them.
+LONGEST_NAME = 200
+DIGEST_LENGTH = 32
 
 VIDEO_SUFFIXES = frozenset(
     (".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ts", ".webm", ".wmv")
@@ -22,7 +26,10 @@ def replacing(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL_SUFFIX}")
+    name = path.name
+    if len(os.fsencode(name)) > LONGEST_NAME:
+        name = hashlib.sha256(os.fsencode(name)).hexdigest()[:DIGEST_LENGTH]
+    temporary = path.with_name(f".{name}.{os.getpid()}{PARTIAL_SUFFIX}")
     try:
         yield temporary
         with open(temporary, "rb+") as file:

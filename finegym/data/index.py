@@ -6,6 +6,7 @@ data_files=".../index.parquet")` reads the index too.
 """
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -15,12 +16,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from .files import replacing, write_text
+from .text import check_count, check_text, read_json, shorten
 
 
 INDEX_FILE = "index.parquet"
 COVERAGE_FILE = "coverage.json"
 LABELS_FILE = "labels.json"
 SPLITS = ("train", "val")
+# Fifty times Kinetics-700; a table that claims more rows is not read.
+MAX_ROWS = 2**25
 
 SCHEMA = pa.schema(
     [
@@ -106,19 +110,40 @@ def read_index(root: str | Path, split: str) -> list[Clip]:
     if not path.is_file():
         raise FileNotFoundError(f"There is no {INDEX_FILE} in {root}. `finegym prepare` makes one.")
     try:
-        table = pq.read_table(path, columns=SCHEMA.names).cast(SCHEMA)
-    except (pa.ArrowException, ValueError, OSError) as error:
+        table = read_rows(path, SCHEMA)
+    except ValueError as error:
         raise ValueError(f"{path} is not an index of clips ({error}). `finegym prepare` writes it anew.") from error
-    rows = [row for row in table.to_pylist() if row["split"] == split]
+    rows = [row for row in table if row["split"] == split]
     if not rows:
-        present = sorted(set(table["split"].to_pylist()))
-        raise ValueError(f"{path} has no clip in split {split!r}; its splits are {present}.")
-    clips = []
+        present = sorted({row["split"] for row in table})
+        raise ValueError(f"{path} has no clip in split {split!r}; its splits are {shorten(present)}.")
+    clips: list[Clip] = []
     for row in sorted(rows, key=lambda row: row["id"]):
-        _check_inside(row["file"], f"{path}: clip {row['id']!r}")
+        _check_row(row, path)
+        if clips and clips[-1].id == row["id"]:
+            raise ValueError(f"{path}: clip {row['id']!r} stands twice in split {split!r}; ids must be unique.")
         path_of_clip = (root / row["file"]).absolute()
         clips.append(Clip(row["id"], path_of_clip, row["label"], row["num_frames"], row["start"], row["end"]))
     return clips
+
+
+def read_rows(path: str | Path, schema: pa.Schema | None = None) -> list[dict[str, Any]]:
+    """Read a Parquet file as mappings.
+
+    Args:
+        schema: the columns to read and their types; None: all of them.
+
+    Raises:
+        ValueError: if it is no Parquet file, lacks a column, or claims more rows than `MAX_ROWS`.
+    """
+    try:
+        with pq.ParquetFile(path, thrift_string_size_limit=2**26, thrift_container_size_limit=2**20) as file:
+            if file.metadata.num_rows > MAX_ROWS:
+                raise ValueError(f"it claims {file.metadata.num_rows:,} rows, more than {MAX_ROWS:,}")
+            table = file.read(columns=schema and schema.names)
+        return (table.cast(schema) if schema else table).to_pylist()
+    except (pa.ArrowException, ValueError, OSError, KeyError, OverflowError, MemoryError) as error:
+        raise ValueError(" ".join(str(error).split())) from error
 
 
 def write_coverage(root: str | Path, report: Mapping[str, Any]) -> Path:
@@ -139,20 +164,40 @@ def read_coverage(root: str | Path, split: str) -> Coverage:
         ValueError: naming the file, if it is not a report or does not speak of `split`.
     """
     path = Path(root) / COVERAGE_FILE
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no {COVERAGE_FILE} in {root}. `finegym prepare` writes one.")
+    report = read_json(path, what="coverage report", remedy="`finegym prepare` writes one.")
     try:
-        report = json.loads(path.read_text(encoding="utf-8"))
         part = report["splits"][split]
+        missing, empty_classes = part["missing"], part["empty_classes"]
+        if not isinstance(missing, dict) or not all(isinstance(reason, str) for reason in missing.values()):
+            raise ValueError("`missing` does not give a reason for each id")
+        if not isinstance(empty_classes, list):
+            raise ValueError("`empty_classes` is no list")
+        num_expected, num_present = check_count(part["num_expected"]), check_count(part["num_present"])
+        if num_present + len(missing) != num_expected:
+            raise ValueError(f"{num_present} present and {len(missing)} missing are not {num_expected} expected")
         return Coverage(
-            num_expected=part["num_expected"],
-            num_present=part["num_present"],
-            missing=dict(part["missing"]),
-            annotation_version=report["annotation_version"],
-            empty_classes=list(part["empty_classes"]),
+            num_expected=num_expected,
+            num_present=num_present,
+            missing=missing,
+            annotation_version=check_text(report["annotation_version"]),
+            empty_classes=[check_count(label) for label in empty_classes],
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} has no coverage of split {split!r} ({type(error).__name__}: {error}).") from error
+
+
+def _check_row(row: Mapping[str, Any], path: Path) -> None:
+    """Raises `ValueError` for a row of an index that no clip can have."""
+    try:
+        check_text(row["id"], what="id")
+        check_count(row["label"])
+        check_count(row["num_frames"])
+        times = [row[name] for name in ("start", "end") if row[name] is not None]
+        if not all(math.isfinite(time) and time >= 0 for time in times) or times != sorted(set(times)):
+            raise ValueError(f"it lasts from {row['start']} s to {row['end']} s")
+    except ValueError as error:
+        raise ValueError(f"{path}: clip {shorten(row['id'])}: {error}. `finegym prepare` writes it anew.") from error
+    _check_inside(row["file"], f"{path}: clip {row['id']!r}")
 
 
 def _check_inside(file: str, owner: str) -> None:

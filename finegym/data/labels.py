@@ -1,10 +1,13 @@
 """The classes of a dataset and the attribute vocabulary behind them, as read from `labels.json`."""
 
 import json
+from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from .files import write_text
+from .text import check_count, check_text, read_json, shorten
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,16 @@ class ActionClass:
     element: int | None = None
     attributes: tuple[int, ...] = ()
 
+    def __post_init__(self):
+        check_count(self.id)
+        check_text(self.name, what="class name")
+        for text in (self.text, self.event, self.set_name):
+            if text is not None and not isinstance(text, str):
+                raise ValueError(f"Class {self.name!r}: {shorten(text)} is no text.")
+        for number in (self.set, self.element, *self.attributes):
+            if number is not None:
+                check_count(number)
+
 
 @dataclass(frozen=True)
 class Labels:
@@ -41,6 +54,10 @@ class Labels:
     license: str = ""
 
     def __post_init__(self):
+        check_text(self.name, what="name of a data set")
+        for text in (self.source, self.license, *self.attributes):
+            if not isinstance(text, str):
+                raise ValueError(f"{shorten(text)} is no text.")
         for position, action in enumerate(self.classes):
             if action.id != position:
                 raise ValueError(
@@ -52,7 +69,7 @@ class Labels:
                         f"Class {action.name!r} names attribute {attribute}, but the ids run from 1 to "
                         f"{len(self.attributes) - 1}."
                     )
-        repeated = sorted({name for name in self.names if self.names.count(name) > 1})
+        repeated = sorted(name for name, count in Counter(self.names).items() if count > 1)
         if repeated:
             raise ValueError(f"Class names must be unique, or `label2id` would lose classes. Repeated: {repeated}.")
         if self.attributes and self.attributes[0] != "":
@@ -93,24 +110,20 @@ class Labels:
             ValueError: naming the file, if it is not of the documented form, repeats a name or refers to an unknown
                 attribute.
         """
-        path = Path(path)
-        if not path.is_file():
-            raise FileNotFoundError(
-                f"There is no label file at {path}. `finegym prepare` writes one beside the index."
-            )
+        content = read_json(path, what="label file", remedy="`finegym prepare` writes one beside the index.")
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
             classes = [
-                ActionClass(**{**row, "attributes": tuple(row.get("attributes", ()))}) for row in content["classes"]
+                ActionClass(**{**row, "attributes": tuple(_list(row.get("attributes", [])))})
+                for row in _list(content["classes"])
             ]
             return cls(
                 name=content["name"],
                 classes=classes,
-                attributes=list(content.get("attributes", ())),
+                attributes=_list(content.get("attributes", [])),
                 source=content.get("source", ""),
                 license=content.get("license", ""),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path} is not a label file ({type(error).__name__}: {error}).") from error
 
     def write(self, path: str | Path) -> None:
@@ -120,3 +133,9 @@ class Labels:
         fields = [f"  {json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in header.items()]
         classes = ",\n".join(f"    {row}" for row in rows)
         write_text(path, "{\n" + ",\n".join(fields) + ',\n  "classes": [\n' + classes + "\n  ]\n}\n")
+
+
+def _list(value: Any) -> list:
+    if not isinstance(value, list):
+        raise ValueError(f"{shorten(value)} is no list")
+    return value

@@ -5,11 +5,11 @@ trained on in Gym99 and validated on in Gym288 and, in v1.1, the other way round
 validated on the other has seen them.
 """
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 
 from .index import Clip
+from .text import read_json
 
 
 # Computed from FineGym's lists; a test computes them again where the lists are.
@@ -19,7 +19,7 @@ LEAKS_FILE = Path(__file__).parents[2] / "configuration" / "leaking_clips.json"
 def leaking_clips(train_dataset: str, train_version: str, val_dataset: str) -> frozenset[str]:
     """Ids of the validation clips of `val_dataset` that `train_dataset` trains on, known without either dataset's
     files."""
-    pairs = json.loads(LEAKS_FILE.read_text(encoding="utf-8"))["pairs"]
+    pairs = read_json(LEAKS_FILE, what="list of leaking clips", remedy="It belongs to the project.")["pairs"]
     leaking: set[str] = set()
     for pair in pairs:
         if (pair["train"], pair["val"]) == (train_dataset, val_dataset) and train_version in pair["train_versions"]:

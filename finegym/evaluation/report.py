@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from finegym.data.files import replacing, write_text
 from finegym.data.labels import Labels
+from finegym.data.text import read_json
 
 from .metrics import calibration, confusion_matrix
 from .protocol import Evaluation
@@ -48,14 +49,15 @@ def read_metrics(folder: str | Path) -> dict[str, Any]:
         ValueError: naming the file, if it is not one.
     """
     path = Path(folder) / METRICS_FILE
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no {METRICS_FILE} in {folder}. `finegym evaluate` writes it.")
-    try:
-        metrics = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not readable ({error}). `finegym evaluate` writes it anew.") from error
+    metrics = read_json(path, what="metrics file", remedy="`finegym evaluate` writes it.", finite=False)
     if not isinstance(metrics, dict) or "top1" not in metrics:
         raise ValueError(f"{path} holds no metrics. `finegym evaluate` writes them.")
+    seen = metrics.get("trained_on", [])
+    keys = ("dataset", "annotation_version")
+    if not isinstance(seen, list) or not all(
+        isinstance(row, dict) and all(isinstance(row.get(key), str) for key in keys) for row in seen
+    ):
+        raise ValueError(f"{path}: `trained_on` must be a list of mappings of {' and '.join(keys)} to texts.")
     return metrics
 
 
@@ -121,8 +123,16 @@ def table(folder: Path) -> str:
         raise FileNotFoundError(
             f"There is no {METRICS_FILE} in any folder in {folder}. Train or evaluate a model first."
         )
-    order = sorted(found, key=lambda name: found[name]["mean_class_accuracy"])
-    return render_table(HEADER, [metrics_row(name, found[name]) for name in order])
+    rows = {}
+    for name, metrics in found.items():
+        try:
+            rows[name] = float(metrics["mean_class_accuracy"]), metrics_row(name, metrics)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"{folder / name / METRICS_FILE} lacks a figure or has an impossible one ({error}). `finegym "
+                "evaluate` writes it anew."
+            ) from error
+    return render_table(HEADER, [row for _, row in sorted(rows.values(), key=lambda pair: pair[0])])
 
 
 def metrics_row(name: str, metrics: Mapping[str, Any]) -> tuple[str, ...]:

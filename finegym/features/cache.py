@@ -30,6 +30,7 @@ from finegym.data.dataset import ClipDataset
 from finegym.data.files import write_text
 from finegym.data.index import Clip
 from finegym.data.launch import this_process
+from finegym.data.text import read_json, read_text
 from modeling_finegym.clip_sampling import sample_clips
 from modeling_finegym.clip_scoring import VideoClips, run_packed
 from modeling_finegym.video_decoding import VideoDecodingError
@@ -260,9 +261,10 @@ def _claim_folder(folder: Path, description: dict[str, Any]) -> None:
     text = json.dumps(description, indent=2, sort_keys=True) + "\n"
     if not path.is_file():
         write_text(path, text)
-    elif (found := path.read_text(encoding="utf-8")) != text:
-        before, after = json.loads(found), json.loads(text)
-        changed = [name for name in after if before.get(name) != after[name]]
+    elif read_text(path) != text:
+        remedy = "Choose another folder, or delete this one."
+        before, after = read_json(path, what="description of features", remedy=remedy), json.loads(text)
+        changed = [name for name in after if not isinstance(before, dict) or before.get(name) != after[name]]
         raise ValueError(
             f"{folder} holds features that were computed with another {' and another '.join(changed)} (see {path}). "
             "Choose another folder, or delete this one."

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,12 +15,16 @@ import torch
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from finegym.data.files import write_text
+from finegym.data.text import parse_json, read_text
 
 
 # A file changed twice within one tick of its file system's clock looks unchanged: a stamp is believed only when it was
 # taken this many seconds after the change. FAT, the coarsest in use, ticks every two seconds.
 CLOCK_TICK = 2.0
 READ_BYTES = 1 << 20
+# The stamps of five million files.
+MAX_KNOWN_BYTES = 1 << 30
+SHA256 = re.compile("[0-9a-f]{64}")
 
 
 def fingerprint(content: Any) -> str:
@@ -82,14 +87,16 @@ def fingerprint_files(paths: Iterable[str | Path], known: str | Path) -> dict[Pa
     """
     known, paths = Path(known), sorted({Path(path) for path in paths})
     try:
-        remembered = json.loads(known.read_text(encoding="utf-8"))
+        remembered = parse_json(read_text(known, max_bytes=MAX_KNOWN_BYTES))
     except (FileNotFoundError, ValueError):
+        remembered = {}
+    if not isinstance(remembered, dict):
         remembered = {}
 
     def look_up(path: Path) -> tuple[str, list[int] | None]:
         stamp = _stamp(path)
         row = remembered.get(str(path))
-        if row is not None and row[:-1] == stamp:
+        if isinstance(row, list) and row[:-1] == stamp and isinstance(row[-1], str) and SHA256.fullmatch(row[-1]):
             return row[-1], stamp
         settled = time.time() - max(stamp[2], stamp[3]) / 1e9 > CLOCK_TICK
         return file_fingerprint(path), stamp if settled else None

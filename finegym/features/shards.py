@@ -20,9 +20,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import safetensors.torch
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
 from finegym.data.files import PARTIAL_SUFFIX, replacing
+from finegym.data.text import check_text, parse_json, shorten
 
 from .fingerprints import file_fingerprint
 
@@ -77,10 +78,17 @@ class Shards:
                 self._take_in(path)
 
     def _take_in(self, path: Path) -> None:
-        with safe_open(path, framework="pt") as file:
-            videos = json.loads(file.metadata()["videos"])
-        for name, video in videos.items():
-            self.entries[video["key"]] = Entry(path, name, tuple(video["weights"]), video["reason"])
+        try:
+            with safe_open(path, framework="pt") as file:
+                videos = parse_json((file.metadata() or {})["videos"])
+                shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118 (no dict)
+            found = {_key(video): _entry(path, name, video, shapes.get(name)) for name, video in videos.items()}
+        except (SafetensorError, AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"{path} holds no features of this project ({type(error).__name__}: {error}). Delete it, and its "
+                "features are computed anew."
+            ) from error
+        self.entries |= found
 
     def write(self, work: str, tensors: dict[str, torch.Tensor], videos: dict[str, dict[str, Any]]) -> None:
         """Add a shard: features by name and, for each name, the key, the clips' weights, the reason of a failure."""
@@ -148,6 +156,23 @@ class Shards:
         ]
         with replacing(self.folder / INDEX_FILE) as temporary:
             pq.write_table(pa.Table.from_pylist(rows, schema=INDEX_SCHEMA), temporary)
+
+
+def _key(video: dict[str, Any]) -> str:
+    return check_text(video["key"], what="key")
+
+
+def _entry(path: Path, name: str, video: dict[str, Any], shape: list[int] | None) -> Entry:
+    """What a shard says of one video. Raises `ValueError` where that does not fit its tensor."""
+    weights, reason = tuple(video["weights"]), video["reason"]
+    if reason is not None:
+        if not isinstance(reason, str):
+            raise ValueError(f"{name}: the reason {shorten(reason)} is no text")
+    elif shape is None or len(shape) != 3 or shape[0] != len(weights):
+        raise ValueError(f"{name}: {len(weights)} clips have features of shape {shape}")
+    if not all(type(weight) in (int, float) for weight in weights):
+        raise ValueError(f"{name}: a weight of a clip is no number")
+    return Entry(path, name, weights, reason)
 
 
 def _digest_if_there(path: Path) -> str | None:

@@ -1,13 +1,11 @@
 """A finished checkpoint folder, as a card and a publication read it."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from finegym.data.labels import Labels
+from finegym.data.text import read_json, read_yaml
 
 
 NAMES_OF_DATASETS = {"gym99": "Gym99", "gym288": "Gym288", "synthgym": "SynthGym"}
@@ -87,11 +85,10 @@ class Checkpoint:
 def _read(path: Path, remedy: str = "") -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: {remedy}.")
-    try:
-        text = path.read_text(encoding="utf-8")
-        content = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
-    except (ValueError, yaml.YAMLError) as error:
-        raise ValueError(f"{path} cannot be read: {error}") from error
+    if path.suffix == ".json":
+        content = read_json(path, what="JSON file", remedy=f"{remedy or 'train.py writes it'}.", finite=False)
+    else:
+        content = read_yaml(path, what="YAML file")
     if not isinstance(content, dict):
         raise ValueError(f"{path} must hold a table of keys, not {type(content).__name__}.")
     return content

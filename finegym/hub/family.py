@@ -5,8 +5,9 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-import yaml
 from huggingface_hub import HfApi
+
+from finegym.data.text import read_yaml
 
 from .checkpoint import Checkpoint
 from .publish import build_folder, check_options, commit_message, describe, outcome, validate
@@ -80,7 +81,7 @@ def finished_checkpoints(recipes: str | Path) -> tuple[list[Checkpoint], dict[st
         raise FileNotFoundError(f"There is no recipe (*.yaml) in {recipes}.")
     checkpoints, unfinished = [], {}
     for file in files:
-        recipe = yaml.safe_load(file.read_text(encoding="utf-8"))
+        recipe = read_yaml(file, what="recipe")
         if not isinstance(recipe, dict) or "output_dir" not in recipe:
             raise ValueError(f"{file} is no recipe: it names no output_dir.")
         try:

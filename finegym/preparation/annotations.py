@@ -9,7 +9,6 @@ and the sub-action's seconds in the event, both cut to whole seconds. YouTube id
 taken apart at fixed offsets, and cutting always uses the float times of the JSON, never the seconds in the id.
 """
 
-import json
 import math
 import re
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from finegym.data.labels import Labels
+from finegym.data.text import read_json, read_text
 
 
 VERSIONS = ("v1.0", "v1.1")
@@ -27,6 +27,7 @@ EVENT_ID_LENGTH = len("0LtLS9wROrk_E_002407_002435")
 VIDEO_ID = re.compile(r"[A-Za-z0-9_-]{11}")
 EVENT_ID = re.compile(VIDEO_ID.pattern + r"_E_[0-9]{6}_[0-9]{6}")
 CLIP_ID = re.compile(EVENT_ID.pattern + r"_A_[0-9]{4}_[0-9]{4}")
+NUMBER = "[0-9]{1,6}"
 
 # (train, val) clips of each dataset: https://sdolivia.github.io/FineGym, counted in the files themselves. v1.0 is what
 # the paper used.
@@ -37,8 +38,7 @@ PUBLISHED_COUNTS = {
     ("gym288", "v1.1"): (29_334, 9_646),
 }
 
-# The largest annotation file is of a few megabytes; anything like this is not one.
-MAX_FILE_BYTES = 256 * 1024**2
+REMEDY = "`finegym fetch` gets FineGym's files."
 
 
 @dataclass(frozen=True)
@@ -165,7 +165,7 @@ def read_split(path: str | Path) -> dict[str, int]:
         if not line.strip():
             continue
         clip_id, _, label = line.strip().partition(" ")
-        if not CLIP_ID.fullmatch(clip_id) or not label.isdecimal():
+        if not CLIP_ID.fullmatch(clip_id) or not re.fullmatch(NUMBER, label):
             raise ValueError(f"{path}, line {number}: expected `<clip id> <label>`, found {line[:80]!r}.")
         if clip_id in labels:
             raise ValueError(f"{path}, line {number}: {clip_id} stands twice.")
@@ -182,7 +182,7 @@ def read_sets(path: str | Path) -> dict[int, str]:
     """
     sets = {}
     for number, line in enumerate(_read_text(path).splitlines(), 1):
-        match = re.fullmatch(r"set: *(\d+); *(\S+) *", line)
+        match = re.fullmatch(rf"set: *({NUMBER}); *(\S+) *", line)
         if not match:
             raise ValueError(f"{path}, line {number}: expected `set: <number>; <name>`, found {line[:80]!r}.")
         sets[int(match[1])] = match[2]
@@ -199,7 +199,7 @@ def read_categories(path: str | Path) -> list[Category]:
     categories = []
     for number, line in enumerate(_read_text(path).splitlines(), 1):
         match = re.search(r"; (\((VT|FX|BB|UB)\) .*\S)", line)
-        fields = dict(re.findall(r"(Clabel|set|Glabel): *(\d+);", line[: match.start() + 1])) if match else {}
+        fields = dict(re.findall(rf"(Clabel|set|Glabel): *({NUMBER});", line[: match.start() + 1])) if match else {}
         if not match or not {"set", "Glabel"} <= fields.keys():
             raise ValueError(
                 f"{path}, line {number}: expected `Clabel: 0; set: 1; Glabel: 1; (VT) text`, found {line[:80]!r}."
@@ -222,10 +222,7 @@ def read_segments(path: str | Path) -> Segments:
         FileNotFoundError: if there is no such file.
         ValueError: naming the file, if it is not FineGym's JSON at all.
     """
-    try:
-        content = json.loads(_read_text(path))
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise ValueError(f"{path} is not JSON ({error}). Is the download complete?") from error
+    content = read_json(path, what="JSON file", remedy=f"Is the download complete? {REMEDY}")
     if not isinstance(content, dict) or not all(isinstance(events, dict) for events in content.values()):
         raise ValueError(f"{path} is not FineGym's annotation: expected events by video id.")
     sub_actions: dict[str, SubAction] = {}
@@ -242,7 +239,7 @@ def read_segments(path: str | Path) -> Segments:
                 clip_id = f"{video}_{event_name}_{name}"
                 try:
                     sub_actions[clip_id] = _sub_action(clip_id, event, segment)
-                except (KeyError, TypeError, ValueError, IndexError) as error:
+                except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
                     problems[clip_id] = f"annotation unusable: {error}"
     return Segments(sub_actions, problems, len(content), num_events)
 
@@ -263,10 +260,5 @@ def _sub_action(clip_id: str, event: dict[str, Any], segment: dict[str, Any]) ->
 def _read_text(path: str | Path) -> str:
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"There is no {path}. `finegym fetch` gets FineGym's files.")
-    if path.stat().st_size > MAX_FILE_BYTES:
-        raise ValueError(f"{path} is of {path.stat().st_size} bytes; no annotation file is that large.")
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not a text file ({error}).") from error
+        raise FileNotFoundError(f"There is no {path}. {REMEDY}")
+    return read_text(path)

@@ -1,19 +1,21 @@
 """`finegym fetch`: FineGym's annotation files from FineGym's site, checked."""
 
 import hashlib
+import tempfile
 import urllib.parse
-import urllib.request
 from pathlib import Path
 
 from tqdm import tqdm
 
 from finegym.data.files import replacing
+from finegym.data.text import MAX_TEXT_BYTES
+from modeling_finegym.downloading import DownloadError, download
 
-from .annotations import MAX_FILE_BYTES, VERSIONS, read_segments, read_split, segments_file, split_file
+from .annotations import VERSIONS, read_segments, read_split, segments_file, split_file
 
 
 BASE_URL = "https://sdolivia.github.io/FineGym/resources/dataset/"
-TIMEOUT_SECONDS = 30
+MAX_SILENCE = 30.0
 
 # Of the files as FineGym's site had them at commit 4175b57 of its gh-pages branch.
 KNOWN_SHA256 = {
@@ -59,7 +61,7 @@ def fetch_annotations(folder: Path = Path("data/finegym"), base_url: str = BASE_
             continue
         try:
             content = _download(urllib.parse.urljoin(base_url, name))
-        except OSError as error:  # urllib's own errors are of this kind too
+        except DownloadError as error:
             unreachable[name] = error
             continue
         lines.append(f"{name}: downloaded{_check(path, content)}")
@@ -77,11 +79,10 @@ def fetch_annotations(folder: Path = Path("data/finegym"), base_url: str = BASE_
 
 
 def _download(url: str) -> bytes:
-    with urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as answer:
-        content = answer.read(MAX_FILE_BYTES + 1)
-    if len(content) > MAX_FILE_BYTES:
-        raise ValueError(f"{url} is of more than {MAX_FILE_BYTES} bytes; no annotation file is that large.")
-    return content
+    with tempfile.TemporaryDirectory(prefix="finegym-fetch-") as folder:
+        file = Path(folder) / "file"
+        download(url, file, max_bytes=MAX_TEXT_BYTES, max_silence=MAX_SILENCE)
+        return file.read_bytes()
 
 
 def _check(path: Path, content: bytes) -> str:

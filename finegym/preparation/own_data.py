@@ -15,7 +15,7 @@ their ids.
 import contextlib
 import csv
 import hashlib
-import json
+import io
 import math
 import re
 from collections import defaultdict
@@ -26,12 +26,12 @@ from typing import Any
 
 import datasets
 import huggingface_hub.constants
-import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from finegym.data.files import PARTIAL_SUFFIX
-from finegym.data.index import INDEX_FILE
+from finegym.data.index import INDEX_FILE, read_rows
 from finegym.data.labels import ActionClass, Labels
+from finegym.data.text import check_text, parse_json, read_json, read_text, safe_text, shorten
 
 from .assemble import assemble
 from .cutting import Cut, Encoding, Job
@@ -249,6 +249,8 @@ def _entry(clip_id: str, source: Any, row: Mapping[str, Any], split: str | None,
     attributes = row.get("attributes") or ()
     if isinstance(attributes, str):
         attributes = attributes.split("|")
+    if not isinstance(attributes, Sequence) or not all(isinstance(phrase, str) for phrase in attributes):
+        raise ValueError(f"{where}: attributes are {shorten(attributes)}, not a list of texts.")
     phrases = tuple(phrase.strip() for phrase in attributes if phrase.strip())
     if split is not None and split not in (*TRAIN_NAMES, *VAL_NAMES):
         raise ValueError(f"{where}: the split {split!r} is none of {', '.join((*TRAIN_NAMES, *VAL_NAMES))}.")
@@ -265,20 +267,29 @@ def _metadata_file(folder: Path) -> Path | None:
 def _read_rows(path: Path) -> list[dict[str, Any]]:
     try:
         if path.suffix == ".csv":
-            with open(path, newline="", encoding="utf-8-sig") as file:
-                return list(csv.DictReader(file))
+            return list(csv.DictReader(io.StringIO(read_text(path).removeprefix("\ufeff"), newline="")))
         if path.suffix == ".jsonl":
-            return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-        return pq.read_table(path).to_pylist()
-    except (ValueError, csv.Error, OSError) as error:
+            rows = [parse_json(line) for line in read_text(path).split("\n") if line.strip()]
+        else:
+            rows = read_rows(path)
+    except (ValueError, csv.Error) as error:
         raise ValueError(f"{path} cannot be read: {error}") from error
+    for number, row in enumerate(rows, 1):
+        if not isinstance(row, dict):
+            raise ValueError(f"{path}, row {number}: {shorten(row)} is no mapping of columns to values.")
+    return rows
 
 
 def _text(row: Mapping[str, Any], column: str, where: str) -> str:
     value = row.get(column)
-    if value is None or not str(value).strip():
+    if value is None or value == "":
         raise ValueError(f"{where}: there is no {column!r}.")
-    return str(value).strip()
+    if type(value) not in (str, int):
+        raise ValueError(f"{where}: {column} is {shorten(value)}, neither a text nor a whole number.")
+    try:
+        return check_text(str(value).strip(), what=column)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}.") from error
 
 
 def _seconds(row: Mapping[str, Any], column: str, where: str) -> float | None:
@@ -286,18 +297,18 @@ def _seconds(row: Mapping[str, Any], column: str, where: str) -> float | None:
     if value is None or value == "":
         return None
     try:
-        seconds = float(value)
-    except ValueError:
+        seconds = math.nan if isinstance(value, bool) else float(value)
+    except (ValueError, TypeError, OverflowError):
         seconds = math.nan
     if not math.isfinite(seconds) or seconds < 0:
-        raise ValueError(f"{where}: {column} is {value!r}, not seconds from the beginning of the file.")
+        raise ValueError(f"{where}: {column} is {shorten(value)}, not seconds from the beginning of the file.")
     return seconds
 
 
 def _check_ids(entries: Sequence[Entry], source: str) -> None:
     seen = set()
     for entry in entries:
-        if re.search(r"[\\\x00-\x1f]", entry.id):
+        if "\\" in entry.id or safe_text(entry.id, one_line=True) != entry.id:
             raise ValueError(f"{source}: the file name {entry.id!r} has a character that not every disk can store.")
         if entry.id in seen:
             raise ValueError(f"{source}: two clips are called {entry.id!r}. Rename one of the files.")
@@ -352,13 +363,14 @@ def _attributes_by_class(
 
 
 def _read_attributes(path: Path, classes: Sequence[str]) -> dict[str, list[str]]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        by_class = {name: [str(phrase).strip() for phrase in content[name]] for name in classes}
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(
-            f'{path} must be {{"class": ["attribute", ...]}} for all classes ({type(error).__name__}: {error}).'
-        ) from error
+    remedy = f'{path} must be {{"class": ["attribute", ...]}} for all classes.'
+    content = read_json(path, what="attribute file", remedy=remedy)
+    by_class = {}
+    for name in classes:
+        phrases = content.get(name) if isinstance(content, dict) else None
+        if not isinstance(phrases, list) or not all(isinstance(phrase, str) for phrase in phrases):
+            raise ValueError(f"{remedy} Those of {name!r} are {shorten(phrases)}.")
+        by_class[name] = [phrase.strip() for phrase in phrases]
     unknown = sorted(content.keys() - set(classes))
     if unknown:
         raise ValueError(f"{path} speaks of {unknown[:5]}, which are no classes; the classes are {list(classes)[:5]}.")

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from finegym.data.files import write_text
 from finegym.data.index import COVERAGE_FILE, INDEX_FILE, LABELS_FILE, write_coverage, write_index
 from finegym.data.labels import Labels
+from finegym.data.text import read_json
 from finegym.data.video_writing import write_video
 from finegym.preparation.annotations import EVENT_ID_LENGTH, EVENTS, VIDEO_ID_LENGTH, segments_file, split_file
 
@@ -278,7 +279,7 @@ def _is_complete(root: Path, arguments: dict) -> bool:
         if (root / INDEX_FILE).exists():
             raise ValueError(f"{root} holds a dataset that SynthGym did not write; choose another folder.")
         return False
-    found = json.loads(state.read_text(encoding="utf-8"))
+    found = read_json(state, what="state of SynthGym", remedy=f"Delete {root} and draw it again.")
     changed = sorted(key for key in arguments.keys() | found.keys() if arguments.get(key) != found.get(key))
     if changed:
         raise ValueError(

@@ -1,7 +1,6 @@
 """The parts of a run, made as its recipe says: processor, model, training data."""
 
 import functools
-import json
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from finegym.data.index import LABELS_FILE, Clip, Coverage, read_index
 from finegym.data.labels import Labels
 from finegym.data.leakage import check_leakage, leaking_clips
 from finegym.data.transforms import augment
+from finegym.evaluation.report import read_metrics
 from finegym.features.backbones import check_normalization
 from finegym.features.cache import EvaluationViews, Features, TrainingViews, build_features
 from modeling_finegym import (
@@ -56,7 +56,7 @@ def trained_on(recipe: Recipe, labels: Labels, coverage: Coverage) -> list[dict[
     if recipe.model.backbone is None:
         return [own]
     path = cached_file(recipe.model.backbone, "metrics.json", _raise_exceptions_for_missing_entries=False)
-    earlier = json.loads(Path(path).read_text(encoding="utf-8")).get("trained_on", []) if path else []
+    earlier = read_metrics(Path(path).parent).get("trained_on", []) if path else []
     return [*(dataset for dataset in earlier if dataset != own), own]
 
 

@@ -17,6 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 from finegym.data.files import replacing, write_text
+from finegym.data.text import parse_json, read_text, shorten
 
 from .processes import Exchange
 from .recipe import Recipe, flatten
@@ -197,12 +198,14 @@ def read_history(folder: Path, last_step: int) -> list[dict[str, float]]:
     """The rows of `history.jsonl` up to a step; what a killed run wrote after its last state is left out."""
     path = folder / "history.jsonl"
     rows = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+    for line in read_text(path).splitlines() if path.is_file() else []:
         try:
-            row = json.loads(line)
+            row = parse_json(line, finite=False)
         except ValueError:  # the line at which the run was killed
             break
-        if row["step"] <= last_step:
+        if not isinstance(row, dict) or not all(type(value) in (int, float) for value in row.values()):
+            raise ValueError(f"{path} has a row that is none of this project's: {shorten(row)}. Delete the file.")
+        if row.get("step", 0) <= last_step:
             rows.append(row)
     return rows
 

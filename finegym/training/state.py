@@ -30,6 +30,8 @@ from typing import Any
 import safetensors.torch
 import torch
 
+from finegym.data.text import check_count, parse_json, read_json, read_text
+
 
 logger = logging.getLogger(__name__)
 
@@ -131,14 +133,29 @@ def find_state(folder: Path) -> Path | None:
 
 
 def load_state(path: Path) -> RunState:
-    """Read a state that `find_state` found."""
-    facts = json.loads((path / "state.json").read_text(encoding="utf-8"))
-    # Cloned, because tensors inside a file's buffer are not aligned as torch aligns its own.
-    tensors = {
-        file.stem: {name: tensor.clone() for name, tensor in safetensors.torch.load_file(file).items()}
-        for file in sorted(path.glob("*.safetensors"))
-    }
-    return RunState(**facts, tensors=tensors)
+    """Read a state that `find_state` found.
+
+    Raises:
+        ValueError: naming the state, if its hashes are right and it is yet none of a run.
+    """
+    remedy = f"Delete {path} to go on from the state before it."
+    facts = read_json(path / "state.json", what="state of a run", remedy=remedy, finite=False)
+    try:
+        # Cloned, because tensors inside a file's buffer are not aligned as torch aligns its own.
+        tensors = {
+            file.stem: {name: tensor.clone() for name, tensor in safetensors.torch.load_file(file).items()}
+            for file in sorted(path.glob("*.safetensors"))
+        }
+        state = RunState(**facts, tensors=tensors)
+        check_count(state.step)
+    except (safetensors.SafetensorError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is no state of a run ({error}). {remedy}") from error
+    for name in ("recipe", "inputs", "best", "bad_clips", "versions"):
+        if not isinstance(getattr(state, name), dict):
+            raise ValueError(f"{path}: {name!r} in state.json is no mapping. {remedy}")
+    if type(state.seconds) not in (int, float) or not isinstance(state.recipe_hash, str):
+        raise ValueError(f"{path}: state.json has a value of another type than was written. {remedy}")
+    return state
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
@@ -152,15 +169,21 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tenso
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor]) -> None:
-    """Give an optimizer the memory that `optimizer_tensors` took from its like."""
+    """Give an optimizer the memory that `optimizer_tensors` took from its like.
+
+    Raises:
+        ValueError: naming the tensor, if it belongs to no parameter or has another shape.
+    """
     parameters = {
         name: parameter
         for group in optimizer.param_groups
         for name, parameter in zip(group["names"], group["params"], strict=True)
     }
     for key, tensor in tensors.items():
-        quantity, name = key.split("/", 1)
-        parameter = parameters[name]
+        quantity, _, name = key.partition("/")
+        parameter = parameters.get(name)
+        if parameter is None or tensor.ndim and tensor.shape != parameter.shape:
+            raise ValueError(f"The optimizer's state {key!r} fits no parameter of this model: delete the run's state.")
         # Step counters are scalars, which AdamW keeps on the CPU.
         optimizer.state[parameter][quantity] = tensor.to(parameter.device) if tensor.ndim else tensor
 
@@ -198,8 +221,10 @@ def _step_folders(folder: Path) -> list[Path]:
 def _damage(folder: Path) -> str | None:
     """Why a state cannot be trusted; None if it can."""
     try:
-        hashes = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        hashes = parse_json(read_text(folder / MANIFEST))
         for name, expected in hashes.items():
+            if Path(name).name != name:
+                return f"{MANIFEST} names {name!r}, which is no file of it"
             with open(folder / name, "rb") as file:
                 if hashlib.file_digest(file, "sha256").hexdigest() != expected:
                     return f"{name} is not what was written"

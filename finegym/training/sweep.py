@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import yaml
+from finegym.data.text import read_yaml
 
 from .recipe import Recipe, parse_recipe
 
@@ -49,7 +49,7 @@ def parse_recipes(arguments: Sequence[str], *, prog: str = "train.py") -> list[R
 
 def read_variations(path: Path) -> list[dict[str, Any]]:
     """The changes of each run: field -> value."""
-    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    content = read_yaml(path, what="sweep")
     if (
         isinstance(content, dict)
         and content

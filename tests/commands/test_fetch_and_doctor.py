@@ -5,6 +5,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from huggingface_hub import constants
 
 from finegym.commands.doctor import doctor
 from finegym.preparation.fetch import KNOWN_SHA256, fetch_annotations
@@ -24,8 +25,9 @@ JSON = {
 
 
 @pytest.fixture
-def site(tmp_path):
-    """A web server on this machine with a copy of FineGym's files and JSON files of our own."""
+def site(tmp_path, monkeypatch):
+    """A web server on this machine with a copy of FineGym's files and JSON files of our own, and leave to reach it."""
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     if not REAL_LISTS.is_dir():
         pytest.skip(f"FineGym's lists are not in {REAL_LISTS}")
     folder = tmp_path / "site"

@@ -110,7 +110,7 @@ def test_table_lists_checkpoints_from_worst_to_best(tmp_path):
     with pytest.raises(FileNotFoundError, match="Train or evaluate a model first"):
         table(tmp_path / "slowonly")
     (tmp_path / "vision" / "metrics.json").write_text("{")
-    with pytest.raises(ValueError, match="vision/metrics.json is not readable"):
+    with pytest.raises(ValueError, match="vision/metrics.json is no metrics file"):
         table(tmp_path)
 
 
