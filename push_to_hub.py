@@ -11,6 +11,7 @@ the one of `hf auth login`, or HF_TOKEN.
 import argparse
 import sys
 
+from finegym.data.text import safe_text
 from finegym.hub.family import publish_family
 from finegym.hub.publish import publish
 from finegym.hub.sending import PublishingError
@@ -44,7 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
                 **shared,
             )
     except (PublishingError, FileNotFoundError, ValueError) as error:
-        sys.stderr.write(f"push_to_hub.py: {error}\n")
+        sys.stderr.write(safe_text(f"push_to_hub.py: {error}") + "\n")
         return 1
     return 0
 

@@ -5,6 +5,8 @@ from importlib import import_module
 
 import jsonargparse
 
+from finegym.data.text import safe_text
+
 
 # command -> module:function, what it does. Only the module of the command that runs is imported.
 COMMANDS = {
@@ -49,9 +51,9 @@ def main(arguments: list[str] | None = None) -> int:
                 function, args=rest, prog=f"finegym {command}", as_positional=True, allow_abbrev=False
             )
         if isinstance(report, str):
-            sys.stdout.write(report + "\n")
+            sys.stdout.write(safe_text(report) + "\n")
     except (ValueError, OSError, ImportError) as error:
-        sys.stderr.write(f"finegym {command}: {error}\n")
+        sys.stderr.write(safe_text(f"finegym {command}: {error}") + "\n")
         return 1
     except KeyboardInterrupt:
         sys.stderr.write(f"\nfinegym {command}: interrupted; the same command goes on where it stopped.\n")
