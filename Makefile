@@ -6,7 +6,7 @@ EXPORT_INSTALLED := .venv/.export-installed
 DEMO_INSTALLED := .venv/.demo-installed
 BENCHES := synthgym slowonly decode features resume
 
-.PHONY: install train test test-slow lint bench $(addprefix bench-,$(BENCHES)) clean
+.PHONY: install train test test-kernels test-slow lint bench $(addprefix bench-,$(BENCHES)) clean
 
 install: $(INSTALLED)
 
@@ -29,6 +29,10 @@ test: $(INSTALLED)
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest
+
+# The suite under other kernels of torch, oneDNN, MKL and NumPy than this processor's own: half an hour.
+test-kernels: $(INSTALLED)
+	$(BIN)/python -m tests.kernels
 
 test-slow: $(DEMO_INSTALLED)
 	$(BIN)/python -m pytest -m slow

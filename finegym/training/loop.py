@@ -54,7 +54,7 @@ def train(recipe: Recipe) -> dict[str, Any] | None:
                     logits = run.wrapped_model(**piece).logits
                     # The mean over the clips of all pieces on all processes; DDP will divide by the number of
                     # processes.
-                    part = F.cross_entropy(logits.float(), labels, reduction="sum") / max(1, num_clips)
+                    part = F.cross_entropy(logits, labels, reduction="sum") / max(1, num_clips)
                     run.accelerator.backward(part * run.accelerator.num_processes)
                 loss += part.detach()
             grad_norm = None
