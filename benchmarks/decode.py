@@ -6,7 +6,7 @@ core and with one thread. All but pytorchvideo hand their frames to this project
 own, which is how its users work. Times are CPU seconds of the process, so that other work on the machine does not
 count.
 
-The files have FineGym's lengths (validation clips: median 38 frames, four in five shorter than the 64 frames of the
+The files have FineGym's lengths (validation videos: median 38 frames, four in five shorter than the 64 frames of the
 paper's window) and are written as `finegym prepare` writes them.
 """
 
@@ -41,7 +41,7 @@ from pytorchvideo.data.encoded_video import EncodedVideo  # noqa: E402
 from pytorchvideo.transforms import Normalize, RandomResizedCrop  # noqa: E402
 
 from finegym.data.dataset import ClipDataset  # noqa: E402
-from finegym.data.index import Clip  # noqa: E402
+from finegym.data.index import Video  # noqa: E402
 from finegym.data.transforms import augment, clip_generator  # noqa: E402
 from finegym.data.video_writing import write_video  # noqa: E402
 from modeling_finegym.clip_sampling import random_clip  # noqa: E402
@@ -55,7 +55,7 @@ try:
 except (ImportError, RuntimeError, OSError):  # it needs an FFmpeg of the system
     VideoDecoder = None
 
-# Tenths of the distribution of Gym99's validation clips (median 38, mean 50, 82 % below 64).
+# Tenths of the distribution of Gym99's validation videos (median 38, mean 50, 82 % below 64).
 NUM_FRAMES = (17, 24, 29, 33, 38, 43, 50, 58, 90, 200)
 HEIGHT, WIDTH, FPS = 256, 340, 25
 CLIP = {"clip_len": 32, "frame_interval": 2}
@@ -116,20 +116,20 @@ def decode_pytorchvideo(path: str, indices: list[int]) -> torch.Tensor:
     return clip[:, [index - indices[0] for index in indices]]
 
 
-def item_of_peer(decode: Decode, clip: Clip, epoch: int) -> torch.Tensor:
+def item_of_peer(decode: Decode, video: Video, epoch: int) -> torch.Tensor:
     """What `ClipDataset` gives, with another decoder."""
-    generator = clip_generator(0, epoch, clip.id)
-    indices = random_clip(clip.num_frames, **CLIP, generator=generator)
+    generator = clip_generator(0, epoch, video.id)
+    indices = random_clip(video.num_frames, **CLIP, generator=generator)
     distinct = sorted(set(indices))
-    frames = decode(str(clip.path), distinct)
+    frames = decode(str(video.path), distinct)
     return TRANSFORM(frames, generator)[[distinct.index(index) for index in indices]]
 
 
-def item_of_pytorchvideo(clip: Clip, epoch: int) -> torch.Tensor:
+def item_of_pytorchvideo(video: Video, epoch: int) -> torch.Tensor:
     """(3, T, 224, 224), by pytorchvideo's decoder and transforms."""
-    indices = random_clip(clip.num_frames, **CLIP, generator=clip_generator(0, epoch, clip.id))
+    indices = random_clip(video.num_frames, **CLIP, generator=clip_generator(0, epoch, video.id))
     distinct = sorted(set(indices))
-    frames = decode_pytorchvideo(str(clip.path), distinct)[:, [distinct.index(index) for index in indices]]
+    frames = decode_pytorchvideo(str(video.path), distinct)[:, [distinct.index(index) for index in indices]]
     crop = RandomResizedCrop(
         AUGMENTATION["crop_size"], AUGMENTATION["crop_size"], AUGMENTATION["scale"], AUGMENTATION["ratio"]
     )
@@ -137,19 +137,19 @@ def item_of_pytorchvideo(clip: Clip, epoch: int) -> torch.Tensor:
     return frames.flip(3) if torch.rand(()) < AUGMENTATION["flip"] else frames
 
 
-def check_same_frames(clips: list[Clip], decoders: dict[str, Decode]) -> None:
+def check_same_frames(videos: list[Video], decoders: dict[str, Decode]) -> None:
     """A decoder that gives other frames is not faster, it is wrong."""
-    for clip in clips:
-        indices = list(range(0, clip.num_frames, 3))
-        ours = decode_ours(str(clip.path), indices).float()
+    for video in videos:
+        indices = list(range(0, video.num_frames, 3))
+        ours = decode_ours(str(video.path), indices).float()
         for name, decode in decoders.items():
-            frames = decode(str(clip.path), indices).float()
+            frames = decode(str(video.path), indices).float()
             if name == "pytorchvideo":
                 frames = frames.permute(1, 2, 3, 0)
             difference = (frames - ours).abs().mean().item()
             if difference > 1.5:
                 raise ValueError(
-                    f"{name} reads other frames of {clip.id}: they differ by {difference:.1f} gray levels."
+                    f"{name} reads other frames of {video.id}: they differ by {difference:.1f} gray levels."
                 )
 
 
@@ -166,37 +166,37 @@ def main() -> None:
     else:
         decoders["torchcodec"] = decode_torchcodec
     with tempfile.TemporaryDirectory() as folder:
-        clips = []
+        videos = []
         for number, num_frames in enumerate(NUM_FRAMES):
-            path = Path(folder) / f"clip{number}.mp4"
+            path = Path(folder) / f"video{number}.mp4"
             write_video(path, film(num_frames, number), fps=FPS)
-            clips.append(Clip(path.stem, path, 0, num_frames))
-        check_same_frames(clips, decoders)
-        dataset = ClipDataset(clips, seed=0, **CLIP, transform=TRANSFORM)
+            videos.append(Video(path.stem, path, 0, num_frames))
+        check_same_frames(videos, decoders)
+        dataset = ClipDataset(videos, seed=0, **CLIP, transform=TRANSFORM)
         items = {name: partial(item_of_peer, decode) for name, decode in decoders.items() if name != "pytorchvideo"}
         items["pytorchvideo"] = item_of_pytorchvideo
-        items["ours"] = lambda clip, epoch: dataset[epoch, clips.index(clip)]
-        runs = measure(items, clips, rounds)
+        items["ours"] = lambda video, epoch: dataset[epoch, videos.index(video)]
+        runs = measure(items, videos, rounds)
     report(runs, items)
 
 
-def measure(items: dict[str, Callable], clips: list[Clip], rounds: int) -> list[dict]:
-    """CPU seconds of every decoder for every clip in every round; the first round only warms up."""
+def measure(items: dict[str, Callable], videos: list[Video], rounds: int) -> list[dict]:
+    """CPU seconds of every decoder for every video in every round; the first round only warms up."""
     draw, runs = random.Random(0), []
     for epoch in range(rounds + 1):
-        for clip in clips:
+        for video in videos:
             seconds = {}
             for name in draw.sample(sorted(items), len(items)):
                 start = time.process_time()
-                items[name](clip, epoch)
+                items[name](video, epoch)
                 seconds[name] = time.process_time() - start
             if epoch:
-                runs.append({"round": epoch, "num_frames": clip.num_frames, "seconds": seconds})
+                runs.append({"round": epoch, "num_frames": video.num_frames, "seconds": seconds})
     return runs
 
 
 def report(runs: list[dict], items: dict[str, Callable]) -> None:
-    """Ratios are taken within a clip and round; the figure is their median over all clips and rounds."""
+    """Ratios are taken within a video and round; the figure is their median over all videos and rounds."""
     ratios = {
         name: statistics.median(run["seconds"][name] / run["seconds"]["ours"] for run in runs)
         for name in items

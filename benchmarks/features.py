@@ -5,7 +5,7 @@ batch: the training step of each encoder on cached features (reading them includ
 batch, our backbone and pytorchvideo's. A step online is decoding + backbone + encoder, as a training step without a
 cache does them.
 
-The protocol's cost is measured on videos with FineGym's clip lengths, against eight clips read and run one by one.
+The protocol's cost is measured on videos with FineGym's video lengths, against eight clips read and run one by one.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader
 
 from benchmarks.common import median_ratio, time_in_turns, write_results
 from finegym.data.dataset import ClipDataset, StepSampler, collate
-from finegym.data.index import Clip
+from finegym.data.index import Video
 from finegym.data.labels import Labels
 from finegym.data.transforms import augment
 from finegym.data.video_writing import write_video
@@ -44,7 +44,7 @@ from modeling_finegym.video_decoding import open_video
 
 
 LABELS = Path(__file__).resolve().parent.parent / "configuration" / "gym99" / "labels.json"
-# Gym99's validation clips by event: number, median and 95th percentile of their lengths in frames (in TQN's
+# Gym99's validation videos by event: number, median and 95th percentile of their lengths in frames (in TQN's
 # extraction). Log-normal lengths with these give median 38, mean 49, 82.6 % under 64 and at most 472 over all
 # events; the real ones 38, 49.9, 82.3 % and 483.
 LENGTHS = {"VT": (446, 195, 289), "UB": (2814, 49, 88), "FX": (2226, 32, 66), "BB": (3035, 29, 72)}
@@ -60,18 +60,18 @@ def draw_lengths(num_videos: int, generator: np.random.Generator) -> np.ndarray:
     return generator.permutation(lengths.round().astype(int).clip(2))
 
 
-def write_clips(folder: Path, lengths: np.ndarray, labels: Labels, *, height: int, width: int) -> list[Clip]:
+def write_videos(folder: Path, lengths: np.ndarray, labels: Labels, *, height: int, width: int) -> list[Video]:
     """Videos of a camera that pans over a cluttered scene, encoded as `finegym prepare` does."""
     generator = np.random.default_rng(0)
-    clips = []
+    videos = []
     for number, length in enumerate(lengths):
         coarse = generator.integers(0, 256, (height // 8 + 1, (width + 4 * int(length)) // 8 + 1, 3), dtype=np.uint8)
         scene = coarse.repeat(8, axis=0).repeat(8, axis=1)[:height]
         frames = np.stack([scene[:, 4 * time : 4 * time + width] for time in range(length)])
         path = folder / f"{number:03d}.mp4"
         write_video(path, frames, fps=25)
-        clips.append(Clip(path.stem, path, number % len(labels.classes), int(length)))
-    return clips
+        videos.append(Video(path.stem, path, number % len(labels.classes), int(length)))
+    return videos
 
 
 def make_encoders(backbone: SlowOnlyForVideoClassification, labels: Labels) -> dict[str, nn.Module]:
@@ -107,15 +107,15 @@ def in_pieces(function: Callable[[torch.Tensor], torch.Tensor], clips: torch.Ten
 def bench_epochs(folder: Path, labels: Labels, *, batch_size: int, num_rounds: int) -> dict[str, list[float]]:
     """Seconds of each part of a step, per round."""
     lengths = draw_lengths(batch_size, np.random.default_rng(1))
-    clips = write_clips(folder / "train", lengths, labels, height=256, width=340)
+    videos = write_videos(folder / "train", lengths, labels, height=256, width=340)
     transform = {"short_side": 256, "crop_size": 224}
-    dataset = ClipDataset(clips, seed=0, clip_len=32, frame_interval=2, transform=partial(augment, **transform))
+    dataset = ClipDataset(videos, seed=0, clip_len=32, frame_interval=2, transform=partial(augment, **transform))
     backbone = SlowOnlyForVideoClassification(SlowOnlyConfig(num_labels=len(labels.classes))).eval()
     views = TrainingViews(dataset, num_views=1, transform=transform)
     features = build_features(backbone, views, folder / "features", batch_size=4)
     encoders = make_encoders(backbone, labels)
-    sampler = StepSampler(len(clips), batch_size=batch_size, num_steps=10**6, seed=0)
-    loader = DataLoader(FeatureDataset(features, clips, 1), batch_sampler=sampler, collate_fn=collate)
+    sampler = StepSampler(len(videos), batch_size=batch_size, num_steps=10**6, seed=0)
+    loader = DataLoader(FeatureDataset(features, videos, 1), batch_sampler=sampler, collate_fn=collate)
     batches, wait = iter(loader), []
     parameters = {name: [p for p in model.parameters() if p.requires_grad] for name, model in encoders.items()}
     optimizers = {name: torch.optim.AdamW(values, lr=1e-4) for name, values in parameters.items()}
@@ -155,18 +155,18 @@ def epoch_figures(seconds: dict[str, list[float]]) -> dict[str, float]:
     return figures | {"data_wait_share": statistics.median(shares)}
 
 
-def naive_scores(model: nn.Module, processor: FineGymVideoProcessor, clips: list[Clip]) -> torch.Tensor:
+def naive_scores(model: nn.Module, processor: FineGymVideoProcessor, videos: list[Video]) -> torch.Tensor:
     """Eight clips a video as the paper's users run them: each read, transformed and scored on its own. (N, C)"""
     scores = []
-    for clip in clips:
-        with open_video(clip.path) as video:
-            spacing = (video.num_frames - 63) / 8
+    for video in videos:
+        with open_video(video.path) as file:
+            spacing = (file.num_frames - 63) / 8
             offsets = [int(window * spacing + spacing / 2) if spacing > 0 else 0 for window in range(8)]
             logits = []
             for offset in offsets:
-                indices = clip_indices(offset, video.num_frames, 32, 2, "loop")
+                indices = clip_indices(offset, file.num_frames, 32, 2, "loop")
                 with torch.inference_mode():
-                    logits.append(model(processor.preprocess_frames(video.frames(indices))[None]).logits[0])
+                    logits.append(model(processor.preprocess_frames(file.frames(indices))[None]).logits[0])
         scores.append(torch.stack(logits).softmax(-1).mean(0))
     return torch.stack(scores)
 
@@ -174,17 +174,17 @@ def naive_scores(model: nn.Module, processor: FineGymVideoProcessor, clips: list
 def bench_protocol(folder: Path, labels: Labels, *, num_videos: int, num_rounds: int) -> tuple[dict, dict]:
     """Full SlowOnly at 112 pixels, so that the naive loop ends; larger frames bring cost and share of clips closer."""
     lengths = draw_lengths(num_videos, np.random.default_rng(2))
-    clips = write_clips(folder / "val", lengths, labels, height=128, width=170)
+    videos = write_videos(folder / "val", lengths, labels, height=128, width=170)
     torch.manual_seed(0)
     model = SlowOnlyForVideoClassification(SlowOnlyConfig(num_labels=len(labels.classes), image_size=112)).eval()
     processor = FineGymVideoProcessor(size={"shortest_edge": 128}, crop_size={"height": 112, "width": 112})
     scores: dict[str, torch.Tensor] = {}
 
     def ours() -> None:
-        scores["ours"] = evaluate(model, processor, clips, labels, batch_size=4, progress=False).scores
+        scores["ours"] = evaluate(model, processor, videos, labels, batch_size=4, progress=False).scores
 
     def naive() -> None:
-        scores["naive"] = naive_scores(model, processor, clips)
+        scores["naive"] = naive_scores(model, processor, videos)
 
     seconds = time_in_turns({"protocol": ours, "naive_protocol": naive}, num_rounds=num_rounds, num_warmups=0)
     many = draw_lengths(10_000, np.random.default_rng(3))

@@ -1,4 +1,4 @@
-"""Draws the README's picture: clips of SynthGym's validation split, their class and what a checkpoint says.
+"""Draws the README's picture: videos of SynthGym's validation split, their class and what a checkpoint says.
 
 python -m benchmarks.picture --model outputs/synthgym/video_text --root data/synthgym
 """
@@ -15,7 +15,7 @@ from finegym.synthgym.scene import contact_sheet
 from modeling_finegym.video_decoding import open_video
 
 
-# one row per kind of movement; the first validation clip of each class, whatever the answer
+# one row per kind of movement; the first validation video of each class, whatever the answer
 CLASSES = (0, 1, 6, 8, 13, 15, 19, 24, 26)
 
 
@@ -26,15 +26,15 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("docs/synthgym.png"))
     arguments = parser.parse_args()
     names = Labels.read(arguments.root / "labels.json").names
-    clips = read_index(arguments.root, "val")
-    chosen = [next(clip for clip in clips if clip.label == label) for label in CLASSES]
+    videos = read_index(arguments.root, "val")
+    chosen = [next(video for video in videos if video.label == label) for label in CLASSES]
     rows = []
-    for clip, answer in zip(chosen, predict([str(clip.path) for clip in chosen], model=arguments.model)):
+    for video, answer in zip(chosen, predict([str(video.path) for video in chosen], model=arguments.model)):
         best = answer["scores"][0]
-        verdict = "right" if best["label"] == names[clip.label] else f"says: {best['label']}"
-        title = f"{names[clip.label]}\n{verdict} ({best['score']:.0%})"
-        with open_video(clip.path) as video:
-            frames = video.frames(list(range(video.num_frames))).numpy()
+        verdict = "right" if best["label"] == names[video.label] else f"says: {best['label']}"
+        title = f"{names[video.label]}\n{verdict} ({best['score']:.0%})"
+        with open_video(video.path) as file:
+            frames = file.frames(list(range(file.num_frames))).numpy()
         rows.append(("\n".join(line for part in title.splitlines() for line in textwrap.wrap(part, 30)), frames))
     arguments.output.parent.mkdir(exist_ok=True)
     with replacing(arguments.output) as temporary:

@@ -82,7 +82,7 @@ MEASURED = {
             "x",
         ),
         ("the same, against a pytorchvideo backbone", "video_text_epoch_speedup_over_pytorchvideo", "x"),
-        ("eight-clip protocol on FineGym's clip lengths, share of the naive loop's cost", "protocol_cost", "x"),
+        ("eight-clip protocol on FineGym's video lengths, share of the naive loop's cost", "protocol_cost", "x"),
         ("largest difference of its scores", "protocol_max_score_difference", ""),
         ("share of training time waiting for the cache", "data_wait_share", "%"),
     ],

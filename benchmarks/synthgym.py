@@ -46,10 +46,10 @@ ENCODERS = {
     "video_text": "video_text.yaml",
 }
 MODELS = ("slowonly", "linear_control", *ENCODERS)
-# The order split is small: 512 clips, eight classes. The backbone is the class split's; only SlowOnly itself is tuned.
+# The order split is small: 512 videos, eight classes. The backbone is the class split's; only SlowOnly is tuned.
 ORDER_CHANGES = {"slowonly": {"optimization.epochs": 12, "optimization.learning_rate": 1e-3}}
 ORDER_CHANGES |= dict.fromkeys(ENCODERS, {"optimization.epochs": 40})
-# Of the control's weights; which one is chosen by cross-validation over the training clips.
+# Of the control's weights; which one is chosen by cross-validation over the training videos.
 WEIGHT_DECAYS = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 NUM_FOLDS = 3
 
@@ -105,13 +105,13 @@ def train_and_score(recipe: Recipe) -> dict[str, Any]:
 def score(recipe: Recipe) -> Evaluation:
     root, data = Path(recipe.data.root), recipe.data
     model = AutoModelForVideoClassification.from_pretrained(recipe.output_dir)
-    processor, clips = build_processor(data), read_index(root, data.val_split)
+    processor, videos = build_processor(data), read_index(root, data.val_split)
     features = None
     if recipe.features.mode == "cached":
-        views = EvaluationViews(processor, clips, num_clips=data.num_clips)
+        views = EvaluationViews(processor, videos, num_clips=data.num_clips)
         features = build_features(model, views, recipe.features.folder, dtype=recipe.features.dtype)
     labels, coverage = Labels.read(root / "labels.json"), read_coverage(root, data.val_split)
-    return evaluate(model, processor, clips, labels, features=features, coverage=coverage, batch_size=32)
+    return evaluate(model, processor, videos, labels, features=features, coverage=coverage, batch_size=32)
 
 
 def fit_linear(means: torch.Tensor, truth: torch.Tensor, num_classes: int, weight_decay: float) -> nn.Module:
@@ -135,7 +135,7 @@ def fit_linear(means: torch.Tensor, truth: torch.Tensor, num_classes: int, weigh
 
 
 def choose_weight_decay(means: torch.Tensor, truth: torch.Tensor, num_classes: int, groups: torch.Tensor) -> float:
-    """The best of `WEIGHT_DECAYS` on clips (groups) left out of the fit."""
+    """The best of `WEIGHT_DECAYS` on videos (groups) left out of the fit."""
 
     def accuracy(weight_decay: float) -> float:
         num_right = 0
@@ -156,8 +156,8 @@ def fit_control(recipe: Recipe, folder: Path) -> dict[str, Any]:
     root, data, num_views = Path(recipe.data.root), recipe.data, recipe.features.views
     backbone = AutoModelForVideoClassification.from_pretrained(recipe.model.backbone).eval()
     processor, labels = build_processor(data), Labels.read(root / "labels.json")
-    clips, val_clips = read_index(root, data.train_split), read_index(root, data.val_split)
-    dataset = build_dataset(recipe, clips, skip_unreadable=False)
+    videos, val_videos = read_index(root, data.train_split), read_index(root, data.val_split)
+    dataset = build_dataset(recipe, videos, skip_unreadable=False)
     views = TrainingViews(dataset, num_views=num_views, transform=augmentation(data))
     options = {
         "root": recipe.features.folder,
@@ -166,26 +166,26 @@ def fit_control(recipe: Recipe, folder: Path) -> dict[str, Any]:
     }
     features = build_features(backbone, views, **options)
     means = torch.stack([features[position][0].float().mean(0) for position in range(len(features))])
-    truth = torch.tensor([clip.label for clip in clips]).repeat_interleave(num_views)
-    # Clips stand in the order of their classes' ids, so that every fold must be drawn at random.
-    groups = torch.randperm(len(clips), generator=torch.Generator().manual_seed(0)).repeat_interleave(num_views)
+    truth = torch.tensor([video.label for video in videos]).repeat_interleave(num_views)
+    # Videos are in the order of their classes' ids, so that every fold must be drawn at random.
+    groups = torch.randperm(len(videos), generator=torch.Generator().manual_seed(0)).repeat_interleave(num_views)
     weight_decay = choose_weight_decay(means, truth, len(labels.classes), groups)
     control = fit_linear(means, truth, len(labels.classes), weight_decay)
     seconds = time.perf_counter() - start
-    tests = build_features(backbone, EvaluationViews(processor, val_clips, num_clips=data.num_clips), **options)
+    tests = build_features(backbone, EvaluationViews(processor, val_videos, num_clips=data.num_clips), **options)
     scores = torch.stack(
         [
             tests.video_clips(position).weights @ control(tests[position].float().mean(1))
-            for position in range(len(val_clips))
+            for position in range(len(val_videos))
         ]
     )
-    val_truth = torch.tensor([clip.label for clip in val_clips])
+    val_truth = torch.tensor([video.label for video in val_videos])
     metrics = measure(scores, val_truth, labels) | {
         "train_seconds": seconds,
         "weight_decay": weight_decay,
         "num_parameters": (means.shape[1] + 1) * len(labels.classes),
     }
-    ids, weights = [clip.id for clip in val_clips], torch.ones(len(scores), 1)
+    ids, weights = [video.id for video in val_videos], torch.ones(len(scores), 1)
     write_scores(folder / "scores.parquet", Evaluation(scores, val_truth, ids, scores[:, None], weights, {}, metrics))
     write_text(folder / "metrics.json", json.dumps(metrics))
     return metrics
@@ -233,8 +233,8 @@ def right_order_accuracy(scores: np.ndarray, labels: np.ndarray, names: list[str
     """Percent of the videos whose class beats the one with the same two jumps in the other order; chance is 50."""
     pairs = [frozenset(name.removeprefix("(BB) ").split(", then ")) for name in names]
     other = [next(b for b in range(len(names)) if b != a and pairs[a] == pairs[b]) for a in range(len(names))]
-    clips = np.arange(len(labels))
-    return 100 * float(np.mean(scores[clips, labels] > scores[clips, np.array(other)[labels]]))
+    videos = np.arange(len(labels))
+    return 100 * float(np.mean(scores[videos, labels] > scores[videos, np.array(other)[labels]]))
 
 
 def compute_figures(bench: Bench, rows: list[dict[str, Any]]) -> dict[str, float]:
@@ -269,7 +269,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("outputs/bench_synthgym"))
     parser.add_argument("--data", type=Path, default=Path("data/synthgym"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--smoke", action="store_true", help="eight clips a class and one epoch; writes no result")
+    parser.add_argument("--smoke", action="store_true", help="eight videos a class and one epoch; writes no result")
     arguments = parser.parse_args()
     logging.basicConfig(format="%(message)s")
     logging.getLogger("finegym").setLevel(logging.INFO)

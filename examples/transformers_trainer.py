@@ -28,8 +28,8 @@ def main() -> None:
     size = {"short_side": processor.size["shortest_edge"], "crop_size": processor.crop_size["height"]}
     transform = functools.partial(augment, **size, mean=processor.image_mean, std=processor.image_std)
     clip = {"clip_len": processor.num_frames, "frame_interval": processor.frame_interval}
-    clips = ClipDataset(read_index(paths.root, "train"), seed=arguments.seed, transform=transform, **clip)
-    trainer = Trainer(model=model, args=arguments, train_dataset=clips, data_collator=collate)
+    dataset = ClipDataset(read_index(paths.root, "train"), seed=arguments.seed, transform=transform, **clip)
+    trainer = Trainer(model=model, args=arguments, train_dataset=dataset, data_collator=collate)
     trainer.train()
     trainer.save_model()
     processor.save_pretrained(arguments.output_dir)

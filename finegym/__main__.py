@@ -16,7 +16,7 @@ COMMANDS = {
         "finegym.preparation.prepare:prepare",
         "turn FineGym's videos into an indexed data set",
     ),
-    "import": ("finegym.preparation.own_data:import_clips", "turn your own clips into a dataset with an index"),
+    "import": ("finegym.preparation.own_data:import_videos", "turn your own videos into a dataset with an index"),
     "doctor": ("finegym.commands.doctor:doctor", "check versions, decoder, GPU, disk and data; say how to mend them"),
     "features": (
         "finegym.features.extract:extract",

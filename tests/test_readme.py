@@ -1,4 +1,4 @@
-"""Every command and every code block of the README, run in a new folder on a handful of clips and for one epoch."""
+"""Every command and every code block of the README, run in a new folder on a handful of videos and for one epoch."""
 
 import re
 import shlex
@@ -74,8 +74,8 @@ def folder(tmp_path_factory):
     for line in lines:
         output = run(adapted(line), folder)
     assert "video_text" in output
-    write_video(folder / "clip.mp4", moving_square(60, 96, 96), fps=25)
-    shutil.copy(folder / "clip.mp4", folder / "routine.mp4")
+    write_video(folder / "video.mp4", moving_square(60, 96, 96), fps=25)
+    shutil.copy(folder / "video.mp4", folder / "routine.mp4")
     return folder
 
 
@@ -103,29 +103,29 @@ def test_snippets_run_as_they_stand(snippet, folder):
 
 
 def test_measuring_looking_and_publishing(folder):
-    clips = folder / "my_clips"
-    shutil.copytree(folder / "data" / "synthgym" / "clips", clips)
+    videos = folder / "my_videos"
+    shutil.copytree(folder / "data" / "synthgym" / "clips", videos)
     for command in section("Measure, look, publish"):
         assert run(adapted(command), folder)
 
 
 def test_training_on_own_clips(folder):
     for index, name in enumerate(["cartwheel", "round-off", "handstand"]):
-        (folder / "own" / "my_clips" / name).mkdir(parents=True)
+        (folder / "own" / "my_videos" / name).mkdir(parents=True)
         for number in range(4):
             write_video(
-                folder / "own" / "my_clips" / name / f"{number}.mp4", moving_square(20 + index, 96, 96), fps=25
+                folder / "own" / "my_videos" / name / f"{number}.mp4", moving_square(20 + index, 96, 96), fps=25
             )
     (folder / "own" / "configuration").symlink_to(ROOT / "configuration")
     (folder / "own" / "train.py").symlink_to(ROOT / "train.py")
-    for command in section("Train on your own clips"):
+    for command in section("Train on your own videos"):
         run(adapted(command), folder / "own")
 
 
 @pytest.mark.slow
 def test_training_on_finegym(folder):
     """Routines with FineGym's annotation files stand for its videos, a random ResNet-50 for the downloaded one."""
-    write_routines(folder / "finegym", num_clips=40, size=96)
+    write_routines(folder / "finegym", num_performances=40, size=96)
     (folder / "VIDEOS").symlink_to(folder / "finegym" / "videos")
     torch.save(torchvision.models.resnet50().state_dict(), folder / "resnet50.pth")
     fetch, prepare, *others = section("Train on FineGym")

@@ -18,8 +18,8 @@ from finegym.preparation.fetch import KNOWN_SHA256
 from finegym.preparation.sources import free_bytes
 
 
-# Gym288 v1.1 as clips of short side 256 at the default rate takes less than this; so does Gym99.
-CLIPS_GIGABYTES = 10
+# Gym288 v1.1 as videos of short side 256 at the default rate takes less than this; so does Gym99.
+VIDEOS_GIGABYTES = 10
 
 
 def doctor(recipe: Path | None = None, annotations: Path = Path("data/finegym")) -> str:
@@ -95,8 +95,8 @@ def _machine() -> Iterator[Line]:
     gigabytes = free_bytes(Path.cwd()) / 1e9
     cure = "finegym prepare VIDEOS A_FOLDER_ON_A_LARGER_DISK"
     yield (
-        gigabytes > CLIPS_GIGABYTES,
-        f"{gigabytes:,.0f} GB free here; prepared clips take up to {CLIPS_GIGABYTES}",
+        gigabytes > VIDEOS_GIGABYTES,
+        f"{gigabytes:,.0f} GB free here; prepared videos take up to {VIDEOS_GIGABYTES}",
         cure,
     )
 
@@ -108,7 +108,7 @@ def _annotations(folder: Path) -> Iterator[Line]:
     yield not absent, f"FineGym's lists: {there} in {folder}", cure
     for version in VERSIONS:
         path = folder / segments_file(version)
-        state = "there" if path.is_file() else "absent; full videos and event clips cannot be cut without it"
+        state = "there" if path.is_file() else "absent; full videos and events cannot be cut without it"
         yield path.is_file(), f"{path}: {state}", cure
 
 
@@ -148,21 +148,21 @@ def _root(root: Path, dataset: str, version: str | None) -> Iterator[Line]:
             return
     for split in SPLITS:
         try:
-            clips, coverage = read_index(root, split), read_coverage(root, split)
+            videos, coverage = read_index(root, split), read_coverage(root, split)
         except ValueError as error:
             yield False, str(error), prepare
             continue
-        what = f"{root}, {split}: {coverage.num_present:,} of {coverage.num_expected:,} clips"
+        what = f"{root}, {split}: {coverage.num_present:,} of {coverage.num_expected:,} videos"
         yield (
             not coverage.missing,
             f"{what}, annotation {coverage.annotation_version}",
             f"{prepare}  # after adding what is missing; {COVERAGE_FILE} lists it",
         )
-        absent = [clip for clip in clips if not clip.path.is_file()]
+        absent = [video for video in videos if not video.path.is_file()]
         if absent:
             yield (
                 False,
-                f"{root}, {split}: {len(absent):,} clips of the index are gone, such as {absent[0].path}",
+                f"{root}, {split}: {len(absent):,} videos of the index are gone, such as {absent[0].path}",
                 prepare,
             )
         if version and coverage.annotation_version != version:

@@ -1,7 +1,7 @@
 """Training clips as a dataset and the order in which they are seen, both pure functions of the seed and the position.
 
 Nothing here depends on the number of processes or workers, or on what was drawn before. That is why a run can stop
-anywhere and go on, on any number of processes, with the same clips, crops and flips.
+anywhere and resume, on any number of processes, with the same clips, crops and flips.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ from tqdm import tqdm
 from modeling_finegym.clip_sampling import random_clip
 from modeling_finegym.video_decoding import VideoDecodingError, open_video
 
-from .index import Clip
+from .index import Video
 from .transforms import clip_generator, resize_short_side
 
 
@@ -25,27 +25,27 @@ IGNORED_LABEL = -100
 
 
 class ClipDataset(Dataset):
-    """Clips of video files, cut and augmented at random for training.
+    """One clip of each video, cut and augmented at random for training.
 
     `dataset[(epoch, index)]` is `{"pixel_values": float32 (T, 3, H, W), "labels": int}`, where window, crop and flip
-    depend on (seed, epoch, clip id) alone. `dataset[index]` takes the epoch from `set_epoch`, for loaders that know
+    depend on (seed, epoch, video id) alone. `dataset[index]` takes the epoch from `set_epoch`, for loaders that know
     only indices.
 
     Args:
-        clips: what `read_index` returns.
+        videos: what `read_index` returns.
         seed: of all random choices.
         clip_len: frames of a clip, T.
         frame_interval: distance of two of these frames, in frames of the video.
         out_of_range: what stands past the end of a short video: "loop" or "repeat_last".
         transform: frames uint8 (N, height, width, 3) and a generator -> (T, 3, H, W), see `transforms.augment`.
         num_views: epochs repeat after this many, with the same windows, crops and flips; None: they never do.
-        skip_unreadable: give a clip that cannot be read as blank frames with the label that losses ignore, and the
+        skip_unreadable: give a video that cannot be read as blank frames with the label that losses ignore, and the
             reason under "error"; otherwise the error is raised.
     """
 
     def __init__(
         self,
-        clips: Sequence[Clip],
+        videos: Sequence[Video],
         *,
         seed: int,
         clip_len: int,
@@ -55,7 +55,7 @@ class ClipDataset(Dataset):
         num_views: int | None = None,
         skip_unreadable: bool = False,
     ):
-        self.clips = list(clips)
+        self.videos = list(videos)
         self.seed = seed
         self.clip_len = clip_len
         self.frame_interval = frame_interval
@@ -67,7 +67,7 @@ class ClipDataset(Dataset):
         self._cache: list[torch.Tensor | Exception] | None = None
 
     def __len__(self) -> int:
-        return len(self.clips)
+        return len(self.videos)
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
@@ -75,21 +75,21 @@ class ClipDataset(Dataset):
     def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Any]:
         epoch, index = key if isinstance(key, tuple) else (self.epoch, key)
         epoch = epoch if self.num_views is None else epoch % self.num_views
-        clip = self.clips[index]
+        video = self.videos[index]
         try:
             [pixel_values] = self.views(index, [epoch])
         except (VideoDecodingError, OSError) as error:
             if not self.skip_unreadable:
                 raise
             blank = torch.zeros(1, 8, 8, 3, dtype=torch.uint8)
-            blank = self.transform(blank, clip_generator(self.seed, epoch, clip.id)).expand(self.clip_len, -1, -1, -1)
-            return {"pixel_values": blank, "labels": IGNORED_LABEL, "error": (clip.id, str(error))}
-        return {"pixel_values": pixel_values, "labels": clip.label}
+            blank = self.transform(blank, clip_generator(self.seed, epoch, video.id)).expand(self.clip_len, -1, -1, -1)
+            return {"pixel_values": blank, "labels": IGNORED_LABEL, "error": (video.id, str(error))}
+        return {"pixel_values": pixel_values, "labels": video.label}
 
     def views(self, index: int, epochs: Sequence[int]) -> list[torch.Tensor]:
-        """A clip's `pixel_values` (T, 3, H, W) in several epochs; a frame that several of them see is decoded once."""
-        clip = self.clips[index]
-        generators = [clip_generator(self.seed, epoch, clip.id) for epoch in epochs]
+        """Give a video's `pixel_values` (T, 3, H, W) in several epochs; a frame that several see is decoded once."""
+        video = self.videos[index]
+        generators = [clip_generator(self.seed, epoch, video.id) for epoch in epochs]
         with self._frames(index) as (num_frames, read):
             windows = [self._window(num_frames, generator) for generator in generators]
             needed = sorted({frame for window in windows for frame in window})
@@ -97,47 +97,46 @@ class ClipDataset(Dataset):
         place = {frame: position for position, frame in enumerate(needed)}
         views = []
         for window, generator in zip(windows, generators):
-            # A short video is looped: what stands in the clip more than once is transformed once.
+            # A short video is looped: what is in the clip more than once is transformed once.
             distinct = sorted(set(window))
             seen = frames if len(distinct) == len(needed) else frames[[place[frame] for frame in distinct]]
             views.append(self.transform(seen, generator)[[distinct.index(frame) for frame in window]])
         return views
 
     def cache_frames(self, short_side: int, *, num_threads: int = 2, progress: bool = True) -> None:
-        """Decode every clip once and keep all its frames in memory as uint8 of this short side.
+        """Decode every video once and keep all its frames in memory as uint8 of this short side.
 
-        Worth it for small clips on machines where decoding takes longer than the model: the memory is about
-        clips x frames x short_side^2 x 4 bytes. A clip that cannot be read is remembered as such.
+        Worth it for small videos on machines where decoding takes longer than the model: the memory is about
+        videos x frames x short_side^2 x 4 bytes. A video that cannot be read is remembered as such.
         """
 
-        def read(clip: Clip) -> torch.Tensor | Exception:
+        def read(video: Video) -> torch.Tensor | Exception:
             try:
-                with open_video(clip.path) as video:
-                    return resize_short_side(
-                        video.frames(list(range(*video.index_range(clip.start, clip.end)))), short_side
-                    )
+                with open_video(video.path) as file:
+                    frames = file.frames(list(range(*file.index_range(video.start, video.end))))
+                return resize_short_side(frames, short_side)
             except (VideoDecodingError, OSError) as error:
                 return error
 
         with ThreadPoolExecutor(num_threads) as pool:
             frames = tqdm(
-                pool.map(read, self.clips), "Decoding clips", total=len(self), unit="clip", disable=not progress
+                pool.map(read, self.videos), "Decoding videos", total=len(self), unit="video", disable=not progress
             )
             self._cache = list(frames)
 
     @contextlib.contextmanager
     def _frames(self, index: int) -> Iterator[tuple[int, Callable[[list[int]], torch.Tensor]]]:
-        """How many frames a clip has, and what reads those of given numbers."""
+        """How many frames a video has, and what reads those of given numbers."""
         if self._cache is not None:
             frames = self._cache[index]
             if isinstance(frames, Exception):
                 raise frames
             yield len(frames), lambda indices: frames[indices]
             return
-        clip = self.clips[index]
-        with open_video(clip.path) as video:
-            first, stop = video.index_range(clip.start, clip.end)
-            yield stop - first, lambda indices: video.frames([first + index for index in indices])
+        video = self.videos[index]
+        with open_video(video.path) as file:
+            first, stop = file.index_range(video.start, video.end)
+            yield stop - first, lambda indices: file.frames([first + index for index in indices])
 
     def _window(self, num_frames: int, generator: torch.Generator) -> list[int]:
         return random_clip(
@@ -168,11 +167,11 @@ def collate(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
 class StepSampler(Sampler[list[tuple[int, int]]]):
     """The clips of every step, a pure function of (seed, step); what one process sees of them is its slice.
 
-    An epoch is one random order of all clips, cut into global batches; the clips that do not fill the last batch are
+    An epoch is one random order of all videos, cut into global batches; the videos that do not fill the last batch are
     left to other epochs. Iterating yields, for each step from `first_step` on, this process's list of (epoch, index).
 
     Args:
-        num_clips: size of the dataset.
+        num_videos: size of the dataset.
         batch_size: clips of a step over all processes.
         num_steps: where the run ends.
         seed: of the order.
@@ -180,12 +179,12 @@ class StepSampler(Sampler[list[tuple[int, int]]]):
         rank, world_size: which slice of every batch is this process's.
 
     Raises:
-        ValueError: if there are fewer clips than one batch takes, or a batch does not divide among the processes.
+        ValueError: if there are fewer videos than one batch takes, or a batch does not divide among the processes.
     """
 
     def __init__(
         self,
-        num_clips: int,
+        num_videos: int,
         *,
         batch_size: int,
         num_steps: int,
@@ -194,20 +193,20 @@ class StepSampler(Sampler[list[tuple[int, int]]]):
         rank: int = 0,
         world_size: int = 1,
     ):
-        if num_clips < batch_size:
+        if num_videos < batch_size:
             raise ValueError(
-                f"A batch of {batch_size} clips cannot be filled from {num_clips} training clips; lower batch_size."
+                f"A batch of {batch_size} clips cannot be filled from {num_videos} training videos; lower batch_size."
             )
         if batch_size % world_size:
             raise ValueError(f"A global batch of {batch_size} clips does not divide among {world_size} processes.")
-        self.num_clips = num_clips
+        self.num_videos = num_videos
         self.batch_size = batch_size
         self.num_steps = num_steps
         self.seed = seed
         self.first_step = first_step
         self.rank = rank
         self.world_size = world_size
-        self.steps_per_epoch = num_clips // batch_size
+        self.steps_per_epoch = num_videos // batch_size
         self._order: tuple[int, list[int]] = (-1, [])
 
     def __len__(self) -> int:
@@ -222,7 +221,7 @@ class StepSampler(Sampler[list[tuple[int, int]]]):
         """The (epoch, index) of every clip of a step, over all processes."""
         epoch, position = divmod(step, self.steps_per_epoch)
         if self._order[0] != epoch:
-            order = torch.randperm(self.num_clips, generator=clip_generator(self.seed, epoch, "order"))
+            order = torch.randperm(self.num_videos, generator=clip_generator(self.seed, epoch, "order"))
             self._order = (epoch, order.tolist())
         start = position * self.batch_size
         return [(epoch, index) for index in self._order[1][start : start + self.batch_size]]

@@ -1,7 +1,7 @@
-"""The prepared dataset on disk: which clips there are, and which of the expected ones are missing.
+"""The prepared dataset on disk: which videos there are, and which of the expected ones are missing.
 
-A prepared folder holds `clips/<id>.mp4` (or any other layout), `index.parquet` (one row a clip), `coverage.json` (what
-was expected, what is missing and why) and `labels.json`. `datasets.load_dataset("parquet",
+A prepared folder holds `clips/<id>.mp4` (or any other layout), `index.parquet` (one row per video), `coverage.json`
+(what was expected, what is missing and why) and `labels.json`. `datasets.load_dataset("parquet",
 data_files=".../index.parquet")` reads the index too.
 """
 
@@ -41,8 +41,8 @@ SCHEMA = pa.schema(
 
 
 @dataclass(frozen=True)
-class Clip:
-    """One clip of an index. `start` and `end` are seconds within the file; None means the whole file."""
+class Video:
+    """One row of an index: a video file, or the stretch of it from `start` to `end` in seconds (None: all of it)."""
 
     id: str
     path: Path
@@ -57,11 +57,11 @@ class Coverage:
     """How much of one split of the annotation is really there.
 
     Attributes:
-        num_expected: clips the annotation lists.
-        num_present: clips the index holds.
-        missing: id of every clip that is not there -> the reason.
+        num_expected: videos the annotation lists.
+        num_present: videos the index holds.
+        missing: id of every video that is not there -> the reason.
         annotation_version: the version of the annotation, such as "v1.0"; "own" for data without one.
-        empty_classes: ids of the classes without a single clip in this split.
+        empty_classes: ids of the classes without a single video in this split.
     """
 
     num_expected: int
@@ -80,17 +80,17 @@ def write_index(root: str | Path, rows: Iterable[Mapping[str, Any]]) -> Path:
             `label`, `num_frames` and, if known, `fps`, `start` and `end` in seconds.
 
     Raises:
-        ValueError: naming the clip, if an id repeats within a split or a file would lie outside `root`.
+        ValueError: naming the video, if an id repeats within a split or a file would lie outside `root`.
     """
     rows = sorted(rows, key=lambda row: (row["split"], row["id"]))
     seen = set()
     for row in rows:
         if row["split"] not in SPLITS:
-            raise ValueError(f"Clip {row['id']!r} has split {row['split']!r}; the splits are {' and '.join(SPLITS)}.")
+            raise ValueError(f"Video {row['id']!r} has split {row['split']!r}; the splits are {' and '.join(SPLITS)}.")
         if (row["split"], row["id"]) in seen:
-            raise ValueError(f"Clip {row['id']!r} stands twice in split {row['split']!r}; ids must be unique.")
+            raise ValueError(f"Video {row['id']!r} stands twice in split {row['split']!r}; ids must be unique.")
         seen.add((row["split"], row["id"]))
-        _check_inside(row["file"], f"Clip {row['id']!r}")
+        _check_inside(row["file"], f"Video {row['id']!r}")
     table = pa.Table.from_pylist([{name: row.get(name) for name in SCHEMA.names} for row in rows], schema=SCHEMA)
     path = Path(root) / INDEX_FILE
     with replacing(path) as temporary:
@@ -98,12 +98,12 @@ def write_index(root: str | Path, rows: Iterable[Mapping[str, Any]]) -> Path:
     return path
 
 
-def read_index(root: str | Path, split: str) -> list[Clip]:
-    """Read one split of a prepared folder, sorted by clip id.
+def read_index(root: str | Path, split: str) -> list[Video]:
+    """Read one split of a prepared folder, sorted by video id.
 
     Raises:
         FileNotFoundError: if the folder has no index.
-        ValueError: naming the file, if it is not an index, has no clip in `split` or names a file outside the folder.
+        ValueError: naming the file, if it is not an index, has no video in `split` or names a file outside the folder.
     """
     root = Path(root)
     path = root / INDEX_FILE
@@ -112,19 +112,19 @@ def read_index(root: str | Path, split: str) -> list[Clip]:
     try:
         table = read_rows(path, SCHEMA)
     except ValueError as error:
-        raise ValueError(f"{path} is not an index of clips ({error}). `finegym prepare` writes it anew.") from error
+        raise ValueError(f"{path} is not an index of videos ({error}). `finegym prepare` writes it anew.") from error
     rows = [row for row in table if row["split"] == split]
     if not rows:
         present = sorted({row["split"] for row in table})
-        raise ValueError(f"{path} has no clip in split {split!r}; its splits are {shorten(present)}.")
-    clips: list[Clip] = []
+        raise ValueError(f"{path} has no video in split {split!r}; its splits are {shorten(present)}.")
+    videos: list[Video] = []
     for row in sorted(rows, key=lambda row: row["id"]):
         _check_row(row, path)
-        if clips and clips[-1].id == row["id"]:
-            raise ValueError(f"{path}: clip {row['id']!r} stands twice in split {split!r}; ids must be unique.")
-        path_of_clip = (root / row["file"]).absolute()
-        clips.append(Clip(row["id"], path_of_clip, row["label"], row["num_frames"], row["start"], row["end"]))
-    return clips
+        if videos and videos[-1].id == row["id"]:
+            raise ValueError(f"{path}: video {row['id']!r} stands twice in split {split!r}; ids must be unique.")
+        path_of_file = (root / row["file"]).absolute()
+        videos.append(Video(row["id"], path_of_file, row["label"], row["num_frames"], row["start"], row["end"]))
+    return videos
 
 
 def read_rows(path: str | Path, schema: pa.Schema | None = None) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 
 def derive_seed(*key: int | str) -> int:
-    """A number of 63 bits that depends on `key` alone, such as (seed, epoch, clip id), and on no state of the
+    """A number of 63 bits that depends on `key` alone, such as (seed, epoch, video id), and on no state of the
     process."""
     digest = hashlib.blake2b(repr(key).encode("utf-8"), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1

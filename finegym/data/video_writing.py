@@ -1,4 +1,4 @@
-"""Writing clips: H.264 in MP4, made to be read back at random positions."""
+"""Writing video files: H.264 in MP4, made to be read back at random positions."""
 
 from collections.abc import Iterable
 from fractions import Fraction
@@ -18,7 +18,7 @@ from .files import replacing
 TIME_BASE = Fraction(1, 90_000)
 
 
-class ClipWriter:
+class VideoWriter:
     """An open MP4 that takes frames one by one with their times. The same frames give the same bytes.
 
     Frames are stored as limited-range BT.601 4:2:0, upright. The stream is coded without the loop filter and without
@@ -29,7 +29,7 @@ class ClipWriter:
         path: the file to write.
         fps: nominal frames per second, for rate control and players; the times given with the frames are what is
             stored.
-        short_side: pixels of the shorter side of the clip, an even number; frames are scaled to it (bicubic) and keep
+        short_side: pixels of the shorter side of the video, an even number; frames are scaled to it (bicubic) and keep
             their aspect ratio. None: frames stay as they are.
         key_interval: the largest distance between two key frames, in frames.
         crf: x264's constant rate factor; 18 is visually lossless.
@@ -58,7 +58,7 @@ class ClipWriter:
         self._stream = self._container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
         self._stream.time_base = self._stream.codec_context.time_base = TIME_BASE
         self._stream.pix_fmt = "yuv420p"
-        # One thread, so that the bytes do not depend on the machine; whoever writes many clips uses many processes.
+        # One thread, so that the bytes do not depend on the machine; whoever writes many files uses many processes.
         self._stream.codec_context.thread_count = 1
         self._stream.options = {
             "crf": str(crf),
@@ -74,7 +74,7 @@ class ClipWriter:
         return self
 
     def write(self, frame: av.VideoFrame, time: float) -> None:
-        """Append a frame; `time` is in seconds from the start of the clip and grows from call to call."""
+        """Append a frame; `time` is in seconds from the start of the video and grows from call to call."""
         if self.num_frames == 0:
             self._size = self._stream.width, self._stream.height = self._upright_size(frame)
         frame = self._fit(frame)
@@ -129,7 +129,7 @@ def write_video(
     key_interval: int = 12,
     crf: int = 18,
 ) -> None:
-    """Write RGB frames as an H.264 MP4 of constant frame rate; see `ClipWriter` for the coding.
+    """Write RGB frames as an H.264 MP4 of constant frame rate; see `VideoWriter` for the coding.
 
     Args:
         path: the file to write; it appears when it is complete.
@@ -145,7 +145,7 @@ def write_video(
     if isinstance(frames, torch.Tensor):
         frames = frames.numpy()
     with replacing(path) as temporary:
-        with ClipWriter(temporary, fps=fps, key_interval=key_interval, crf=crf) as writer:
+        with VideoWriter(temporary, fps=fps, key_interval=key_interval, crf=crf) as writer:
             for position, frame in enumerate(frames):
                 if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
                     raise ValueError(f"{path}: frame {position} is {frame.dtype} {frame.shape}, not uint8 (H, W, 3).")

@@ -6,10 +6,10 @@ from typing import Literal
 import torch
 from transformers import AutoModelForVideoClassification, AutoVideoProcessor, PreTrainedModel
 
-from finegym.data.index import LABELS_FILE, Clip, read_coverage, read_index
+from finegym.data.index import LABELS_FILE, Video, read_coverage, read_index
 from finegym.data.labels import Labels
 from finegym.data.launch import this_process
-from finegym.data.leakage import check_leakage, leaking_clips
+from finegym.data.leakage import check_leakage, leaking_videos
 from finegym.features.cache import EvaluationViews, build_features
 
 from .protocol import Evaluation, evaluate
@@ -54,7 +54,7 @@ def evaluate_checkpoint(
             videos.
     """
     labels = Labels.read(root / LABELS_FILE)
-    clips = _unseen_clips(model, read_index(root, split), labels, leave_out_leaking)
+    videos = _unseen_videos(model, read_index(root, split), labels, leave_out_leaking)
     state = this_process()
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     try:
@@ -68,12 +68,12 @@ def evaluate_checkpoint(
     options = {"batch_size": batch_size, "num_workers": num_workers}
     if features is not None:
         cached = build_features(
-            classifier, EvaluationViews(processor, clips, num_clips=num_clips), features, **options
+            classifier, EvaluationViews(processor, videos, num_clips=num_clips), features, **options
         )
     result: Evaluation = evaluate(
         classifier,
         processor,
-        clips,
+        videos,
         labels,
         num_clips=num_clips,
         features=cached,
@@ -86,21 +86,21 @@ def evaluate_checkpoint(
     folder = output or Path(model)
     write_report(folder, result, labels)
     lines = [render_table(HEADER, [metrics_row(Path(model).name, read_metrics(folder))])]
-    lines += [f"left out, unreadable: {clip_id}: {reason}" for clip_id, reason in result.unreadable.items()]
+    lines += [f"left out, unreadable: {video_id}: {reason}" for video_id, reason in result.unreadable.items()]
     return "\n".join(
         [*lines, f"Written to {folder}: {METRICS_FILE}, scores of every video, confusion and calibration."]
     )
 
 
-def _unseen_clips(model: str, clips: list[Clip], labels: Labels, leave_out: bool) -> list[Clip]:
-    """The clips, unless the checkpoint says that it was trained on some of them."""
+def _unseen_videos(model: str, videos: list[Video], labels: Labels, leave_out: bool) -> list[Video]:
+    """The videos, unless the checkpoint says that it was trained on some of them."""
     if not (Path(model) / METRICS_FILE).is_file():
-        return clips
+        return videos
     for dataset in read_metrics(model).get("trained_on", []):
         name, version = dataset["dataset"], dataset["annotation_version"]
-        leaking = leaking_clips(name, version, labels.name)
-        clips = check_leakage(leaking, clips, seen_by=f"{name} {version}", leave_out=leave_out)
-    return clips
+        leaking = leaking_videos(name, version, labels.name)
+        videos = check_leakage(leaking, videos, seen_by=f"{name} {version}", leave_out=leave_out)
+    return videos
 
 
 def _check_classes(name: str, model: PreTrainedModel, labels: Labels) -> None:

@@ -1,8 +1,8 @@
-"""Accuracies in percent, their uncertainty, and differences between two models on the same clips.
+"""Accuracies in percent, their uncertainty, and differences between two models on the same videos.
 
-Every function takes `scores` of shape (N, C) and `labels` of shape (N,), as tensors or arrays. A clip is predicted to
+Every function takes `scores` of shape (N, C) and `labels` of shape (N,), as tensors or arrays. A video is predicted to
 be of its highest-scoring class, the first of them at a tie. The metrics are FineGym's
-(https://sdolivia.github.io/FineGym, FAQ Q3): top-1 over all clips, and the mean of the classes' own accuracies.
+(https://sdolivia.github.io/FineGym, FAQ Q3): top-1 over all videos, and the mean of the classes' own accuracies.
 """
 
 from collections.abc import Sequence
@@ -25,19 +25,19 @@ class Interval:
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """Model minus baseline, in percentage points, on the same clips.
+    """Model minus baseline, in percentage points, on the same videos.
 
     Attributes:
         top1, mean_class_accuracy: the two differences with their intervals.
-        num_better, num_worse: clips that only the model, and only the baseline, gets right (means over the seeds).
-        num_clips: clips compared.
+        num_better, num_worse: videos that only the model, and only the baseline, gets right (means over the seeds).
+        num_videos: videos compared.
     """
 
     top1: Interval
     mean_class_accuracy: Interval
     num_better: float
     num_worse: float
-    num_clips: int
+    num_videos: int
 
 
 @dataclass(frozen=True)
@@ -45,19 +45,19 @@ class Calibration:
     """How far a model's confidence can be believed.
 
     Attributes:
-        error: expected calibration error in percentage points: |confidence - accuracy|, averaged over the clips.
-        confidence, accuracy: percent in each bin of equal width, NaN where `num_clips` is 0. Shape (num_bins,).
-        num_clips: clips in each bin. Shape (num_bins,).
+        error: expected calibration error in percentage points: |confidence - accuracy|, averaged over the videos.
+        confidence, accuracy: percent in each bin of equal width, NaN where `num_videos` is 0. Shape (num_bins,).
+        num_videos: videos in each bin. Shape (num_bins,).
     """
 
     error: float
     confidence: np.ndarray
     accuracy: np.ndarray
-    num_clips: np.ndarray
+    num_videos: np.ndarray
 
 
 def top_k_accuracy(scores: ArrayLike, labels: ArrayLike, *, k: int = 1) -> float:
-    """Percent of the clips whose class is among the `k` highest scores. With fewer than `k` classes it is 100."""
+    """Percent of the videos whose class is among the `k` highest scores. With fewer than `k` classes it is 100."""
     scores, labels = _checked(scores, labels)
     best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
     return 100.0 * float(np.mean(np.any(best == labels[:, None], axis=1)))
@@ -66,37 +66,37 @@ def top_k_accuracy(scores: ArrayLike, labels: ArrayLike, *, k: int = 1) -> float
 def mean_class_accuracy(
     scores: ArrayLike, labels: ArrayLike, *, classes: Literal["present", "union"] = "present"
 ) -> float:
-    """Mean over classes of the percent of a class's clips that are predicted right.
+    """Mean over classes of the percent of a class's videos that are predicted right.
 
     Args:
         scores: (N, C).
         labels: (N,).
-        classes: "present" averages over the classes with at least one clip. "union" is mmaction2's
-            `mean_class_accuracy`: a class without a clip counts as 0 as soon as one clip is mistaken for it. On a
+        classes: "present" averages over the classes with at least one video. "union" is mmaction2's
+            `mean_class_accuracy`: a class without a video counts as 0 as soon as one video is mistaken for it. On a
             complete validation set the two agree.
     """
     confusion = confusion_matrix(scores, labels)
-    num_clips, num_right = confusion.sum(axis=1), confusion.diagonal()
-    counted = num_clips > 0
+    num_videos, num_right = confusion.sum(axis=1), confusion.diagonal()
+    counted = num_videos > 0
     if classes == "union":
         counted |= confusion.sum(axis=0) > 0
     elif classes != "present":
         raise ValueError(f'classes must be "present" or "union", not {classes!r}.')
-    return 100.0 * float(np.mean(num_right[counted] / np.maximum(num_clips[counted], 1)))
+    return 100.0 * float(np.mean(num_right[counted] / np.maximum(num_videos[counted], 1)))
 
 
 def per_class_accuracy(scores: ArrayLike, labels: ArrayLike) -> np.ndarray:
-    """Percent right of each class's clips; NaN for a class without a clip. Shape (C,)."""
+    """Percent right of each class's videos; NaN for a class without a video. Shape (C,)."""
     confusion = confusion_matrix(scores, labels)
-    num_clips = confusion.sum(axis=1)
+    num_videos = confusion.sum(axis=1)
     accuracy = np.full(len(confusion), np.nan)
-    return np.divide(100.0 * confusion.diagonal(), num_clips, out=accuracy, where=num_clips > 0)
+    return np.divide(100.0 * confusion.diagonal(), num_videos, out=accuracy, where=num_videos > 0)
 
 
 def per_group_accuracy(
     scores: ArrayLike, labels: ArrayLike, *, groups: Sequence[str | None]
 ) -> dict[str, dict[str, float]]:
-    """Top-1 and mean class accuracy over the clips of each group of classes, such as the four events or the sets.
+    """Top-1 and mean class accuracy over the videos of each group of classes, such as the four events or the sets.
 
     A prediction may be of any class: a vault taken for a beam exercise is an error of the vault.
 
@@ -106,27 +106,27 @@ def per_group_accuracy(
         groups: the group of each of the C classes; None leaves a class out.
 
     Returns:
-        group -> {"top1", "mean_class_accuracy", "num_clips"}, for groups with at least one clip, in the order of
+        group -> {"top1", "mean_class_accuracy", "num_videos"}, for groups with at least one video, in the order of
         `groups`.
     """
     scores, labels = _checked(scores, labels)
     if len(groups) != scores.shape[1]:
         raise ValueError(f"There are {scores.shape[1]} classes in the scores but {len(groups)} entries in groups.")
-    group_of_clip = np.array([groups[label] for label in labels], dtype=object)
+    group_of_video = np.array([groups[label] for label in labels], dtype=object)
     report = {}
     for group in dict.fromkeys(group for group in groups if group is not None):
-        chosen = group_of_clip == group
+        chosen = group_of_video == group
         if chosen.any():
             report[group] = {
                 "top1": top_k_accuracy(scores[chosen], labels[chosen]),
                 "mean_class_accuracy": mean_class_accuracy(scores[chosen], labels[chosen]),
-                "num_clips": int(chosen.sum()),
+                "num_videos": int(chosen.sum()),
             }
     return report
 
 
 def confusion_matrix(scores: ArrayLike, labels: ArrayLike) -> np.ndarray:
-    """Number of clips of each class (row) predicted to be of each class (column). Shape (C, C)."""
+    """Number of videos of each class (row) predicted to be of each class (column). Shape (C, C)."""
     scores, labels = _checked(scores, labels)
     num_classes = scores.shape[1]
     pairs = labels * num_classes + scores.argmax(axis=1)
@@ -148,12 +148,12 @@ def calibration(scores: ArrayLike, labels: ArrayLike, *, num_bins: int = 15) -> 
     right = scores.argmax(axis=1) == labels
     # Bins are open below and closed above, so that a confidence of exactly 1 lies in the last one.
     bins = np.clip(np.ceil(confidence * num_bins).astype(int) - 1, 0, num_bins - 1)
-    num_clips = np.bincount(bins, minlength=num_bins)
+    num_videos = np.bincount(bins, minlength=num_bins)
     with np.errstate(invalid="ignore"):
-        mean_confidence = np.bincount(bins, weights=confidence, minlength=num_bins) / num_clips
-        accuracy = np.bincount(bins, weights=right, minlength=num_bins) / num_clips
+        mean_confidence = np.bincount(bins, weights=confidence, minlength=num_bins) / num_videos
+        accuracy = np.bincount(bins, weights=right, minlength=num_bins) / num_videos
     gap = np.nan_to_num(np.abs(mean_confidence - accuracy))
-    return Calibration(100 * float(gap @ num_clips) / len(labels), 100 * mean_confidence, 100 * accuracy, num_clips)
+    return Calibration(100 * float(gap @ num_videos) / len(labels), 100 * mean_confidence, 100 * accuracy, num_videos)
 
 
 def bootstrap_interval(
@@ -165,14 +165,14 @@ def bootstrap_interval(
     num_resamples: int = 2000,
     seed: int = 0,
 ) -> Interval:
-    """A metric with its percentile bootstrap interval over the clips.
+    """A metric with its percentile bootstrap interval over the videos.
 
     Args:
         scores: (N, C), or (S, N, C) for S training seeds: then seeds are resampled too, and the value is their mean.
         labels: (N,).
         metric: which of the two.
         confidence: the share of the resamples between the bounds.
-        num_resamples: how often the clips are drawn with replacement.
+        num_resamples: how often the videos are drawn with replacement.
         seed: fixes the draws.
     """
     values = _values_of_metrics(_right(scores, labels), labels, num_resamples=num_resamples, seed=seed)
@@ -190,22 +190,22 @@ def paired_difference(
     num_resamples: int = 2000,
     seed: int = 0,
 ) -> PairedDifference:
-    """What a model gains over a baseline on the very same clips, with percentile bootstrap intervals.
+    """What a model gains over a baseline on the very same videos, with percentile bootstrap intervals.
 
-    Comparing clip by clip removes the spread that both share (hard clips are hard for both), which is most of it.
+    Comparing video by video removes the spread that both share (hard videos are hard for both), which is most of it.
 
     Args:
         scores: of the model, (N, C), or (S, N, C) for S training seeds, each paired with the baseline of the same
             position.
         baseline_scores: of the baseline, of the same shape.
         labels: (N,).
-        confidence, num_resamples, seed: as in `bootstrap_interval`. Seeds are resampled together with the clips, so
-            that the interval speaks of new clips and of new trainings.
+        confidence, num_resamples, seed: as in `bootstrap_interval`. Seeds are resampled together with the videos, so
+            that the interval speaks of new videos and of new trainings.
     """
     right, right_baseline = _right(scores, labels), _right(baseline_scores, labels)
     if right.shape != right_baseline.shape:
         raise ValueError(
-            "A paired difference needs the same (seeds, clips) on both sides, not "
+            "A paired difference needs the same (seeds, videos) on both sides, not "
             f"{right.shape} against {right_baseline.shape}."
         )
     difference = right.astype(float) - right_baseline
@@ -215,7 +215,7 @@ def paired_difference(
         mean_class_accuracy=_interval(*values["mean_class_accuracy"], confidence),
         num_better=float((difference > 0).sum(axis=1).mean()),
         num_worse=float((difference < 0).sum(axis=1).mean()),
-        num_clips=difference.shape[1],
+        num_videos=difference.shape[1],
     )
 
 
@@ -223,12 +223,12 @@ def _checked(scores: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.ndarr
     scores, labels = np.asarray(scores), np.asarray(labels)
     if scores.ndim != 2 or labels.shape != scores.shape[:1] or not len(labels):
         raise ValueError(
-            "Expected scores (clips, classes) and labels (clips,) with at least one clip, not "
+            "Expected scores (videos, classes) and labels (videos,) with at least one video, not "
             f"{scores.shape} and {labels.shape}."
         )
     if not np.isfinite(scores).all():
-        clip = int(np.flatnonzero(~np.isfinite(scores).all(axis=1))[0])
-        raise ValueError(f"The scores of clip {clip} are not finite: the model has diverged or overflowed.")
+        video = int(np.flatnonzero(~np.isfinite(scores).all(axis=1))[0])
+        raise ValueError(f"The scores of video {video} are not finite: the model has diverged or overflowed.")
     if labels.min() < 0 or labels.max() >= scores.shape[1]:
         raise ValueError(
             f"Labels lie between {labels.min()} and {labels.max()}, but there are {scores.shape[1]} classes."
@@ -237,7 +237,7 @@ def _checked(scores: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.ndarr
 
 
 def _right(scores: ArrayLike, labels: ArrayLike) -> np.ndarray:
-    """Whether each clip is predicted right, with each seed. (S, N)"""
+    """Whether each video is predicted right, with each seed. (S, N)"""
     scores = np.asarray(scores)
     seeds = scores[None] if scores.ndim == 2 else scores
     return np.stack([_checked(one, labels)[0].argmax(axis=1) == np.asarray(labels) for one in seeds])
@@ -246,30 +246,29 @@ def _right(scores: ArrayLike, labels: ArrayLike) -> np.ndarray:
 def _values_of_metrics(
     values: np.ndarray, labels: ArrayLike, *, num_resamples: int, seed: int
 ) -> dict[str, tuple[float, np.ndarray]]:
-    """Both metrics of per-clip values (S, N), on all clips and on each resample. They are linear in the values, so
-    that a
-    difference of two models may be resampled like one model."""
+    """Both metrics of per-video values (S, N), on all videos and on each resample. They are linear in the values, so
+    that a difference of two models may be resampled like one model."""
     labels = np.asarray(labels)
-    num_seeds, num_clips = values.shape
+    num_seeds, num_videos = values.shape
     membership = np.eye(labels.max() + 1)[labels]  # (N, C)
     generator = np.random.default_rng(seed)
 
-    def metrics(weights: np.ndarray, clip_values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        weighted, per_class = weights * clip_values, weights @ membership
+    def metrics(weights: np.ndarray, video_values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        weighted, per_class = weights * video_values, weights @ membership
         accuracy = np.divide(
             weighted @ membership, per_class, out=np.full(per_class.shape, np.nan), where=per_class > 0
         )
         return 100 * weighted.sum(axis=1) / weights.sum(axis=1), 100 * np.nanmean(accuracy, axis=1)
 
     resamples = []
-    chunk = max(1, 10**7 // num_clips)  # about 80 MB a matrix
+    chunk = max(1, 10**7 // num_videos)  # about 80 MB a matrix
     for start in range(0, num_resamples, chunk):
         size = min(chunk, num_resamples - start)
-        draws = generator.integers(num_clips, size=(size, num_clips))
-        weights = np.stack([np.bincount(draw, minlength=num_clips) for draw in draws]).astype(float)
+        draws = generator.integers(num_videos, size=(size, num_videos))
+        weights = np.stack([np.bincount(draw, minlength=num_videos) for draw in draws]).astype(float)
         seeds = generator.integers(num_seeds, size=(size, num_seeds))
         resamples.append(metrics(weights, values[seeds].mean(axis=1)))
-    whole = metrics(np.ones((1, num_clips)), values.mean(axis=0, keepdims=True))
+    whole = metrics(np.ones((1, num_videos)), values.mean(axis=0, keepdims=True))
     return {
         name: (float(whole[position][0]), np.concatenate([part[position] for part in resamples]))
         for position, name in enumerate(("top1", "mean_class_accuracy"))

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 from transformers import PreTrainedModel
 
-from finegym.data.index import Clip, Coverage
+from finegym.data.index import Coverage, Video
 from finegym.data.labels import Labels
 from finegym.data.launch import this_process
 from finegym.features.cache import Features
@@ -29,7 +29,7 @@ class Evaluation:
     Attributes:
         scores: (N, C), each video's weighted mean of its clips' softmax.
         labels: (N,).
-        clip_ids: of the N videos, in the order they were given.
+        video_ids: of the N videos, in the order they were given.
         clip_scores: (N, K, C), the softmax of each distinct clip; rows of zeros where a video has fewer than K.
         weights: (N, K), the share of each distinct clip in `scores`; zeros likewise.
         unreadable: id -> reason, for the videos that cannot be decoded. They are in no other field.
@@ -38,7 +38,7 @@ class Evaluation:
 
     scores: torch.Tensor
     labels: torch.Tensor
-    clip_ids: list[str]
+    video_ids: list[str]
     clip_scores: torch.Tensor
     weights: torch.Tensor
     unreadable: dict[str, str]
@@ -48,7 +48,7 @@ class Evaluation:
 def evaluate(
     model: PreTrainedModel,
     processor: FineGymVideoProcessor,
-    clips: Sequence[Clip],
+    videos: Sequence[Video],
     labels: Labels,
     *,
     num_clips: int = 8,
@@ -64,49 +64,51 @@ def evaluate(
     Args:
         model: for video classification, on its device. It is run in eval mode and left as it was.
         processor: decodes, samples and transforms; has nothing to do where there are features.
-        clips: what `read_index` returns.
+        videos: what `read_index` returns.
         labels: the classes.
         num_clips: windows of a video; equal ones are run once and weighted (paper: 8).
         batch_size: clips per forward pass, of several videos.
         num_workers: processes that decode ahead.
-        features: of these clips by `EvaluationViews`, in place of their frames.
+        features: of these videos by `EvaluationViews`, in place of their frames.
         split: its name, for the report.
-        coverage: what `read_coverage` says of the split; None if the clips are all there is.
+        coverage: what `read_coverage` says of the split; None if the videos are all there are.
         progress: show a bar on the main process.
 
     Raises:
         ValueError: if no video can be read, a label is not one of the model's, or the features are of other videos.
     """
-    _check(model, clips, labels, features)
+    _check(model, videos, labels, features)
     start = time.perf_counter()
     state = this_process()
-    share = range(state.process_index, len(clips), state.num_processes)
-    videos = _Videos(processor, clips, num_clips, features, share)
+    share = range(state.process_index, len(videos), state.num_processes)
+    loaded = _LoadedVideos(processor, videos, num_clips, features, share)
     bar = tqdm(
         total=len(share), desc=f"Evaluating {split}", unit="video", disable=not (progress and state.is_main_process)
     )
     was_training = model.training
     model.eval()
     with bar:
-        part = _score(model, videos, batch_size, num_workers, bar)
+        part = _score(model, loaded, batch_size, num_workers, bar)
     model.train(was_training)
     parts = gather_object([part])
     scored = {position: scores for part in parts for position, scores in part.items()}
-    unreadable = {clips[position].id: reason for position, reason in sorted(scored.items()) if isinstance(reason, str)}
-    read = [position for position in range(len(clips)) if not isinstance(scored[position], str)]
+    unreadable = {
+        videos[position].id: reason for position, reason in sorted(scored.items()) if isinstance(reason, str)
+    }
+    read = [position for position in range(len(videos)) if not isinstance(scored[position], str)]
     if not read:
         raise ValueError(
-            f"None of the {len(clips)} videos can be decoded. The first: {next(iter(unreadable.values()))}"
+            f"None of the {len(videos)} videos can be decoded. The first: {next(iter(unreadable.values()))}"
         )
     scores = torch.stack([scored[position].scores for position in read])
-    truth = torch.tensor([clips[position].label for position in read])
+    truth = torch.tensor([videos[position].label for position in read])
     metrics = {
         "dataset": labels.name,
         "synthetic": labels.name.startswith("synthgym"),
         "split": split,
         "annotation_version": "own" if coverage is None else coverage.annotation_version,
         "num_evaluated": len(read),
-        "num_expected": len(clips) if coverage is None else coverage.num_expected,
+        "num_expected": len(videos) if coverage is None else coverage.num_expected,
         "num_clips": num_clips,
         **measure(scores, truth, labels),
         "num_parameters": model.num_parameters(),
@@ -115,7 +117,7 @@ def evaluate(
     return Evaluation(
         scores=scores,
         labels=truth,
-        clip_ids=[clips[position].id for position in read],
+        video_ids=[videos[position].id for position in read],
         clip_scores=_padded([scored[position].clip_scores for position in read], num_clips),
         weights=_padded([scored[position].weights for position in read], num_clips),
         unreadable=unreadable,
@@ -124,7 +126,7 @@ def evaluate(
 
 
 def measure(scores: torch.Tensor, truth: torch.Tensor, labels: Labels) -> dict[str, Any]:
-    """The metrics of scores (N, C) that `metrics.json` holds, in percent; classes without a clip have no accuracy."""
+    """The metrics of scores (N, C) that `metrics.json` holds, in percent; classes without a video have no accuracy."""
     per_class = per_class_accuracy(scores, truth)
     return {
         "top1": top_k_accuracy(scores, truth),
@@ -141,12 +143,12 @@ def measure(scores: torch.Tensor, truth: torch.Tensor, labels: Labels) -> dict[s
     }
 
 
-class _Videos(Dataset):
+class _LoadedVideos(Dataset):
     """This process's share of the videos: position and clips, or position and the reason why there are none."""
 
-    def __init__(self, processor, clips: Sequence[Clip], num_clips: int, features: Features | None, share: range):
+    def __init__(self, processor, videos: Sequence[Video], num_clips: int, features: Features | None, share: range):
         self.processor = processor
-        self.clips = clips
+        self.videos = videos
         self.num_clips = num_clips
         self.features = features
         self.share = share
@@ -156,17 +158,17 @@ class _Videos(Dataset):
 
     def __getitem__(self, index: int) -> tuple[int, VideoClips | str]:
         position = self.share[index]
-        clip = self.clips[position]
+        video = self.videos[position]
         if self.features is not None:
-            failure = self.features.failed.get(clip.id)
+            failure = self.features.failed.get(video.id)
             return position, self.features.video_clips(position) if failure is None else failure
         try:
-            return position, self.processor.load_clips(clip.path, self.num_clips, start=clip.start, end=clip.end)
+            return position, self.processor.load_clips(video.path, self.num_clips, start=video.start, end=video.end)
         except (VideoDecodingError, OSError) as error:
             return position, str(error)
 
 
-def _score(model, videos: _Videos, batch_size: int, num_workers: int, bar: tqdm) -> dict[int, Any]:
+def _score(model, videos: _LoadedVideos, batch_size: int, num_workers: int, bar: tqdm) -> dict[int, Any]:
     """Position -> `VideoScores`, or the reason why there are none."""
     scored: dict[int, Any] = {}
     waiting: list[int] = []
@@ -194,20 +196,20 @@ def _padded(rows: list[torch.Tensor], length: int) -> torch.Tensor:
     return padded
 
 
-def _check(model: PreTrainedModel, clips: Sequence[Clip], labels: Labels, features: Features | None) -> None:
-    if not clips:
-        raise ValueError("There is no clip to evaluate.")
+def _check(model: PreTrainedModel, videos: Sequence[Video], labels: Labels, features: Features | None) -> None:
+    if not videos:
+        raise ValueError("There is no video to evaluate.")
     if model.config.num_labels != len(labels.classes):
         raise ValueError(
             f"The model tells {model.config.num_labels} classes apart and {labels.name} has {len(labels.classes)}: "
             "take the label file that it was trained with."
         )
-    for clip in clips:
-        if not 0 <= clip.label < len(labels.classes):
+    for video in videos:
+        if not 0 <= video.label < len(labels.classes):
             raise ValueError(
-                f"Clip {clip.id} has label {clip.label} of {len(labels.classes)} classes of {labels.name}."
+                f"Video {video.id} has label {video.label} of {len(labels.classes)} classes of {labels.name}."
             )
-    if features is not None and features.names != [clip.id for clip in clips]:
+    if features is not None and features.names != [video.id for video in videos]:
         raise ValueError(
-            "The features are not those of these clips: compute them with `EvaluationViews` of the same list."
+            "The features are not those of these videos: compute them with `EvaluationViews` of the same list."
         )

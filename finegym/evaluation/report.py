@@ -58,6 +58,18 @@ def read_metrics(folder: str | Path) -> dict[str, Any]:
         isinstance(row, dict) and all(isinstance(row.get(key), str) for key in keys) for row in seen
     ):
         raise ValueError(f"{path}: `trained_on` must be a list of mappings of {' and '.join(keys)} to texts.")
+    return _with_current_names(metrics)
+
+
+def _with_current_names(metrics: dict[str, Any]) -> dict[str, Any]:
+    """The same metrics, where earlier versions counted the videos of a data set under the name of clips."""
+    renamed = {"num_train_clips": "num_train_videos", "num_bad_train_clips": "num_bad_train_videos"}
+    metrics = {renamed.get(name, name): value for name, value in metrics.items()}
+    for groups in metrics.keys() & {"per_event", "per_set"}:
+        metrics[groups] = {
+            group: {"num_videos" if name == "num_clips" else name: value for name, value in values.items()}
+            for group, values in metrics[groups].items()
+        }
     return metrics
 
 
@@ -66,7 +78,7 @@ def write_scores(path: Path, evaluation: Evaluation) -> None:
     distinct = [int((weights > 0).sum()) for weights in evaluation.weights]
     table = pa.table(
         {
-            "id": evaluation.clip_ids,
+            "id": evaluation.video_ids,
             "label": evaluation.labels.tolist(),
             "scores": evaluation.scores.tolist(),
             "clip_scores": [rows[:n].tolist() for rows, n in zip(evaluation.clip_scores, distinct, strict=True)],
@@ -96,7 +108,7 @@ def draw_confusion(path: Path, evaluation: Evaluation, labels: Labels) -> None:
 def draw_calibration(path: Path, evaluation: Evaluation) -> None:
     """Accuracy against confidence in bins of equal width, as a PNG."""
     result = calibration(evaluation.scores, evaluation.labels)
-    edges = np.linspace(0, 100, len(result.num_clips) + 1)
+    edges = np.linspace(0, 100, len(result.num_videos) + 1)
     pyplot = _pyplot()
     figure, axis = pyplot.subplots(figsize=(4, 4), layout="constrained")
     axis.bar(edges[:-1], np.nan_to_num(result.accuracy), width=edges[1], align="edge", edgecolor="white")

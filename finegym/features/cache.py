@@ -1,4 +1,4 @@
-"""Features of a frozen backbone, computed once and kept: (T', D) half floats for every view of every clip.
+"""Features of a frozen backbone, computed once and kept: (T', D) half floats for every view of every video.
 
 A folder of features holds shards (see `shards`). A video has one tensor (K, T', D), for its K distinct test clips or
 for one training view, under a key that covers all that it depends on: the backbone's weights, how frames become
@@ -28,7 +28,7 @@ from transformers import PreTrainedModel
 
 from finegym.data.dataset import ClipDataset
 from finegym.data.files import write_text
-from finegym.data.index import Clip
+from finegym.data.index import Video
 from finegym.data.launch import this_process
 from finegym.data.text import read_json, read_text
 from modeling_finegym.clip_sampling import sample_clips
@@ -55,7 +55,7 @@ class Views(Protocol):
 
     names: list[str]  # one per video, unique
     sources: list[Path]  # the file of each video
-    num_clips: list[int]  # K, how many clips each video yields
+    num_distinct_clips: list[int]  # K, how many clips each video yields
     groups: list[int]  # what has the same number is best loaded together
 
     def describe(self) -> dict[str, Any]:
@@ -73,46 +73,48 @@ class EvaluationViews:
 
     Args:
         processor: decodes, samples, resizes, crops and normalizes.
-        clips: what `read_index` returns.
+        videos: what `read_index` returns.
         num_clips: windows of a video; equal ones are computed once (paper, section 4.2: 8).
     """
 
-    def __init__(self, processor: FineGymVideoProcessor, clips: Sequence[Clip], *, num_clips: int = 8):
+    def __init__(self, processor: FineGymVideoProcessor, videos: Sequence[Video], *, num_clips: int = 8):
         self.processor = processor
-        self.clips = list(clips)
-        self.windows = num_clips
-        self.names = [clip.id for clip in self.clips]
-        self.sources = [clip.path for clip in self.clips]
-        self.num_clips = [len(self._indices(clip)) for clip in self.clips]
-        self.groups = list(range(len(self.clips)))
+        self.videos = list(videos)
+        self.num_clips = num_clips
+        self.names = [video.id for video in self.videos]
+        self.sources = [video.path for video in self.videos]
+        self.num_distinct_clips = [len(self._indices(video)) for video in self.videos]
+        self.groups = list(range(len(self.videos)))
 
-    def _indices(self, clip: Clip) -> list[list[int]]:
+    def _indices(self, video: Video) -> list[list[int]]:
         return sample_clips(
-            clip.num_frames,
+            video.num_frames,
             clip_len=self.processor.num_frames,
             frame_interval=self.processor.frame_interval,
-            num_clips=self.windows,
+            num_clips=self.num_clips,
             out_of_range=self.processor.out_of_range,
         )[0]
 
     def describe(self) -> dict[str, Any]:
-        return {"views": "test", "num_clips": self.windows, "processor": self.processor.to_dict()}
+        return {"views": "test", "num_clips": self.num_clips, "processor": self.processor.to_dict()}
 
     def content(self, position: int) -> list[Any]:
-        clip = self.clips[position]
-        return [clip.start, clip.end, self._indices(clip)]
+        video = self.videos[position]
+        return [video.start, video.end, self._indices(video)]
 
     def load(self, positions: Sequence[int]) -> list[VideoClips]:
-        clips = [self.clips[position] for position in positions]
-        return [self.processor.load_clips(clip.path, self.windows, start=clip.start, end=clip.end) for clip in clips]
+        return [
+            self.processor.load_clips(video.path, self.num_clips, start=video.start, end=video.end)
+            for video in (self.videos[position] for position in positions)
+        ]
 
 
 class TrainingViews:
-    """`num_views` random training views of every clip: what the dataset gives in its first `num_views` epochs.
+    """`num_views` random training views of every video: what the dataset gives in its first `num_views` epochs.
 
     Args:
-        dataset: its window, crop and flip are fixed by (seed, epoch, clip id), and so is every view.
-        num_views: K views of a clip; view v of clip i stands at position `i * num_views + v`.
+        dataset: its window, crop and flip are fixed by (seed, epoch, video id), and so is every view.
+        num_views: K views of a video; view v of video i is at position `i * num_views + v`.
         transform: the settings of the dataset's transform, as JSON.
     """
 
@@ -120,9 +122,9 @@ class TrainingViews:
         self.dataset = dataset
         self.num_views = num_views
         self.transform = transform
-        self.names = [f"{clip.id}#{view}" for clip in dataset.clips for view in range(num_views)]
-        self.sources = [clip.path for clip in dataset.clips for _ in range(num_views)]
-        self.num_clips = [1] * len(self.names)
+        self.names = [f"{video.id}#{view}" for video in dataset.videos for view in range(num_views)]
+        self.sources = [video.path for video in dataset.videos for _ in range(num_views)]
+        self.num_distinct_clips = [1] * len(self.names)
         self.groups = [position // num_views for position in range(len(self.names))]
 
     def describe(self) -> dict[str, Any]:
@@ -131,8 +133,8 @@ class TrainingViews:
 
     def content(self, position: int) -> list[Any]:
         index, view = divmod(position, self.num_views)
-        clip = self.dataset.clips[index]
-        return [view, clip.start, clip.end, clip.num_frames]
+        video = self.dataset.videos[index]
+        return [view, video.start, video.end, video.num_frames]
 
     def load(self, positions: Sequence[int]) -> list[VideoClips]:
         views = self.dataset.views(
@@ -332,7 +334,7 @@ class _Extraction:
         return [piece for piece in pieces if piece]
 
     def _num_clips(self, piece: list[int]) -> int:
-        return sum(self.views.num_clips[position] for position in piece)
+        return sum(self.views.num_distinct_clips[position] for position in piece)
 
     def _missing(self, positions: Iterable[int]) -> list[int]:
         return [position for position in positions if self.keys[position] not in self.shards.entries]
@@ -394,7 +396,7 @@ class _Extraction:
             start = time.perf_counter()
             [features] = run_packed(self.model.get_video_features, [videos[0].pixel_values[:1]], 1)
             computing = time.perf_counter() - start
-        num_clips = sum(self.views.num_clips[position] for position in positions)
+        num_clips = sum(self.views.num_distinct_clips[position] for position in positions)
         num_bytes = num_clips * features.numel() * self.dtype.itemsize
         free = shutil.disk_usage(self.shards.folder).free
         if num_bytes > free:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from finegym.data.files import VIDEO_SUFFIXES
-from finegym.data.index import Clip
+from finegym.data.index import Video
 from finegym.data.launch import this_process
 from modeling_finegym.video_decoding import VideoDecodingError, open_video
 
@@ -58,10 +58,10 @@ def extract(
         ValueError: if the model cannot be read, or `output` holds features of another model or another sampling.
         OSError: if the disk is full; what is finished stays.
     """
-    clips = find_clips(videos)
+    rows = find_rows(videos)
     state = this_process()
     feature_model, processor = load_feature_model(model, clip_len=clip_len, frame_interval=frame_interval)
-    views = EvaluationViews(processor, clips, num_clips=num_clips)
+    views = EvaluationViews(processor, rows, num_clips=num_clips)
     features = extract_features(
         feature_model.to(state.device), views, output, dtype=dtype, batch_size=batch_size, num_workers=num_workers
     )
@@ -71,25 +71,25 @@ def extract(
     shards = Shards(output)
     shards.drop_superseded(features.names, features.keys)
     shards.write_index()
-    lines = [f"{output} has the features of {len(clips) - len(features.failed)} of {len(clips)} videos."]
+    lines = [f"{output} has the features of {len(rows) - len(features.failed)} of {len(rows)} videos."]
     lines += [f"  without features: {name}: {reason}" for name, reason in features.failed.items()]
     return "\n".join(lines)
 
 
-def find_clips(videos: Path) -> list[Clip]:
-    """Every video in a folder as a clip without a label, named by its path in the folder."""
+def find_rows(videos: Path) -> list[Video]:
+    """Every video file in a folder as a row without a label, named by its path in the folder."""
     if videos.is_file():
-        return list(_as_clips([videos], videos.parent))
+        return list(_as_rows([videos], videos.parent))
     paths = sorted(path for path in videos.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file())
     if not paths:
         raise FileNotFoundError(f"There is no video at {videos}. Videos end in {', '.join(sorted(VIDEO_SUFFIXES))}.")
-    return list(_as_clips(paths, videos))
+    return list(_as_rows(paths, videos))
 
 
-def _as_clips(paths: list[Path], folder: Path) -> Iterable[Clip]:
+def _as_rows(paths: list[Path], folder: Path) -> Iterable[Video]:
     with ThreadPoolExecutor(8) as pool:
         for path, num_frames in zip(paths, pool.map(_num_frames, paths), strict=True):
-            yield Clip(path.relative_to(folder).as_posix(), path.absolute(), -1, num_frames)
+            yield Video(path.relative_to(folder).as_posix(), path.absolute(), -1, num_frames)
 
 
 def _num_frames(path: Path) -> int:

@@ -187,7 +187,7 @@ def _protocol(checkpoint: Checkpoint) -> dict[str, Any]:
 def _results(checkpoint: Checkpoint) -> dict[str, Any]:
     metrics = checkpoint.metrics
     evaluated, expected = metrics["num_evaluated"], metrics["num_expected"]
-    coverage = f"{evaluated:,} of the {expected:,} clips ({100 * evaluated / expected:.1f} %)"
+    coverage = f"{evaluated:,} of the {expected:,} videos ({100 * evaluated / expected:.1f} %)"
     split = f"{checkpoint.dataset} {metrics['split']}, annotation {metrics['annotation_version']}"
     rows = [("this checkpoint, measured", f"{split}, {coverage}", metrics["top1"], metrics["mean_class_accuracy"])]
     key = (metrics["dataset"], checkpoint.config["model_type"], checkpoint.num_layers)
@@ -195,10 +195,10 @@ def _results(checkpoint: Checkpoint) -> dict[str, Any]:
     if paper_table:
         rows.append((f"the authors' model, as printed in the paper ({paper_table})", checkpoint.dataset, top1, mean))
     events = [
-        (EVENTS.get(event, event), values["num_clips"], values["top1"], values["mean_class_accuracy"])
+        (EVENTS.get(event, event), values["num_videos"], values["top1"], values["mean_class_accuracy"])
         for event, values in metrics.get("per_event", {}).items()
     ]
-    # Only a NaN, the accuracy of a class without a clip, differs from itself.
+    # Only a NaN, the accuracy of a class without a video, differs from itself.
     known = [(value, name) for name, value in metrics["per_class"].items() if value is not None and value == value]
     hardest = [(name, value) for value, name in sorted(known)[:NUM_HARDEST_CLASSES]]
     return {
@@ -206,7 +206,7 @@ def _results(checkpoint: Checkpoint) -> dict[str, Any]:
         "is_complete": evaluated == expected,
         "paper_table": paper_table,
         "results_table": table(("", "evaluated on", "top-1", "mean class accuracy"), rows),
-        "event_table": table(("event", "clips", "top-1", "mean class accuracy"), events) if events else "",
+        "event_table": table(("event", "videos", "top-1", "mean class accuracy"), events) if events else "",
         "hardest_table": table(("class", "accuracy"), hardest) if hardest else "",
         "num_hardest": len(hardest),
     }

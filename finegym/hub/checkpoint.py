@@ -6,6 +6,7 @@ from typing import Any
 
 from finegym.data.labels import Labels
 from finegym.data.text import read_json, read_yaml
+from finegym.evaluation.report import read_metrics
 
 
 NAMES_OF_DATASETS = {"gym99": "Gym99", "gym288": "Gym288", "synthgym": "SynthGym"}
@@ -40,7 +41,7 @@ class Checkpoint:
             folder=folder,
             config=_read(folder / "config.json", "train.py writes it"),
             processor=_read(folder / "video_preprocessor_config.json", "train.py writes it"),
-            metrics=_read(folder / "metrics.json", f"run `finegym evaluate --model {folder}`"),
+            metrics=read_metrics(folder),
             recipe=_read(folder / "recipe.yaml", "train.py writes it"),
             training=_read(folder / "training.json") if (folder / "training.json").exists() else {},
             labels=Labels.read(folder / "labels.json") if (folder / "labels.json").exists() else None,

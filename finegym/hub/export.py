@@ -18,7 +18,7 @@ from tqdm import tqdm
 from transformers import AutoModelForVideoClassification, PreTrainedModel
 
 from finegym.data.files import replacing
-from finegym.data.index import Clip, read_index
+from finegym.data.index import Video, read_index
 from finegym.evaluation.metrics import mean_class_accuracy, top_k_accuracy
 from modeling_finegym import FineGymVideoProcessor
 
@@ -198,16 +198,16 @@ def quantize(
     validation = evenly(read_index(root, "val"), num_videos)
     # attention needs its softmax left in floating point
     model_type = None if model.config.model_type == "slowonly" else nncf.ModelType.TRANSFORMER
-    clips = tqdm(samples, desc="Calibrating", unit="video")
-    data = nncf.Dataset(clips, lambda clip: middle_clip(processor, clip))
+    videos = tqdm(samples, desc="Calibrating", unit="video")
+    data = nncf.Dataset(videos, lambda video: middle_clip(processor, video))
     quantized = nncf.quantize(graph, data, subset_size=len(samples), model_type=model_type)
     run_quantized = run_openvino(quantized)
     scores, quantized_scores = [], []
-    for clip in tqdm(validation, desc="Validating", unit="video"):
-        pixel_values = middle_clip(processor, clip)
+    for video in tqdm(validation, desc="Validating", unit="video"):
+        pixel_values = middle_clip(processor, video)
         scores.append(run(pixel_values)[0])
         quantized_scores.append(run_quantized(pixel_values)[0])
-    truth = np.array([clip.label for clip in validation])
+    truth = np.array([video.label for video in validation])
     lines = [f"int8, calibrated on {len(samples)} training videos; on the middle clip of {len(validation)} others:"]
     for name, metric in (("top-1", top_k_accuracy), ("mean class accuracy", mean_class_accuracy)):
         before, after = metric(np.stack(scores), truth), metric(np.stack(quantized_scores), truth)
@@ -218,15 +218,15 @@ def quantize(
     return quantized, lines
 
 
-def middle_clip(processor: FineGymVideoProcessor, clip: Clip) -> np.ndarray:
+def middle_clip(processor: FineGymVideoProcessor, video: Video) -> np.ndarray:
     """The clip in the middle of a video: (1, T, C, H, W)."""
-    return processor.load_clips(clip.path, num_clips=1, start=clip.start, end=clip.end).pixel_values.numpy()
+    return processor.load_clips(video.path, num_clips=1, start=video.start, end=video.end).pixel_values.numpy()
 
 
-def evenly(clips: Sequence[Clip], number: int) -> list[Clip]:
-    """At most `number` of `clips`, evenly spread over their order."""
-    number = min(number, len(clips))
-    return [clips[index * len(clips) // number] for index in range(number)]
+def evenly(videos: Sequence[Video], number: int) -> list[Video]:
+    """At most `number` of `videos`, evenly spread over their order."""
+    number = min(number, len(videos))
+    return [videos[index * len(videos) // number] for index in range(number)]
 
 
 __all__ = ["export"]

@@ -17,7 +17,7 @@ from transformers import AutoModelForVideoClassification, AutoVideoProcessor
 
 import modeling_finegym
 from finegym.data.video_writing import write_video
-from finegym.synthgym.generate import Performance, perform_clip
+from finegym.synthgym.generate import Performance, render_performance
 from modeling_finegym.clip_scoring import score_videos
 from modeling_finegym.publishing_finegym import copy_code
 
@@ -165,7 +165,7 @@ def write_example(path: Path, size: int = 144) -> None:
     vault = ("VT", "salto forward", "flic-flac", "stretched", "0.5 turn")
     # Twice FineGym's frame rate makes it longer than the paper's window of 64 frames: its clips differ.
     performance = Performance("example", "val", 0, "VT", vault, seed=(0,), fps=50.0, first_frame=0, num_frames=0)
-    write_video(path, perform_clip(performance, size).frames, fps=performance.fps)
+    write_video(path, render_performance(performance, size).frames, fps=performance.fps)
 
 
 def validate(build: Build) -> None:

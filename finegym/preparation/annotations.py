@@ -1,12 +1,12 @@
 """FineGym's annotation files, read once and typed.
 
-FineGym comes as one JSON file of events and sub-actions (versions v1.0 and v1.1), split lists of clip ids with class
-labels, and lists of classes ("categories") and sets. Source of the formats: https://sdolivia.github.io/FineGym and its
-`resources/dataset/`.
+FineGym comes as one JSON file of events and sub-actions (versions v1.0 and v1.1), split lists of sub-action ids with
+class labels, and lists of classes ("categories") and sets. Source of the formats: https://sdolivia.github.io/FineGym
+and its `resources/dataset/`.
 
-A clip id is `<video>_E_<start>_<end>_A_<start>_<end>`: an 11-character YouTube id, the event's seconds in the video
-and the sub-action's seconds in the event, both cut to whole seconds. YouTube ids may contain `-` and `_`, so ids are
-taken apart at fixed offsets, and cutting always uses the float times of the JSON, never the seconds in the id.
+A sub-action id is `<video>_E_<start>_<end>_A_<start>_<end>`: an 11-character YouTube id, the event's seconds in the
+video and the sub-action's seconds in the event, both cut to whole seconds. YouTube ids may contain `-` and `_`, so ids
+are taken apart at fixed offsets, and cutting always uses the float times of the JSON, never the seconds in the id.
 """
 
 import math
@@ -26,11 +26,11 @@ VIDEO_ID_LENGTH = len("0LtLS9wROrk")
 EVENT_ID_LENGTH = len("0LtLS9wROrk_E_002407_002435")
 VIDEO_ID = re.compile(r"[A-Za-z0-9_-]{11}")
 EVENT_ID = re.compile(VIDEO_ID.pattern + r"_E_[0-9]{6}_[0-9]{6}")
-CLIP_ID = re.compile(EVENT_ID.pattern + r"_A_[0-9]{4}_[0-9]{4}")
+SUB_ACTION_ID = re.compile(EVENT_ID.pattern + r"_A_[0-9]{4}_[0-9]{4}")
 NUMBER = "[0-9]{1,6}"
 
-# (train, val) clips of each dataset: https://sdolivia.github.io/FineGym, counted in the files themselves. v1.0 is what
-# the paper used.
+# (train, val) sub-actions of a data set: https://sdolivia.github.io/FineGym, counted in the files themselves. v1.0 is
+# what the paper used.
 PUBLISHED_COUNTS = {
     ("gym99", "v1.0"): (20_484, 8_521),
     ("gym99", "v1.1"): (26_320, 8_521),
@@ -90,7 +90,7 @@ class Category:
 
 @dataclass(frozen=True)
 class Annotation:
-    """One dataset in one version: class label by clip id for both splits, its classes, and the times where the JSON
+    """One dataset in one version: class label by sub-action id for both splits, its classes, and the times if the JSON
     was given."""
 
     name: str
@@ -114,7 +114,7 @@ def read_annotation(folder: str | Path, dataset: str, version: str, labels: Labe
     """Read all there is in a folder of FineGym's files about one dataset.
 
     Args:
-        folder: holds the two split lists and, if clips are to be cut out of longer videos, the JSON.
+        folder: holds the two split lists and, if sub-actions are to be cut out of longer videos, the JSON.
         dataset: the prefix of the split lists, such as "gym99" or "gym288".
         version: "v1.0" or "v1.1".
         labels: the classes of the dataset.
@@ -122,8 +122,8 @@ def read_annotation(folder: str | Path, dataset: str, version: str, labels: Labe
     Raises:
         FileNotFoundError: if a split list is missing.
         ValueError: naming the file, if the version is unknown, a line is malformed, a label is not a class of
-            `labels`, a clip is in both splits, or the published lists of Gym99 and Gym288 do not have their published
-            lengths.
+            `labels`, a sub-action is in both splits, or the published lists of Gym99 and Gym288 do not have their
+            published lengths.
     """
     if version not in VERSIONS:
         raise ValueError(f"FineGym's annotation has the versions {', '.join(VERSIONS)}; {version!r} is none of them.")
@@ -139,13 +139,13 @@ def read_annotation(folder: str | Path, dataset: str, version: str, labels: Labe
             )
     both = sorted(splits["train"].keys() & splits["val"].keys())
     if both:
-        raise ValueError(f"{folder}: {len(both)} clips of {dataset} are in both splits, such as {both[0]}.")
+        raise ValueError(f"{folder}: {len(both)} sub-actions of {dataset} are in both splits, such as {both[0]}.")
     counts = (len(splits["train"]), len(splits["val"]))
     published = PUBLISHED_COUNTS.get((dataset, version), counts)
     if counts != published:
         raise ValueError(
-            f"{folder}: {dataset} {version} has {counts[0]} training and {counts[1]} validation clips; published are "
-            f"{published[0]} and {published[1]}. A file is incomplete or of another version: "
+            f"{folder}: {dataset} {version} has {counts[0]} training and {counts[1]} validation sub-actions; "
+            f"published are {published[0]} and {published[1]}. A file is incomplete or of another version: "
             "run `finegym fetch` again."
         )
     path = folder / segments_file(version)
@@ -154,7 +154,7 @@ def read_annotation(folder: str | Path, dataset: str, version: str, labels: Labe
 
 
 def read_split(path: str | Path) -> dict[str, int]:
-    """Read a split list, `<clip id> <label>` a line, as label by clip id.
+    """Read a split list, `<sub-action id> <label>` a line, as label by sub-action id.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -164,12 +164,12 @@ def read_split(path: str | Path) -> dict[str, int]:
     for number, line in enumerate(_read_text(path).splitlines(), 1):
         if not line.strip():
             continue
-        clip_id, _, label = line.strip().partition(" ")
-        if not CLIP_ID.fullmatch(clip_id) or not re.fullmatch(NUMBER, label):
-            raise ValueError(f"{path}, line {number}: expected `<clip id> <label>`, found {line[:80]!r}.")
-        if clip_id in labels:
-            raise ValueError(f"{path}, line {number}: {clip_id} stands twice.")
-        labels[clip_id] = int(label)
+        sub_action_id, _, label = line.strip().partition(" ")
+        if not SUB_ACTION_ID.fullmatch(sub_action_id) or not re.fullmatch(NUMBER, label):
+            raise ValueError(f"{path}, line {number}: expected `<sub-action id> <label>`, found {line[:80]!r}.")
+        if sub_action_id in labels:
+            raise ValueError(f"{path}, line {number}: {sub_action_id} stands twice.")
+        labels[sub_action_id] = int(label)
     return labels
 
 
@@ -236,17 +236,17 @@ def read_segments(path: str | Path) -> Segments:
                 problems[f"{video}_{event_name}"] = "annotation unusable: its segments are not a mapping"
                 continue
             for name, segment in (segments or {}).items():
-                clip_id = f"{video}_{event_name}_{name}"
+                sub_action_id = f"{video}_{event_name}_{name}"
                 try:
-                    sub_actions[clip_id] = _sub_action(clip_id, event, segment)
+                    sub_actions[sub_action_id] = _sub_action(sub_action_id, event, segment)
                 except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
-                    problems[clip_id] = f"annotation unusable: {error}"
+                    problems[sub_action_id] = f"annotation unusable: {error}"
     return Segments(sub_actions, problems, len(content), num_events)
 
 
-def _sub_action(clip_id: str, event: dict[str, Any], segment: dict[str, Any]) -> SubAction:
-    if not CLIP_ID.fullmatch(clip_id):
-        raise ValueError(f"{clip_id!r} is not a clip id")
+def _sub_action(sub_action_id: str, event: dict[str, Any], segment: dict[str, Any]) -> SubAction:
+    if not SUB_ACTION_ID.fullmatch(sub_action_id):
+        raise ValueError(f"{sub_action_id!r} is not the id of a sub-action")
     if event["event"] not in EVENTS:
         raise ValueError(f"event {event['event']!r} is none of {EVENTS}")
     offset = float(event["timestamps"][0][0])
@@ -254,7 +254,7 @@ def _sub_action(clip_id: str, event: dict[str, Any], segment: dict[str, Any]) ->
     start, end = offset + float(stages[0][0]), offset + float(stages[-1][1])
     if not (math.isfinite(start) and math.isfinite(end) and 0 <= start < end):
         raise ValueError(f"it runs from {start} s to {end} s")
-    return SubAction(clip_id, EVENTS[event["event"]], start, end, offset, len(stages))
+    return SubAction(sub_action_id, EVENTS[event["event"]], start, end, offset, len(stages))
 
 
 def _read_text(path: str | Path) -> str:

@@ -19,28 +19,28 @@ def coverage_report(
 
     Args:
         labels: the classes.
-        expected: for each split, the class of every clip the annotation lists.
-        missing: clips that are not there -> the reason, beginning with its kind and a colon.
+        expected: for each split, the class of every video the annotation lists.
+        missing: videos that are not there -> the reason, beginning with its kind and a colon.
         annotation_version: kept in the report, and from there in every result.
         refused: files in the source that were not used -> the reason.
 
     Returns:
         What `write_coverage` writes. `mean_class_accuracy_ceiling` is in percent over the classes with validation
-        clips: a class without a single training clip cannot be learnt and counts as 0.
+        videos: a class without a single training video cannot be learnt and counts as 0.
     """
     splits = {}
     present_classes: dict[str, Counter[int]] = {}
-    for split, clips in expected.items():
-        present = Counter(label for clip_id, label in clips.items() if clip_id not in missing)
-        absent = {clip_id: missing[clip_id] for clip_id in clips if clip_id in missing}
+    for split, videos in expected.items():
+        present = Counter(label for video_id, label in videos.items() if video_id not in missing)
+        absent = {video_id: missing[video_id] for video_id in videos if video_id in missing}
         present_classes[split] = present
         splits[split] = {
-            "num_expected": len(clips),
+            "num_expected": len(videos),
             "num_present": present.total(),
             "missing": absent,
             "missing_by_reason": dict(Counter(reason.split(":")[0] for reason in absent.values())),
             "empty_classes": [action.id for action in labels.classes if not present[action.id]],
-            "empty_classes_of_the_annotation": sorted(set(range(len(labels.classes))) - set(clips.values())),
+            "empty_classes_of_the_annotation": sorted(set(range(len(labels.classes))) - set(videos.values())),
         }
     validated = present_classes["val"].keys()
     learnable = [label for label in validated if present_classes["train"][label]]
@@ -59,14 +59,14 @@ def describe_coverage(report: Mapping[str, Any], labels: Labels) -> str:
     for split, part in report["splits"].items():
         num_expected, num_present = part["num_expected"], part["num_present"]
         share = f" ({100 * num_present / num_expected:.1f} %)" if num_expected else ""
-        lines.append(f"  {split}: {num_present:,} of {num_expected:,} clips{share}")
+        lines.append(f"  {split}: {num_present:,} of {num_expected:,} videos{share}")
         for reason, count in sorted(part["missing_by_reason"].items(), key=lambda item: -item[1]):
-            example = next(clip_id for clip_id, text in part["missing"].items() if text.split(":")[0] == reason)
+            example = next(video_id for video_id, text in part["missing"].items() if text.split(":")[0] == reason)
             lines.append(f"    {count:,} missing: {part['missing'][example]} ({_such_as(example, count)})")
         lines += _describe_empty_classes(split, part, labels)
     ceiling = report["mean_class_accuracy_ceiling"]
     if ceiling is not None and ceiling < 100:
-        lines.append(f"  No model can reach more than {ceiling:.2f} % mean class accuracy on these validation clips.")
+        lines.append(f"  No model can reach more than {ceiling:.2f} % mean class accuracy on these validation videos.")
     if report["files_not_used"]:
         name, reason = next(iter(report["files_not_used"].items()))
         count = len(report["files_not_used"])
@@ -77,12 +77,12 @@ def describe_coverage(report: Mapping[str, Any], labels: Labels) -> str:
 def _describe_empty_classes(split: str, part: Mapping[str, Any], labels: Labels) -> list[str]:
     lines = []
     by_annotation = part["empty_classes_of_the_annotation"]
-    by_missing_clips = [label for label in part["empty_classes"] if label not in by_annotation]
-    for empty, why in ((by_annotation, "the annotation lists none"), (by_missing_clips, "all are missing")):
+    by_missing_videos = [label for label in part["empty_classes"] if label not in by_annotation]
+    for empty, why in ((by_annotation, "the annotation lists none"), (by_missing_videos, "all are missing")):
         if empty:
             names = ", ".join(f"{label} {labels.names[label]!r}" for label in empty[:5])
             more = f" and {len(empty) - 5} more" if len(empty) > 5 else ""
-            lines.append(f"    classes without a {split} clip, because {why}: {names}{more}")
+            lines.append(f"    classes without a {split} video, because {why}: {names}{more}")
     return lines
 
 

@@ -1,5 +1,5 @@
-"""Cutting clips out of videos: one decode pass over a video yields all its clips, in as many processes as there are
-cores."""
+"""Cutting videos out of source files: one decode pass over a file yields all that is cut from it, in as many processes
+as there are cores."""
 
 import contextlib
 import itertools
@@ -18,11 +18,11 @@ from typing import Protocol
 import av
 
 from finegym.data.files import replacing
-from finegym.data.video_writing import ClipWriter
+from finegym.data.video_writing import VideoWriter
 from modeling_finegym.video_decoding import VideoDecodingError, VideoFile, open_video
 
 
-# A clip may end this much after its file does: cutting tools and annotators round to frames, and to tenths of a
+# A cut may end this much after its file does: cutting tools and annotators round to frames, and to tenths of a
 # second.
 END_TOLERANCE = 0.1
 # Sides in a ratio beyond this are no film of a person; scaled to the short side they would fill the memory.
@@ -39,7 +39,7 @@ class VideoSource(Protocol):
 
 @dataclass(frozen=True)
 class Encoding:
-    """How clips are written: pixels of the shorter side, most frames between two key frames, x264's rate factor."""
+    """How videos are written: pixels of the shorter side, most frames between two key frames, x264's rate factor."""
 
     short_side: int = 256
     key_interval: int = 12
@@ -54,7 +54,7 @@ class Encoding:
 
 @dataclass(frozen=True)
 class Cut:
-    """One clip to make: `[start, end)` in seconds of its source (None: from its beginning, to its end) becomes
+    """One video to make: `[start, end)` in seconds of its source (None: from its beginning, to its end) becomes
     `file`."""
 
     id: str
@@ -65,7 +65,7 @@ class Cut:
 
 @dataclass(frozen=True)
 class Job:
-    """All clips of one source."""
+    """All videos of one source."""
 
     source: VideoSource
     cuts: tuple[Cut, ...]
@@ -73,7 +73,7 @@ class Job:
 
 @dataclass(frozen=True)
 class CutResult:
-    """What became of a `Cut`: frames and frame rate of the finished clip, or the problem that it is missing for."""
+    """What became of a `Cut`: frames and frame rate of the finished video, or the problem that it is missing for."""
 
     id: str
     num_frames: int = 0
@@ -82,22 +82,22 @@ class CutResult:
 
 
 def run_jobs(jobs: Sequence[Job], root: Path, encoding: Encoding, num_workers: int) -> Iterator[CutResult]:
-    """Make the clips of all jobs under `root`, and give the results as they come, in any order.
+    """Make the videos of all jobs under `root`, and give the results as they come, in any order.
 
-    Clips that are there already, made from the same source in the same way, are kept. A source that kills the process
-    which decodes it costs its own clips only.
+    Videos that are there already, made from the same source in the same way, are kept. A source that kills the process
+    which decodes it costs its own videos only.
 
     Args:
         num_workers: processes; 0 works in this one.
     """
     if num_workers == 0:
         for job in jobs:
-            yield from cut_clips(job, root, encoding)
+            yield from cut_source(job, root, encoding)
         return
     unfinished = list(jobs)
     while unfinished:
         with contextlib.suppress(BrokenProcessPool), _process_pool(num_workers) as pool:
-            futures = {pool.submit(cut_clips, job, root, encoding): job for job in unfinished}
+            futures = {pool.submit(cut_source, job, root, encoding): job for job in unfinished}
             for future in as_completed(futures):
                 results = future.result()
                 unfinished.remove(futures[future])
@@ -109,25 +109,25 @@ def run_jobs(jobs: Sequence[Job], root: Path, encoding: Encoding, num_workers: i
             yield from _cut_alone(job, root, encoding)
 
 
-def cut_clips(job: Job, root: Path, encoding: Encoding) -> list[CutResult]:
-    """Make the clips of one source that are not there yet; a clip that cannot be made is a result with its problem."""
+def cut_source(job: Job, root: Path, encoding: Encoding) -> list[CutResult]:
+    """Make the videos of one source that are not there yet; one that cannot be made is a result with its problem."""
     stamps = {cut: _stamp(job.source, cut, encoding) for cut in job.cuts}
-    results = {cut: finished_clip(root / cut.file, cut.id, stamps[cut]) for cut in job.cuts}
+    results = {cut: finished_video(root / cut.file, cut.id, stamps[cut]) for cut in job.cuts}
     todo = [cut for cut in sorted(job.cuts, key=lambda cut: (cut.start or 0.0, cut.id)) if results[cut] is None]
     if todo:
         try:
             with job.source.as_file(root) as path, open_video(path) as video:
                 for cut, problem in _cut_video(video, todo, root, encoding, stamps):
                     failed = CutResult(cut.id, problem=problem)
-                    results[cut] = failed if problem else finished_clip(root / cut.file, cut.id, stamps[cut])
+                    results[cut] = failed if problem else finished_video(root / cut.file, cut.id, stamps[cut])
         except (VideoDecodingError, FileNotFoundError) as error:
             for cut in todo:
                 results[cut] = results[cut] or CutResult(cut.id, problem=f"undecodable: {job.source.name}: {error}")
     return [results[cut] for cut in job.cuts]
 
 
-def finished_clip(path: Path, clip_id: str, stamp: str) -> CutResult | None:
-    """The clip at `path`, if it is there and was made as `stamp` says."""
+def finished_video(path: Path, video_id: str, stamp: str) -> CutResult | None:
+    """The video at `path`, if it is there and was made as `stamp` says."""
     if not path.is_file():
         return None
     try:
@@ -135,7 +135,7 @@ def finished_clip(path: Path, clip_id: str, stamp: str) -> CutResult | None:
             stream = container.streams.video[0]
             if container.metadata.get("comment") != stamp or not stream.frames:
                 return None
-            return CutResult(clip_id, stream.frames, float(stream.average_rate))
+            return CutResult(video_id, stream.frames, float(stream.average_rate))
     except (av.FFmpegError, IndexError):
         return None
 
@@ -148,7 +148,7 @@ def _stamp(source: VideoSource, cut: Cut, encoding: Encoding) -> str:
 def _cut_video(
     video: VideoFile, cuts: Sequence[Cut], root: Path, encoding: Encoding, stamps: dict[Cut, str]
 ) -> Iterator[tuple[Cut, str | None]]:
-    """Write clips in the order of their start; give each with its problem, or None when it is written."""
+    """Write videos in the order of their start; give each with its problem, or None when it is written."""
     ranges: dict[Cut, tuple[int, int]] = {}
     for cut in cuts:
         problem = _reason_against(video, cut)
@@ -165,19 +165,19 @@ def _cut_video(
             path = root / cut.file
             options = {"fps": video.fps, **asdict(encoding), "comment": stamps[cut]}
             try:
-                with replacing(path) as temporary, ClipWriter(temporary, **options) as writer:
+                with replacing(path) as temporary, VideoWriter(temporary, **options) as writer:
                     for index, frame in itertools.islice(frames, stop - first):
                         writer.write(frame, video.times[index] - video.times[first])
             except (VideoDecodingError, av.FFmpegError) as error:
                 if isinstance(error, OSError):
                     raise
                 yield cut, f"undecodable: {error}"
-                break  # the decode pass ended here; the next one begins with the next clip
+                break  # the decode pass ended here; the next one begins with the next video
             yield cut, None
 
 
 def _reason_against(video: VideoFile, cut: Cut) -> str | None:
-    """Why a clip cannot be cut out of a readable video."""
+    """Why a cut cannot be made from a readable file."""
     if max(video.width, video.height) > MAX_ASPECT_RATIO * min(video.width, video.height):
         return f"undecodable: frames of {video.width}x{video.height} are no film"
     duration = video.times[-1] + 1 / video.fps
@@ -193,7 +193,7 @@ def _reason_against(video: VideoFile, cut: Cut) -> str | None:
 def _cut_alone(job: Job, root: Path, encoding: Encoding) -> list[CutResult]:
     with _process_pool(1) as pool:
         try:
-            return pool.submit(cut_clips, job, root, encoding).result()
+            return pool.submit(cut_source, job, root, encoding).result()
         except BrokenProcessPool:
             reason = f"undecodable: {job.source.name} kills the decoder"
             return [CutResult(cut.id, problem=reason) for cut in job.cuts]

@@ -45,7 +45,7 @@ def fetch_annotations(folder: Path = Path("data/finegym"), base_url: str = BASE_
         base_url: the folder on FineGym's site, or a mirror of it.
 
     Returns:
-        What was found, file by file, and how many of the clips in the lists the JSON files know the times of.
+        What was found, file by file, and how many of the sub-actions in the lists the JSON files know the times of.
 
     Raises:
         ConnectionError: if files can neither be downloaded nor are there, with their addresses.
@@ -109,11 +109,12 @@ def _describe_segments(folder: Path, version: str) -> str:
     timed = len(listed & segments.sub_actions.keys())
     if not timed:
         raise ValueError(
-            f"{path} knows none of the {len(listed):,} clips in the lists; it is not FineGym's {version} annotation."
+            f"{path} knows none of the {len(listed):,} sub-actions in the lists; it is not FineGym's {version} "
+            "annotation."
         )
     unusable = f", {len(segments.problems):,} entries are unusable" if segments.problems else ""
     return (
         f"{path.name}: {segments.num_videos:,} videos, {segments.num_events:,} events, "
         f"{len(segments.sub_actions):,} sub-actions{unusable}; it has the times of {timed:,} of the {len(listed):,} "
-        "clips in the Gym99 and Gym288 lists"
+        "sub-actions in the Gym99 and Gym288 lists"
     )

@@ -8,7 +8,7 @@ Layouts of a folder, those of `datasets`' videofolder:
   in seconds, `split` and `attributes` (a list, or texts separated by `|`).
 
 Splits are called train and val; "validation", "valid", "dev" and "test" mean val too, the first of them that is there.
-Where nothing says what is validated on, every class of two clips and more gives a share of them, chosen by a hash of
+Where nothing says what is validated on, every class of two videos and more gives a share of them, chosen by a hash of
 their ids.
 """
 
@@ -49,7 +49,7 @@ SEPARATORS = re.compile(r"[,;/()|]|\b(?:with|and|to|into|from)\b")
 
 @dataclass(frozen=True)
 class Entry:
-    """One clip a user has: a video, or `[start, end)` seconds of it."""
+    """One video a user has: a file, or `[start, end)` seconds of it."""
 
     id: str
     source: "Source | HubRow | None"
@@ -83,7 +83,7 @@ class HubRow:
             copy.unlink(missing_ok=True)
 
 
-def import_clips(
+def import_videos(
     source: str,
     root: Path,
     name: str | None = None,
@@ -94,7 +94,7 @@ def import_clips(
     crf: int = 18,
     num_workers: int | None = None,
 ) -> str:
-    """Turn your own videos into a dataset: clips, labels, an index and a coverage report.
+    """Turn your own videos into a dataset: short videos, labels, an index and a coverage report.
 
     Args:
         source: a folder with one folder per class or with metadata, or the id of a dataset on the Hub with a Video
@@ -104,10 +104,10 @@ def import_clips(
         attributes: a JSON file of the attributes of each class, `{"class": ["attribute", ...]}`; or "names" to take
             the class names apart. By default the metadata's, or those of `attributes.json` in the folder, or none.
         val_share: the share of each class to validate on, where neither folders nor metadata tell.
-        short_side: pixels of the shorter side of the clips.
+        short_side: pixels of the shorter side of the videos.
         key_interval: the largest distance between two key frames, in frames.
         crf: x264's constant rate factor; 18 is visually lossless.
-        num_workers: processes; by default one for each core (none for a few clips), 0 for none but this one.
+        num_workers: processes; by default one for each core (none for a few videos), 0 for none but this one.
 
     Returns:
         The coverage report as text.
@@ -138,7 +138,7 @@ def prepared_root(root: str) -> Path:
         return folder
     key = hashlib.sha256(str(folder.absolute() if folder.is_dir() else root).encode()).hexdigest()[:12]
     cache = Path(huggingface_hub.constants.HF_HOME) / "finegym" / key / folder.name
-    tqdm.write(import_clips(root, cache))
+    tqdm.write(import_videos(root, cache))
     return cache
 
 
@@ -240,12 +240,12 @@ def _hub_entries(repository: str) -> Iterator[Entry]:
             yield _entry(name, HubRow(rows, column, number, name), row, split.lower(), f"{repository}, {name}")
 
 
-def _entry(clip_id: str, source: Any, row: Mapping[str, Any], split: str | None, where: str) -> Entry:
+def _entry(video_id: str, source: Any, row: Mapping[str, Any], split: str | None, where: str) -> Entry:
     start, end = _seconds(row, "start", where), _seconds(row, "end", where)
     if start is not None and end is not None and start >= end:
-        raise ValueError(f"{where}: the clip ends at {end} s, before it starts at {start} s.")
+        raise ValueError(f"{where}: the video ends at {end} s, before it starts at {start} s.")
     if start is not None or end is not None:
-        clip_id += f"_{start or 0:.3f}_" + ("end" if end is None else f"{end:.3f}")
+        video_id += f"_{start or 0:.3f}_" + ("end" if end is None else f"{end:.3f}")
     attributes = row.get("attributes") or ()
     if isinstance(attributes, str):
         attributes = attributes.split("|")
@@ -254,7 +254,7 @@ def _entry(clip_id: str, source: Any, row: Mapping[str, Any], split: str | None,
     phrases = tuple(phrase.strip() for phrase in attributes if phrase.strip())
     if split is not None and split not in (*TRAIN_NAMES, *VAL_NAMES):
         raise ValueError(f"{where}: the split {split!r} is none of {', '.join((*TRAIN_NAMES, *VAL_NAMES))}.")
-    return Entry(clip_id, source, _text(row, "label", where), split, start, end, phrases)
+    return Entry(video_id, source, _text(row, "label", where), split, start, end, phrases)
 
 
 def _metadata_file(folder: Path) -> Path | None:
@@ -311,7 +311,7 @@ def _check_ids(entries: Sequence[Entry], source: str) -> None:
         if "\\" in entry.id or safe_text(entry.id, one_line=True) != entry.id:
             raise ValueError(f"{source}: the file name {entry.id!r} has a character that not every disk can store.")
         if entry.id in seen:
-            raise ValueError(f"{source}: two clips are called {entry.id!r}. Rename one of the files.")
+            raise ValueError(f"{source}: two videos are called {entry.id!r}. Rename one of the files.")
         seen.add(entry.id)
 
 
@@ -331,16 +331,16 @@ def _splits(entries: Sequence[Entry], val_share: float) -> list[str]:
     if {"train", "val"} <= set(given):
         unsaid = next((entry.id for entry in entries if entry.split is None), None)
         if unsaid:
-            raise ValueError(f"Some clips have a split and {unsaid!r} has none. Give it to all or to none.")
+            raise ValueError(f"Some videos have a split and {unsaid!r} has none. Give it to all or to none.")
         return [split for split in given if split]
     by_class = defaultdict(list)
     for entry in entries:
         by_class[entry.label].append(entry.id)
     validated: set[str] = set()
-    for clip_ids in by_class.values():
-        clip_ids.sort(key=lambda clip_id: hashlib.sha256(clip_id.encode()).digest())
-        if len(clip_ids) > 1:
-            validated.update(clip_ids[: max(1, round(val_share * len(clip_ids)))])
+    for video_ids in by_class.values():
+        video_ids.sort(key=lambda video_id: hashlib.sha256(video_id.encode()).digest())
+        if len(video_ids) > 1:
+            validated.update(video_ids[: max(1, round(val_share * len(video_ids)))])
     return ["val" if entry.id in validated else "train" for entry in entries]
 
 

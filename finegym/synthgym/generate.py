@@ -1,4 +1,4 @@
-"""SynthGym on disk: mp4 clips, an index and annotations in FineGym's formats and ids, deterministic from a seed."""
+"""SynthGym on disk: mp4 files, an index and annotations in FineGym's formats and ids, deterministic from a seed."""
 
 import json
 import os
@@ -39,7 +39,7 @@ _ID_CHARACTERS = string.ascii_letters + string.digits + "-_"
 
 @dataclass(frozen=True)
 class Performance:
-    """One clip to render; everything about it follows from `seed`. Frames are counted from the start of its video."""
+    """One element to render; everything about it follows from `seed`. Frames count from the start of its video."""
 
     id: str
     split: str
@@ -58,7 +58,7 @@ class Event:
 
     first_frame: int
     last_frame: int
-    clips: list[Performance]
+    performances: list[Performance]
 
 
 @dataclass(frozen=True)
@@ -86,16 +86,16 @@ def generate(
     """Render a SynthGym dataset.
 
     Writes `root/clips/<id>.mp4`, `index.parquet`, `coverage.json`, `labels.json` and, under `root/annotations`, the
-    annotation JSON, split lists and categories in FineGym's formats. The same arguments give the same clips; a second
+    annotation JSON, split lists and categories in FineGym's formats. The same arguments give the same videos; a second
     call returns at once, and a call after an interruption renders only what is missing.
 
     Args:
         root: the folder to fill.
         split: "class", FineGym's own classes, or "order", series of two jumps told apart only by which comes first.
-        num_train_per_class: training clips of each class.
-        num_val_per_class: validation clips of each class.
+        num_train_per_class: training videos of each class.
+        num_val_per_class: validation videos of each class.
         seed: of everything random.
-        size: side of the square clips in pixels, an even number.
+        size: side of the square videos in pixels, an even number.
         num_workers: processes; 0 renders in this one, None takes one for each CPU core this process may use.
         labels: the classes to perform, by default `labels.json` or `order_labels.json` in `configuration/synthgym`.
             Movements are composed from their attributes: other classes work too if `motions` knows their elements.
@@ -123,36 +123,40 @@ def generate(
     }
     if _is_complete(root, arguments):
         return
-    clips = _every_class(classes, num_train_per_class, num_val_per_class)
-    competitions = plan(classes, clips, seed, FRAME_RATES[split])
-    performances = [clip for video in competitions for event in video.events for clip in event.clips]
+    wanted = _every_class(classes, num_train_per_class, num_val_per_class)
+    competitions = plan(classes, wanted, seed, FRAME_RATES[split])
+    performances = [
+        performance for video in competitions for event in video.events for performance in event.performances
+    ]
     write_text(root / STATE_FILE, json.dumps(arguments, indent=2) + "\n")
-    render_clips(root, performances, size=size, num_workers=num_workers, progress=progress)
+    render_videos(root, performances, size=size, num_workers=num_workers, progress=progress)
     write_annotations(root / "annotations", competitions, classes)
     classes.write(root / LABELS_FILE)
     _write_tables(root, performances, classes)
 
 
-def write_routines(root: str | Path, *, num_clips: int = 8, seed: int = 0, size: int = 112) -> dict[str, np.ndarray]:
+def write_routines(
+    root: str | Path, *, num_performances: int = 8, seed: int = 0, size: int = 112
+) -> dict[str, np.ndarray]:
     """Write full-length videos, as FineGym has them on YouTube: several events of several elements, with pauses.
 
     Writes `root/videos/<video id>.mp4` and `root/annotations`, the raw material of `finegym prepare`.
 
     Returns:
-        The rendered frames (T, size, size, 3) uint8 of every annotated clip by its id: what cutting must give back.
+        The rendered frames (T, size, size, 3) uint8 of every annotated element by its id: what cutting must give back.
         Pauses are plain gray, so that one frame too many is seen.
     """
     root = Path(root)
     classes = Labels.read(LABELS["class"])
     order = np.random.default_rng([seed, VERSION]).permutation(len(classes.classes)).tolist()
-    wanted = [(_SPLITS[index % 2], order[index % len(order)], index) for index in range(num_clips)]
+    wanted = [(_SPLITS[index % 2], order[index % len(order)], index) for index in range(num_performances)]
     competitions = plan(classes, wanted, seed, frame_rates=(25.0,))
     truth = {}
     for video in competitions:
         frames = np.full((video.num_frames, size, size, 3), 128, np.uint8)
-        for clip in (clip for event in video.events for clip in event.clips):
-            shown = truth[clip.id] = perform_clip(clip, size).frames
-            frames[clip.first_frame : clip.first_frame + len(shown)] = shown
+        for performance in (performance for event in video.events for performance in event.performances):
+            shown = truth[performance.id] = render_performance(performance, size).frames
+            frames[performance.first_frame : performance.first_frame + len(shown)] = shown
         write_video(root / "videos" / f"{video.id}.mp4", frames, fps=video.fps)
     write_annotations(root / "annotations", competitions, classes)
     return truth
@@ -162,20 +166,20 @@ def write_routines(root: str | Path, *, num_clips: int = 8, seed: int = 0, size:
 
 
 def _every_class(labels: Labels, num_train: int, num_val: int) -> list[tuple[str, int, int]]:
-    """(split, label, number within the class) of every clip."""
+    """(split, label, number within the class) of every performance."""
     counts = zip(_SPLITS, (num_train, num_val), strict=True)
     return [(split, action.id, k) for split, count in counts for action in labels.classes for k in range(count)]
 
 
-def _program(clip: Performance) -> tuple[Program, np.random.Generator]:
-    rng = np.random.default_rng(clip.seed)
-    return compose(clip.event, clip.attributes, rng), rng
+def _program(performance: Performance) -> tuple[Program, np.random.Generator]:
+    rng = np.random.default_rng(performance.seed)
+    return compose(performance.event, performance.attributes, rng), rng
 
 
-def perform_clip(clip: Performance, size: int) -> Rendering:
-    """Simulate and film one planned clip."""
-    program, rng = _program(clip)
-    return render(simulate(program, clip.event, clip.fps), rng, size=size)
+def render_performance(performance: Performance, size: int) -> Rendering:
+    """Simulate and film one planned performance."""
+    program, rng = _program(performance)
+    return render(simulate(program, performance.event, performance.fps), rng, size=size)
 
 
 def plan(
@@ -184,7 +188,7 @@ def plan(
     seed: int,
     frame_rates: Sequence[float],
 ) -> list[Competition]:
-    """Spread clips (split, label, number) over imagined videos.
+    """Spread performances (split, label, number) over imagined videos.
 
     An event shows up to four elements, or one vault; a video has up to six events. Training and validation share no
     video. Ids are FineGym's `<video>_E_<start>_<end>_A_<start>_<end>`, in whole seconds.
@@ -194,12 +198,12 @@ def plan(
         rng = np.random.default_rng([seed, _SPLITS.index(split), 1])
         events: list[list[tuple[int, int]]] = []
         for event in EVENTS.values():
-            clips = [
+            chosen = [
                 (label, k) for where, label, k in wanted if where == split and labels.classes[label].event == event
             ]
-            rng.shuffle(clips)
+            rng.shuffle(chosen)
             length = 1 if event == "VT" else 4
-            events += [clips[start : start + length] for start in range(0, len(clips), length)]
+            events += [chosen[start : start + length] for start in range(0, len(chosen), length)]
         rng.shuffle(events)
         for start in range(0, len(events), 6):
             competitions.append(_competition(labels, events[start : start + 6], split, seed, rng, frame_rates))
@@ -218,11 +222,11 @@ def _competition(
     fps = float(rng.choice(frame_rates))
     clock = int(rng.uniform(1, 4) * fps)
     planned = []
-    for clips in events:
+    for chosen in events:
         begin = clock
         clock += int(rng.uniform(0.2, 1) * fps)
         drafts = []
-        for label, k in clips:
+        for label, k in chosen:
             action = labels.classes[label]
             attributes = tuple(labels.attributes[index] for index in action.attributes)
             draft = Performance(
@@ -230,7 +234,7 @@ def _competition(
             )
             draft = replace(draft, num_frames=round(_program(draft)[0].time * fps))
             drafts.append(draft)
-            # More than a second, so that no two clips of an event begin in the same second and share an id.
+            # More than a second, so that no two elements of an event begin in the same second and share an id.
             clock += draft.num_frames + int(rng.uniform(1.1, 3) * fps)
         event_id = f"{video_id}_E_{int(begin / fps):06d}_{int(clock / fps):06d}"
         named = []
@@ -247,29 +251,31 @@ def _competition(
 # --------------------------------------------------------------------------------------------------------- writing
 
 
-def _clip_path(root: Path, clip_id: str) -> Path:
-    return root / "clips" / f"{clip_id}.mp4"
+def _video_path(root: Path, video_id: str) -> Path:
+    return root / "clips" / f"{video_id}.mp4"
 
 
-def _render_clip(task: tuple[Path, Performance, int]) -> None:
-    root, clip, size = task
-    write_video(_clip_path(root, clip.id), perform_clip(clip, size).frames, fps=clip.fps)
+def _render_video(task: tuple[Path, Performance, int]) -> None:
+    root, performance, size = task
+    write_video(_video_path(root, performance.id), render_performance(performance, size).frames, fps=performance.fps)
 
 
-def render_clips(
+def render_videos(
     root: Path, performances: Iterable[Performance], *, size: int, num_workers: int | None, progress: bool
 ) -> None:
-    """Render and write the clips that are not there yet."""
-    tasks = [(root, clip, size) for clip in performances if not _clip_path(root, clip.id).is_file()]
+    """Render and write the videos that are not there yet."""
+    tasks = [
+        (root, performance, size) for performance in performances if not _video_path(root, performance.id).is_file()
+    ]
     if num_workers is None:
         num_workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    bar = {"total": len(tasks), "desc": "SynthGym", "unit": "clip", "disable": not progress}
+    bar = {"total": len(tasks), "desc": "SynthGym", "unit": "video", "disable": not progress}
     if num_workers == 0:
         for task in tqdm(tasks, **bar):
-            _render_clip(task)
+            _render_video(task)
         return
     with ProcessPoolExecutor(num_workers, mp_context=get_context("spawn")) as pool:
-        for _ in tqdm(pool.map(_render_clip, tasks, chunksize=4), **bar):
+        for _ in tqdm(pool.map(_render_video, tasks, chunksize=4), **bar):
             pass
 
 
@@ -283,7 +289,7 @@ def _is_complete(root: Path, arguments: dict) -> bool:
     changed = sorted(key for key in arguments.keys() | found.keys() if arguments.get(key) != found.get(key))
     if changed:
         raise ValueError(
-            f"{root} holds SynthGym clips made with another {', '.join(changed)}; delete it or choose another folder."
+            f"{root} holds SynthGym videos made with another {', '.join(changed)}; delete it or choose another folder."
         )
     return (root / COVERAGE_FILE).is_file()
 
@@ -293,21 +299,21 @@ def _write_tables(root: Path, performances: list[Performance], labels: Labels) -
         root,
         (
             {
-                "id": clip.id,
-                "file": f"clips/{clip.id}.mp4",
-                "split": clip.split,
-                "label": clip.label,
-                "num_frames": clip.num_frames,
-                "fps": clip.fps,
+                "id": performance.id,
+                "file": f"clips/{performance.id}.mp4",
+                "split": performance.split,
+                "label": performance.label,
+                "num_frames": performance.num_frames,
+                "fps": performance.fps,
             }
-            for clip in performances
+            for performance in performances
         ),
     )
     splits = {}
     for split in _SPLITS:
-        clips = [clip for clip in performances if clip.split == split]
-        empty = sorted({action.id for action in labels.classes} - {clip.label for clip in clips})
-        splits[split] = {"num_expected": len(clips), "num_present": len(clips), "missing": {}, "empty_classes": empty}
+        shown = [performance for performance in performances if performance.split == split]
+        empty = sorted({action.id for action in labels.classes} - {performance.label for performance in shown})
+        splits[split] = {"num_expected": len(shown), "num_present": len(shown), "missing": {}, "empty_classes": empty}
     write_coverage(root, {"annotation_version": ANNOTATION_VERSION, "splits": splits})
 
 
@@ -315,9 +321,13 @@ def write_annotations(folder: Path, competitions: list[Competition], labels: Lab
     """Write the annotation JSON, the split lists and the class and set lists, in FineGym's formats."""
     content = {video.id: dict(_event_entry(video.fps, event) for event in video.events) for video in competitions}
     write_text(folder / segments_file(ANNOTATION_VERSION), json.dumps(content) + "\n")
-    performances = [clip for video in competitions for event in video.events for clip in event.clips]
+    performances = [
+        performance for video in competitions for event in video.events for performance in event.performances
+    ]
     for split in _SPLITS:
-        lines = sorted(f"{clip.id} {clip.label}\n" for clip in performances if clip.split == split)
+        lines = sorted(
+            f"{performance.id} {performance.label}\n" for performance in performances if performance.split == split
+        )
         write_text(folder / split_file(labels.name, split, ANNOTATION_VERSION), "".join(lines))
     sets = sorted({(action.set, action.set_name) for action in labels.classes})
     write_text(folder / "set_categories.txt", "".join(f"set: {number}; {name}\n" for number, name in sets))
@@ -331,15 +341,17 @@ def write_annotations(folder: Path, competitions: list[Competition], labels: Lab
 
 def _event_entry(fps: float, event: Event) -> tuple[str, dict]:
     """Name and entry of one event; sub-actions are timed from its start, vaults in three stages."""
-    number = next(number for number, name in EVENTS.items() if name == event.clips[0].event)
+    number = next(number for number, name in EVENTS.items() if name == event.performances[0].event)
     segments = {}
-    for clip in event.clips:
-        num_stages = 3 if clip.event == "VT" else 1
-        edges = np.linspace(clip.first_frame, clip.first_frame + clip.num_frames, num_stages + 1).round()
+    for performance in event.performances:
+        num_stages = 3 if performance.event == "VT" else 1
+        edges = np.linspace(
+            performance.first_frame, performance.first_frame + performance.num_frames, num_stages + 1
+        ).round()
         # A hundredth of a second early, so that no frame's own time is an edge: exactly `num_frames` lie within.
         times = [round(frame / fps - 0.01 - event.first_frame / fps, 2) for frame in edges.tolist()]
         stages = [[start, end] for start, end in zip(times[:-1], times[1:], strict=True)]
-        segments[clip.id[EVENT_ID_LENGTH + 1 :]] = {"stages": num_stages, "timestamps": stages}
+        segments[performance.id[EVENT_ID_LENGTH + 1 :]] = {"stages": num_stages, "timestamps": stages}
     span = [round(frame / fps, 2) for frame in (event.first_frame, event.last_frame)]
-    name = event.clips[0].id[VIDEO_ID_LENGTH + 1 : EVENT_ID_LENGTH]
+    name = event.performances[0].id[VIDEO_ID_LENGTH + 1 : EVENT_ID_LENGTH]
     return name, {"event": number, "timestamps": [span], "segments": segments}

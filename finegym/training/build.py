@@ -10,9 +10,9 @@ from transformers import AutoConfig, AutoModel, PreTrainedModel
 from transformers.utils import cached_file
 
 from finegym.data.dataset import IGNORED_LABEL, ClipDataset
-from finegym.data.index import LABELS_FILE, Clip, Coverage, read_index
+from finegym.data.index import LABELS_FILE, Coverage, Video, read_index
 from finegym.data.labels import Labels
-from finegym.data.leakage import check_leakage, leaking_clips
+from finegym.data.leakage import check_leakage, leaking_videos
 from finegym.data.transforms import augment
 from finegym.evaluation.report import read_metrics
 from finegym.features.backbones import check_normalization
@@ -60,18 +60,18 @@ def trained_on(recipe: Recipe, labels: Labels, coverage: Coverage) -> list[dict[
     return [*(dataset for dataset in earlier if dataset != own), own]
 
 
-def read_val_clips(recipe: Recipe, labels: Labels, seen: list[dict[str, str]]) -> list[Clip]:
-    """The validation clips, none of which the model or its backbone may have been trained on.
+def read_val_videos(recipe: Recipe, labels: Labels, seen: list[dict[str, str]]) -> list[Video]:
+    """The validation videos, none of which the model or its backbone may have been trained on.
 
     Raises:
         ValueError: if some were, and the recipe does not say `data.leave_out_leaking`.
     """
-    clips = read_index(recipe.data.root, recipe.data.val_split)
+    videos = read_index(recipe.data.root, recipe.data.val_split)
     for dataset in seen:
         name, version = dataset["dataset"], dataset["annotation_version"]
-        leaking = leaking_clips(name, version, labels.name)
-        clips = check_leakage(leaking, clips, seen_by=f"{name} {version}", leave_out=recipe.data.leave_out_leaking)
-    return clips
+        leaking = leaking_videos(name, version, labels.name)
+        videos = check_leakage(leaking, videos, seen_by=f"{name} {version}", leave_out=recipe.data.leave_out_leaking)
+    return videos
 
 
 def build_processor(data: DataRecipe) -> FineGymVideoProcessor:
@@ -138,7 +138,7 @@ def load_backbone(name: str) -> PreTrainedModel:
     return model
 
 
-def build_dataset(recipe: Recipe, clips: list[Clip], *, skip_unreadable: bool = True) -> ClipDataset:
+def build_dataset(recipe: Recipe, videos: list[Video], *, skip_unreadable: bool = True) -> ClipDataset:
     """Training clips with the recipe's augmentation, or with none: the test transform of the same window always."""
     data, seed = recipe.data, recipe.features.seed
     if recipe.features.augment:
@@ -146,7 +146,7 @@ def build_dataset(recipe: Recipe, clips: list[Clip], *, skip_unreadable: bool = 
     else:
         transform = functools.partial(_without_augmentation, processor=build_processor(data))
     return ClipDataset(
-        clips,
+        videos,
         seed=recipe.seed if seed is None else seed,
         clip_len=data.clip_len,
         frame_interval=data.frame_interval,
@@ -170,24 +170,24 @@ def augmentation(data: DataRecipe) -> dict[str, Any]:
 
 
 class FeatureDataset(Dataset):
-    """Cached features of training clips: epoch e sees view e mod K, which is what it would have computed in its first
+    """Cached features of training videos: epoch e sees view e mod K, which is what it would have computed in its first
     K epochs."""
 
-    def __init__(self, features: Features, clips: list[Clip], num_views: int):
+    def __init__(self, features: Features, videos: list[Video], num_views: int):
         self.features = features
-        self.clips = clips
+        self.videos = videos
         self.num_views = num_views
 
     def __len__(self) -> int:
-        return len(self.clips)
+        return len(self.videos)
 
     def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
         epoch, index = key
-        clip, view = self.clips[index], epoch % self.num_views
-        reason = self.features.failed.get(f"{clip.id}#{view}")
+        video, view = self.videos[index], epoch % self.num_views
+        reason = self.features.failed.get(f"{video.id}#{view}")
         if reason is None:
-            return {"video_features": self.features[index * self.num_views + view][0].float(), "labels": clip.label}
-        return {"video_features": torch.zeros(self.shape), "labels": IGNORED_LABEL, "error": (clip.id, reason)}
+            return {"video_features": self.features[index * self.num_views + view][0].float(), "labels": video.label}
+        return {"video_features": torch.zeros(self.shape), "labels": IGNORED_LABEL, "error": (video.id, reason)}
 
     @functools.cached_property
     def shape(self) -> tuple[int, int]:
@@ -197,10 +197,14 @@ class FeatureDataset(Dataset):
 
 
 def build_features_of(
-    recipe: Recipe, model: PreTrainedModel, processor: FineGymVideoProcessor, clips: list[Clip], val_clips: list[Clip]
+    recipe: Recipe,
+    model: PreTrainedModel,
+    processor: FineGymVideoProcessor,
+    videos: list[Video],
+    val_videos: list[Video],
 ) -> tuple[FeatureDataset, Features]:
-    """Cached features of the training and the validation clips, computed now if they are not there."""
-    dataset = build_dataset(recipe, clips, skip_unreadable=False)
+    """Cached features of the training and the validation videos, computed now if they are not there."""
+    dataset = build_dataset(recipe, videos, skip_unreadable=False)
     transform = augmentation(recipe.data) if recipe.features.augment else processor.to_dict()
     num_views = recipe.features.views if recipe.features.augment else 1
     options = {
@@ -211,5 +215,5 @@ def build_features_of(
     }
     views = TrainingViews(dataset, num_views=num_views, transform=transform)
     train_features = build_features(model, views, **options)
-    tests = EvaluationViews(processor, val_clips, num_clips=recipe.data.num_clips)
-    return FeatureDataset(train_features, clips, num_views), build_features(model, tests, **options)
+    tests = EvaluationViews(processor, val_videos, num_clips=recipe.data.num_clips)
+    return FeatureDataset(train_features, videos, num_views), build_features(model, tests, **options)

@@ -24,7 +24,7 @@ def train(recipe: Recipe) -> dict[str, Any] | None:
         The metrics of the final evaluation; None if a signal stopped the run, whose state is saved then.
 
     Raises:
-        ValueError: if recipe and data do not fit, or more training clips are unreadable than `data.max_bad_share`
+        ValueError: if recipe and data do not fit, or more training videos are unreadable than `data.max_bad_share`
             allows.
         FloatingPointError: at a loss or gradient that is not finite.
         RuntimeError: if another run is writing to the same folder.

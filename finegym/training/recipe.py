@@ -38,14 +38,14 @@ class ModelRecipe:
 
 @dataclass(frozen=True)
 class DataRecipe:
-    """Which clips, and how a clip becomes model input.
+    """Which videos, and how a clip of one becomes model input.
 
     Attributes:
-        root: prepared dataset folder (index.parquet, coverage.json, clips).
+        root: prepared dataset folder (index.parquet, coverage.json, videos).
         labels: the label file; None: labels.json in `root`.
         train_split, val_split: splits of the index.
         annotation_version: of the annotation the dataset must have been prepared from; None: any.
-        leave_out_leaking: leave validation clips out that the backbone was trained on, rather than refuse to start.
+        leave_out_leaking: leave validation videos out that the backbone was trained on, rather than refuse to start.
         clip_len: frames of a clip.
         frame_interval: distance of two of them in frames of the video.
         num_clips: clips per video in evaluation.
@@ -57,8 +57,8 @@ class DataRecipe:
         flip: probability of a horizontal flip.
         mean, std: normalization per channel, for values from 0 to 1.
         num_workers: processes per rank that decode.
-        cache_frames: decode every training clip once and keep it in memory (for small datasets).
-        max_bad_share: share of training clips that may turn out unreadable before the run stops.
+        cache_frames: decode every training video once and keep it in memory (for small datasets).
+        max_bad_share: share of training videos that may turn out unreadable before the run stops.
     """
 
     root: str
@@ -98,9 +98,9 @@ class FeaturesRecipe:
     Attributes:
         mode: online computes them from pixels in every step, with fresh augmentation, as the paper does; cached
             computes `views`
-            versions of each clip once and reads them back: exact for evaluation, fewer augmentations for training.
-        views: versions of each training clip in the cache.
-        augment: draw window, crop and flip at random; otherwise one window per clip, the same in every epoch, under
+            versions of each video once and reads them back: exact for evaluation, fewer augmentations for training.
+        views: versions of each training video in the cache.
+        augment: draw window, crop and flip at random; otherwise one window per video, the same in every epoch, under
             the test transform.
         seed: of these draws; None: the recipe's. With a seed of their own, runs of several seeds share one cache.
         dtype: of the cache.
@@ -131,7 +131,7 @@ class OptimizationRecipe:
         milestones: in epochs.
         gamma: factor at a milestone.
         warmup_epochs: linear rise of the learning rate, step by step.
-        epochs: passes over the training clips.
+        epochs: passes over the training videos.
         batch_size: clips of a step over all processes.
         micro_batch_size: clips of one forward pass. Every batch is cut into pieces of this size, dealt to the
             processes in order; each piece has its own dropout masks and batch statistics. With a fixed size these are
@@ -253,7 +253,7 @@ class Recipe:
     Attributes:
         name: of the experiment.
         output_dir: the checkpoint folder it produces; its state and logs lie below.
-        seed: of the initial weights, the order of the clips, augmentation and dropout.
+        seed: of the initial weights, the order of the videos, augmentation and dropout.
     """
 
     name: str

@@ -41,7 +41,7 @@ class Reporter:
     begins, so that the accelerator does not wait for the host in every step. That is also when they are checked.
 
     Args:
-        describe_batch: step -> ids of the clips of its global batch.
+        describe_batch: step -> ids of the videos of its global batch.
         flops_per_clip: of one clip's forward and backward pass; None: not known, so that no MFU is given.
     """
 
@@ -132,9 +132,9 @@ class Reporter:
             row = rows[num_finite]
             raise FloatingPointError(
                 f"Step {row['step']} has loss {row['loss']} and gradient norm {row.get('grad_norm', 'not measured')} "
-                f"at learning rate {row['learning_rate']:g}. Its clips: "
+                f"at learning rate {row['learning_rate']:g}. Its videos: "
                 f"{', '.join(self.describe_batch(row['step'] - 1))}. No state was saved after it; lower the learning "
-                "rate or clip the gradient (optimization.grad_clip), and look at these clips."
+                "rate or clip the gradient (optimization.grad_clip), and look at these videos."
             )
 
     def report(self) -> None:

@@ -43,7 +43,7 @@ from .build import (
     build_model,
     build_processor,
     read_labels,
-    read_val_clips,
+    read_val_videos,
     trained_on,
 )
 from .optimization import MovingAverage, build_optimizer, prepare_batch_norm, train_mode
@@ -55,7 +55,7 @@ from .state import RunState, exclusive, find_state, load_state, optimizer_tensor
 
 logger = logging.getLogger(__name__)
 
-# Decoding one clip takes milliseconds: a worker silent for this long is stuck.
+# Decoding one video takes milliseconds: a worker silent for this long is stuck.
 WORKER_TIMEOUT_SECONDS = 300
 STATE_FOLDER = "state"
 
@@ -69,7 +69,7 @@ class Run:
         optimizer, average: what moves the weights, and their moving average or None.
         loader: this process's share of every batch from `step` on.
         accelerator, exchange, report: the other processes, and the world outside.
-        bad_clips: id -> reason of the training clips that could not be read.
+        bad_videos: id -> reason of the training videos that could not be read.
     """
 
     def __init__(self, recipe: Recipe):
@@ -79,7 +79,7 @@ class Run:
         self.accelerator = start_processes(recipe)
         self.exchange = Exchange(self.accelerator)
         self.num_pieces = recipe.optimization.pieces_per_process(self.accelerator.num_processes)
-        self.step, self.best, self.bad_clips, self.seconds_before = 0, {}, {}, 0.0
+        self.step, self.best, self.bad_videos, self.seconds_before = 0, {}, {}, 0.0
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> "Run":
@@ -102,12 +102,12 @@ class Run:
         self.recipe = replace(self.recipe, data=replace(self.recipe.data, root=root))
         data, settings = self.recipe.data, self.recipe.optimization
         self.labels = read_labels(self.recipe)
-        self.clips = read_index(data.root, data.train_split)
+        self.videos = read_index(data.root, data.train_split)
         self.coverage = read_coverage(data.root, data.val_split)
         self._check_data()
         self.trained_on = trained_on(self.recipe, self.labels, self.coverage)
-        self.val_clips = read_val_clips(self.recipe, self.labels, self.trained_on)
-        self.steps_per_epoch = len(self.clips) // settings.batch_size
+        self.val_videos = read_val_videos(self.recipe, self.labels, self.trained_on)
+        self.steps_per_epoch = len(self.videos) // settings.batch_size
         self.num_steps = settings.epochs * self.steps_per_epoch
         self.processor = build_processor(data)
         torch.manual_seed(self.recipe.seed)
@@ -139,7 +139,7 @@ class Run:
             first_step=self.step,
             num_steps=self.num_steps,
             steps_per_epoch=self.steps_per_epoch,
-            describe_batch=lambda step: [self.clips[index].id for _, index in self.sampler.global_batch(step)],
+            describe_batch=lambda step: [self.videos[index].id for _, index in self.sampler.global_batch(step)],
             flops_per_clip=flops_per_clip,
         )
 
@@ -150,24 +150,24 @@ class Run:
                 f"{data.root} was prepared from annotation {version}, and the recipe asks for "
                 f"data.annotation_version: {data.annotation_version}. Prepare that version, or change the recipe."
             )
-        highest = max(self.clips, key=lambda clip: clip.label)
+        highest = max(self.videos, key=lambda video: video.label)
         if highest.label >= len(self.labels.classes):
             raise ValueError(
-                f"Clip {highest.id} has label {highest.label}, but {self.labels.name} has {len(self.labels.classes)} "
+                f"Video {highest.id} has label {highest.label}, but {self.labels.name} has {len(self.labels.classes)} "
                 "classes."
             )
 
     def _build_dataset(self) -> tuple[Dataset, Features | None]:
         if self.recipe.features.mode == "cached":
-            return build_features_of(self.recipe, self.model, self.processor, self.clips, self.val_clips)
-        dataset = build_dataset(self.recipe, self.clips)
+            return build_features_of(self.recipe, self.model, self.processor, self.videos, self.val_videos)
+        dataset = build_dataset(self.recipe, self.videos)
         if self.recipe.data.cache_frames:
             dataset.cache_frames(self.recipe.data.short_side, progress=self.accelerator.is_main_process)
         return dataset, None
 
     def _build_loader(self, dataset: Dataset) -> None:
         self.sampler = StepSampler(
-            len(self.clips),
+            len(self.videos),
             batch_size=self.recipe.optimization.batch_size,
             num_steps=self.num_steps,
             seed=self.recipe.seed,
@@ -232,7 +232,7 @@ class Run:
             inputs=self.inputs,
             best=self.best,
             seconds=self.seconds,
-            bad_clips=self.bad_clips,
+            bad_videos=self.bad_videos,
             versions=versions(),
             tensors=tensors,
         )
@@ -255,7 +255,7 @@ class Run:
                 f"{self.folder} holds a run that was started otherwise: {listing}. Give another --output_dir, put "
                 f"that back, or delete {self.folder / STATE_FOLDER} to start anew."
             )
-        self.step, self.best, self.bad_clips = state.step, state.best, state.bad_clips
+        self.step, self.best, self.bad_videos = state.step, state.best, state.bad_videos
         self.seconds_before = state.seconds
         logger.info(f"Going on after step {state.step} of {self.num_steps}, saved in {path}.")
         if state.versions != versions():
@@ -272,8 +272,8 @@ class Run:
                 average.copy_(state.tensors["average"][name])
 
     def _fingerprint_inputs(self) -> dict[str, str]:
-        """What the recipe only names: the training clips, the classes, and the backbone's weights."""
-        rows = [[clip.id, clip.label, clip.num_frames, clip.start, clip.end] for clip in self.clips]
+        """What the recipe only names: the training videos, the classes, and the backbone's weights."""
+        rows = [[video.id, video.label, video.num_frames, video.start, video.end] for video in self.videos]
         inputs = {
             "data.root": fingerprint(rows),
             "data.labels": fingerprint([self.labels.names, self.labels.attributes]),
@@ -289,20 +289,20 @@ class Run:
         )
 
     def leave_out(self, errors: dict[str, str]) -> None:
-        """Count unreadable training clips and name each once.
+        """Count unreadable training videos and name each once.
 
         Raises:
             ValueError: if they are more than the recipe allows.
         """
-        for clip_id, reason in self.exchange.merge(errors).items():
-            if clip_id not in self.bad_clips:
-                self.bad_clips[clip_id] = reason
-                logger.warning(f"Training clip {clip_id} is left out: {reason}")
+        for video_id, reason in self.exchange.merge(errors).items():
+            if video_id not in self.bad_videos:
+                self.bad_videos[video_id] = reason
+                logger.warning(f"Training video {video_id} is left out: {reason}")
         allowed = self.recipe.data.max_bad_share
-        if len(self.bad_clips) > allowed * len(self.clips):
+        if len(self.bad_videos) > allowed * len(self.videos):
             raise ValueError(
-                f"{len(self.bad_clips)} of {len(self.clips)} training clips cannot be read, more than "
-                f"data.max_bad_share {allowed:.2%}: {', '.join(sorted(self.bad_clips)[:20])}. Prepare them again, or "
+                f"{len(self.bad_videos)} of {len(self.videos)} training videos cannot be read, more than "
+                f"data.max_bad_share {allowed:.2%}: {', '.join(sorted(self.bad_videos)[:20])}. Prepare them again, or "
                 "raise data.max_bad_share."
             )
 
@@ -338,7 +338,7 @@ class Run:
             evaluation = evaluate(
                 self.model,
                 self.processor,
-                self.val_clips,
+                self.val_videos,
                 self.labels,
                 num_clips=self.recipe.data.num_clips,
                 batch_size=self.recipe.evaluation.batch_size,
@@ -359,8 +359,8 @@ class Run:
         evaluation = self.evaluate()
         evaluation.metrics.update(
             train_seconds=self.seconds,
-            num_train_clips=len(self.clips),
-            num_bad_train_clips=len(self.bad_clips),
+            num_train_videos=len(self.videos),
+            num_bad_train_videos=len(self.bad_videos),
             trained_on=self.trained_on,
         )
         with self._averaged():

@@ -6,7 +6,7 @@
             model.safetensors        weights and buffers
             optimizer.safetensors    momentum or moments, by parameter name
             average.safetensors      moving average of the weights, if there is one
-            state.json               position, recipe, what the run was fed with, best metric, unreadable clips
+            state.json               position, recipe, what the run was fed with, best metric, unreadable videos
             manifest.json            SHA-256 of the files above
 
 Order, augmentation, dropout and learning rate are pure functions of (seed, step), so there is no generator to save:
@@ -47,10 +47,10 @@ class RunState:
         step: completed steps.
         recipe: as `Recipe.to_dict` gives it.
         recipe_hash: see `recipe.recipe_hash`.
-        inputs: fingerprints of what the recipe only names, such as the training clips.
+        inputs: fingerprints of what the recipe only names, such as the training videos.
         best: the best evaluation so far, with its step.
         seconds: spent in training steps so far.
-        bad_clips: id of every unreadable training clip met so far -> reason.
+        bad_videos: id of every unreadable training video met so far -> reason.
         versions: of the software that wrote it.
         tensors: file stem -> name -> tensor.
     """
@@ -61,7 +61,7 @@ class RunState:
     inputs: dict[str, str]
     best: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
-    bad_clips: dict[str, str] = field(default_factory=dict)
+    bad_videos: dict[str, str] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     tensors: dict[str, dict[str, torch.Tensor]] = field(default_factory=dict)
 
@@ -140,6 +140,8 @@ def load_state(path: Path) -> RunState:
     """
     remedy = f"Delete {path} to go on from the state before it."
     facts = read_json(path / "state.json", what="state of a run", remedy=remedy, finite=False)
+    if isinstance(facts, dict) and "bad_clips" in facts:  # the name that earlier versions wrote
+        facts["bad_videos"] = facts.pop("bad_clips")
     try:
         # Cloned, because tensors inside a file's buffer are not aligned as torch aligns its own.
         tensors = {
@@ -150,7 +152,7 @@ def load_state(path: Path) -> RunState:
         check_count(state.step)
     except (safetensors.SafetensorError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is no state of a run ({error}). {remedy}") from error
-    for name in ("recipe", "inputs", "best", "bad_clips", "versions"):
+    for name in ("recipe", "inputs", "best", "bad_videos", "versions"):
         if not isinstance(getattr(state, name), dict):
             raise ValueError(f"{path}: {name!r} in state.json is no mapping. {remedy}")
     if type(state.seconds) not in (int, float) or not isinstance(state.recipe_hash, str):

@@ -64,7 +64,7 @@ def test_a_wrong_file_is_refused_and_not_kept(tmp_path, site):
 def test_a_json_file_of_something_else_is_refused(tmp_path, site):
     folder, url = site
     (folder / "finegym_annotation_info_v1.1.json").write_text("{}")
-    with pytest.raises(ValueError, match=r"v1\.1\.json knows none of the 38,980 clips"):
+    with pytest.raises(ValueError, match=r"v1\.1\.json knows none of the 38,980 sub-actions"):
         fetch_annotations(tmp_path / "here", url)
 
 

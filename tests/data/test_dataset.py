@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from finegym.data.dataset import IGNORED_LABEL, ClipDataset, StepSampler, collate
-from finegym.data.index import Clip
+from finegym.data.index import Video
 from finegym.data.transforms import augment, clip_generator
 from finegym.data.video_writing import write_video
 from modeling_finegym.video_decoding import VideoDecodingError
@@ -26,19 +26,19 @@ def gray_video(path, num_frames):
 
 
 @pytest.fixture(scope="module")
-def clips(tmp_path_factory):
+def videos(tmp_path_factory):
     folder = tmp_path_factory.mktemp("clips")
     lengths = {"short": 5, "exact": 8, "long": 40, "longer": 50}
     return [
-        Clip(name, gray_video(folder / f"{name}.mp4", length), label, length)
+        Video(name, gray_video(folder / f"{name}.mp4", length), label, length)
         for label, (name, length) in enumerate(lengths.items())
     ]
 
 
-def make_dataset(clips, **changes):
+def make_dataset(videos, **changes):
     transform = functools.partial(augment, short_side=SIZE, crop_size=24, scale=(0.3, 1.0))
     settings = {"seed": 0, "clip_len": 4, "frame_interval": 2, "transform": transform}
-    return ClipDataset(clips, **{**settings, **changes})
+    return ClipDataset(videos, **{**settings, **changes})
 
 
 def same(first, second):
@@ -51,19 +51,19 @@ def frame_numbers(item):
     return (levels * 255 / 4).round().int().tolist()
 
 
-def test_an_item_depends_on_seed_epoch_and_clip_alone(clips):
-    dataset = make_dataset(clips)
+def test_an_item_depends_on_seed_epoch_and_video_alone(videos):
+    dataset = make_dataset(videos)
     items = {(epoch, index): dataset[epoch, index] for epoch in range(3) for index in range(4)}
-    backwards = make_dataset(clips[::-1])
+    backwards = make_dataset(videos[::-1])
     for (epoch, index), item in reversed(items.items()):
         assert same(backwards[epoch, 3 - index], item)
     assert not same(items[0, 2], items[1, 2])
-    assert not same(make_dataset(clips, seed=1)[0, 2], items[0, 2])
+    assert not same(make_dataset(videos, seed=1)[0, 2], items[0, 2])
 
 
 @pytest.mark.parametrize("num_workers", [1, 3])
-def test_workers_change_nothing(clips, num_workers):
-    dataset = make_dataset(clips)
+def test_workers_change_nothing(videos, num_workers):
+    dataset = make_dataset(videos)
     sampler = StepSampler(4, batch_size=2, num_steps=6, seed=3)
     alone = list(DataLoader(dataset, batch_sampler=sampler, collate_fn=collate))
     together = list(DataLoader(dataset, batch_sampler=sampler, collate_fn=collate, num_workers=num_workers))
@@ -72,8 +72,8 @@ def test_workers_change_nothing(clips, num_workers):
         assert torch.equal(first["labels"], second["labels"])
 
 
-def test_clips_are_windows_of_the_video_and_short_videos_loop(clips):
-    dataset = make_dataset(clips)
+def test_clips_are_windows_of_the_video_and_short_videos_loop(videos):
+    dataset = make_dataset(videos)
     starts = set()
     for epoch in range(60):
         numbers = frame_numbers(dataset[epoch, 2])
@@ -81,33 +81,33 @@ def test_clips_are_windows_of_the_video_and_short_videos_loop(clips):
         starts.add(numbers[0])
     assert min(starts) <= 3 and 30 <= max(starts) <= 32
     assert frame_numbers(dataset[0, 0]) == [0, 2, 4, 1]
-    assert frame_numbers(make_dataset(clips, out_of_range="repeat_last")[0, 0]) == [0, 2, 4, 4]
+    assert frame_numbers(make_dataset(videos, out_of_range="repeat_last")[0, 0]) == [0, 2, 4, 4]
 
 
-def test_a_part_of_a_file_is_a_clip(clips):
-    part = Clip("part", clips[2].path, 0, 10, start=20 / 25, end=30 / 25)
+def test_a_part_of_a_file_is_a_video(videos):
+    part = Video("part", videos[2].path, 0, 10, start=20 / 25, end=30 / 25)
     dataset = make_dataset([part])
     for number in range(30):
         assert min(frame_numbers(dataset[number, 0])) >= 20 and max(frame_numbers(dataset[number, 0])) < 30
 
 
-def test_cached_frames_change_nothing(clips):
-    decoding, cached = make_dataset(clips), make_dataset(clips)
+def test_cached_frames_change_nothing(videos):
+    decoding, cached = make_dataset(videos), make_dataset(videos)
     cached.cache_frames(SIZE, progress=False)
     for key in itertools.product(range(3), range(4)):
         assert same(decoding[key], cached[key])
 
 
-def test_unreadable_clips_are_an_error_or_left_out(clips, tmp_path):
-    (tmp_path / "torn.mp4").write_bytes(clips[2].path.read_bytes()[:200])
-    broken = [Clip("torn", tmp_path / "torn.mp4", 1, 40), Clip("gone", tmp_path / "gone.mp4", 2, 40)]
+def test_unreadable_videos_are_an_error_or_left_out(videos, tmp_path):
+    (tmp_path / "torn.mp4").write_bytes(videos[2].path.read_bytes()[:200])
+    broken = [Video("torn", tmp_path / "torn.mp4", 1, 40), Video("gone", tmp_path / "gone.mp4", 2, 40)]
     strict = make_dataset(broken)
     with pytest.raises(VideoDecodingError, match="torn.mp4"):
         strict[0, 0]
     with pytest.raises(FileNotFoundError, match="gone.mp4"):
         strict[0, 1]
     for cache in (False, True):
-        lenient = make_dataset([*broken, clips[1]], skip_unreadable=True)
+        lenient = make_dataset([*broken, videos[1]], skip_unreadable=True)
         if cache:
             lenient.cache_frames(SIZE, progress=False)
         batch = collate([lenient[0, index] for index in range(3)])
@@ -116,14 +116,14 @@ def test_unreadable_clips_are_an_error_or_left_out(clips, tmp_path):
         assert batch["pixel_values"].shape == (3, 4, 3, 24, 24)
 
 
-def test_loaders_that_know_only_indices_get_the_epoch_that_was_set(clips):
-    dataset = make_dataset(clips)
+def test_loaders_that_know_only_indices_get_the_epoch_that_was_set(videos):
+    dataset = make_dataset(videos)
     dataset.set_epoch(2)
     assert len(dataset) == 4 and same(dataset[3], dataset[2, 3])
 
 
-def test_batches_keep_channels_last_in_memory(clips):
-    batch = collate([make_dataset(clips)[0, index] for index in range(2)])
+def test_batches_keep_channels_last_in_memory(videos):
+    batch = collate([make_dataset(videos)[0, index] for index in range(2)])
     assert "errors" not in batch
     assert batch["pixel_values"].transpose(1, 2).is_contiguous(memory_format=torch.channels_last_3d)
     features = collate([{"video_features": torch.zeros(4, 7), "labels": 1}] * 3)
@@ -161,7 +161,7 @@ def test_batches_that_cannot_be_made_are_refused():
         StepSampler(20, batch_size=8, num_steps=1, seed=0, world_size=3)
 
 
-def test_the_order_is_a_shuffle_of_all_clips():
+def test_the_order_is_a_shuffle_of_all_videos():
     order = torch.randperm(9, generator=clip_generator(4, 2, "order")).tolist()
     batch = StepSampler(9, batch_size=9, num_steps=5, seed=4).global_batch(2)
     assert batch == [(2, index) for index in order] and sorted(order) == list(range(9))

@@ -23,12 +23,12 @@ ROWS = [
 
 def test_an_index_comes_back_sorted_and_absolute(tmp_path):
     write_index(tmp_path, reversed(ROWS))
-    clips = read_index(tmp_path, "train")
-    assert [(clip.id, clip.label, clip.num_frames, clip.start) for clip in clips] == [
+    videos = read_index(tmp_path, "train")
+    assert [(video.id, video.label, video.num_frames, video.start) for video in videos] == [
         ("clip0", 0, 9, None),
         ("clip2", 2, 9, None),
     ]
-    assert clips[0].path == tmp_path / "clips" / "clip0.mp4"
+    assert videos[0].path == tmp_path / "clips" / "clip0.mp4"
 
 
 def test_the_order_of_rows_leaves_the_bytes_as_they_are(tmp_path):
@@ -53,7 +53,7 @@ def test_what_cannot_be_read_says_what_to_do(tmp_path):
     with pytest.raises(FileNotFoundError, match="finegym prepare"):
         read_index(tmp_path, "train")
     write_index(tmp_path, ROWS[:1])
-    with pytest.raises(ValueError, match=r"no clip in split 'val'; its splits are \['train'\]"):
+    with pytest.raises(ValueError, match=r"no video in split 'val'; its splits are \['train'\]"):
         read_index(tmp_path, "val")
     (tmp_path / "index.parquet").write_bytes(b"PAR1 not at all PAR1")
     with pytest.raises(ValueError, match="index.parquet is not an index"):

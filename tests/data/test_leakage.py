@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from finegym.data.index import Clip
+from finegym.data.index import Video
 from finegym.data.labels import Labels
-from finegym.data.leakage import check_leakage, leaking_clips
+from finegym.data.leakage import check_leakage, leaking_videos
 from finegym.preparation.annotations import read_annotation, read_split
 from finegym.preparation.coverage import coverage_report, describe_coverage
 
@@ -20,7 +20,7 @@ REAL_LISTS = ROOT / ".." / "shared" / "finegym"
 def test_what_leaks_is_what_the_real_lists_share(train, val, version):
     seen = read_split(REAL_LISTS / f"{train}_train_element_{version}.txt").keys()
     validated = read_split(REAL_LISTS / f"{val}_val_element.txt").keys()
-    assert leaking_clips(train, version, val) == seen & validated
+    assert leaking_videos(train, version, val) == seen & validated
 
 
 @pytest.mark.parametrize(
@@ -29,19 +29,19 @@ def test_what_leaks_is_what_the_real_lists_share(train, val, version):
     + [("gym288", "v1.0", "gym99", 0), ("gym99", "v1.0", "gym99", 0), ("synthgym", "own", "gym99", 0)],
 )
 def test_ninety_nine_clips_leak_each_way(train, version, val, count):
-    assert len(leaking_clips(train, version, val)) == count
+    assert len(leaking_videos(train, version, val)) == count
 
 
-def test_leaking_clips_are_refused_or_left_out():
-    clips = [Clip(name, Path(name), 0, 9) for name in "abc"]
+def test_leaking_videos_are_refused_or_left_out():
+    videos = [Video(name, Path(name), 0, 9) for name in "abc"]
     seen = ["b", "x"]
     with pytest.raises(
-        ValueError, match="1 of 3 validation clips were trained on by the backbone's gym99 v1.0, such as b"
+        ValueError, match="1 of 3 validation videos were trained on by the backbone's gym99 v1.0, such as b"
     ):
-        check_leakage(seen, clips, seen_by="the backbone's gym99 v1.0")
-    left = check_leakage(seen, clips, seen_by="the backbone's gym99 v1.0", leave_out=True)
-    assert [clip.id for clip in left] == ["a", "c"]
-    assert check_leakage([], clips, seen_by="nothing") == clips
+        check_leakage(seen, videos, seen_by="the backbone's gym99 v1.0")
+    left = check_leakage(seen, videos, seen_by="the backbone's gym99 v1.0", leave_out=True)
+    assert [video.id for video in left] == ["a", "c"]
+    assert check_leakage([], videos, seen_by="nothing") == videos
 
 
 @pytest.mark.skipif(not REAL_LISTS.is_dir(), reason=f"FineGym's lists are not in {REAL_LISTS}")

@@ -64,7 +64,14 @@ def test_short_side():
 def test_random_numbers_depend_on_the_key_alone():
     assert derive_seed(0, 1, "a") == derive_seed(0, 1, "a")
     assert (
-        len({derive_seed(seed, epoch, f"clip{clip}") for seed in range(5) for epoch in range(5) for clip in range(5)})
+        len(
+            {
+                derive_seed(seed, epoch, f"video{video}")
+                for seed in range(5)
+                for epoch in range(5)
+                for video in range(5)
+            }
+        )
         == 125
     )
     # written down, so that a run can be repeated by a later version

@@ -17,9 +17,9 @@ FRAMES = np.stack([picture(number) for number in range(60)])
 def test_written_frames_come_back(tmp_path):
     path = tmp_path / "clip.mp4"
     write_video(path, torch.from_numpy(FRAMES), fps=29.97)
-    with open_video(path) as video:
-        frames = video.frames(list(range(60)))
-        assert video.fps == pytest.approx(29.97, abs=1e-3)
+    with open_video(path) as file:
+        frames = file.frames(list(range(60)))
+        assert file.fps == pytest.approx(29.97, abs=1e-3)
     assert np.abs(frames.numpy().astype(int) - FRAMES).mean() < 2
     assert numbers_of(frames) == list(range(60))
 
@@ -70,15 +70,15 @@ def test_any_frames_in_any_order_are_the_right_ones(tmp_path, name):
     options, times = CASES[name]
     encode(tmp_path / name, FRAMES, times, **options)
     draw = random.Random(0)
-    with open_video(tmp_path / name) as video:
-        assert video.num_frames == 60
+    with open_video(tmp_path / name) as file:
+        assert file.num_frames == 60
         for _ in range(25):
             start, step = draw.randrange(60), draw.choice([1, 2, 3, 7])
             indices = list(range(start, 60, step))[: draw.randint(1, 32)]
             if draw.random() < 0.3:
                 indices = draw.choices(range(60), k=5)
-            assert numbers_of(video.frames(indices)) == indices
-            assert [index for index, _ in video.decode(indices)] == indices
+            assert numbers_of(file.frames(indices)) == indices
+            assert [index for index, _ in file.decode(indices)] == indices
 
 
 def test_a_file_without_its_end_gives_what_is_whole_and_names_itself_for_the_rest(tmp_path):
@@ -86,18 +86,18 @@ def test_a_file_without_its_end_gives_what_is_whole_and_names_itself_for_the_res
     content = (tmp_path / "whole.mkv").read_bytes()
     middle = len(content) // 2
     (tmp_path / "damaged.mkv").write_bytes(content[:middle] + bytes(3000) + content[middle + 3000 :])
-    with open_video(tmp_path / "damaged.mkv") as video:
-        assert numbers_of(video.frames([0, 1, 2])) == [0, 1, 2]
+    with open_video(tmp_path / "damaged.mkv") as file:
+        assert numbers_of(file.frames([0, 1, 2])) == [0, 1, 2]
         with pytest.raises(VideoDecodingError, match="damaged.mkv"):
-            video.frames(list(range(video.num_frames)))
+            file.frames(list(range(file.num_frames)))
 
 
 def test_rotation_is_applied(tmp_path):
     upright = FRAMES[:5]
     encode(tmp_path / "telephone.mp4", [np.rot90(frame, 1) for frame in upright], np.arange(5) / 25)
     mark_rotated(tmp_path / "telephone.mp4")
-    with open_video(tmp_path / "telephone.mp4") as video:
-        frames = video.frames([0, 4]).numpy()
+    with open_video(tmp_path / "telephone.mp4") as file:
+        frames = file.frames([0, 4]).numpy()
     assert frames.shape == (2, 64, 96, 3)
     assert np.abs(frames.astype(int) - upright[[0, 4]]).mean() < 2
 
@@ -128,9 +128,9 @@ def test_a_damaged_file_gives_frames_or_one_error_with_its_name(tmp_path, name):
     for _ in range(60):
         damaged.write_bytes(mutate(content, draw))
         try:
-            with open_video(damaged) as video:
-                indices = list(range(0, min(video.num_frames, 64), 2))
-                frames = video.frames(indices)
+            with open_video(damaged) as file:
+                indices = list(range(0, min(file.num_frames, 64), 2))
+                frames = file.frames(indices)
                 assert frames.dtype == torch.uint8 and len(frames) == len(indices)
         except VideoDecodingError as error:
             num_errors += 1

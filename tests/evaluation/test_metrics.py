@@ -33,7 +33,7 @@ def test_top_k_is_scikit_learns(scored, k):
 
 def test_mean_class_accuracy_is_balanced_accuracy(scored):
     scores, labels = scored
-    kept = labels != 3  # class 3 has no clip but is predicted: scikit-learn warns and leaves it out as we do
+    kept = labels != 3  # class 3 has no video but is predicted: scikit-learn warns and leaves it out as we do
     with pytest.warns(UserWarning):
         expected = oracle.balanced_accuracy_score(labels[kept], scores[kept].argmax(axis=1))
     assert (scores[kept].argmax(axis=1) == 3).any()
@@ -70,8 +70,8 @@ def test_groups_count_errors_into_other_groups():
     labels = torch.tensor([0, 0, 1, 1, 2])
     report = per_group_accuracy(scores, labels, groups=["VT", "VT", "FX"])
     assert report == {
-        "VT": {"top1": 25.0, "mean_class_accuracy": 25.0, "num_clips": 4},
-        "FX": {"top1": 100.0, "mean_class_accuracy": 100.0, "num_clips": 1},
+        "VT": {"top1": 25.0, "mean_class_accuracy": 25.0, "num_videos": 4},
+        "FX": {"top1": 100.0, "mean_class_accuracy": 100.0, "num_videos": 1},
     }
     assert list(per_group_accuracy(scores, labels, groups=["VT", None, "FX"])) == ["VT", "FX"]
 
@@ -92,7 +92,7 @@ def test_calibration_against_a_plain_loop(scored):
             error += chosen.mean() * abs(confidence[chosen].mean() - right[chosen].mean())
     result = calibration(*scored)
     assert result.error == pytest.approx(100 * error)
-    assert result.num_clips.sum() == len(labels)
+    assert result.num_videos.sum() == len(labels)
     with pytest.raises(ValueError, match="probabilities"):
         calibration(10 * scores, labels)
 
@@ -120,7 +120,7 @@ def test_paired_difference_is_sharper_than_two_intervals():
     better[mended] = np.eye(5)[labels[mended]]
     result = paired_difference(better, baseline, labels)
     assert result.top1.value == pytest.approx(2.0)
-    assert (result.num_better, result.num_worse, result.num_clips) == (20, 0, 1000)
+    assert (result.num_better, result.num_worse, result.num_videos) == (20, 0, 1000)
     assert 0.8 < result.top1.low < 2.0 < result.top1.high < 3.2
     unpaired = bootstrap_interval(better, labels)
     assert result.top1.high - result.top1.low < 0.5 * (unpaired.high - unpaired.low)
@@ -143,7 +143,7 @@ def test_paired_difference_over_seeds_covers_their_spread():
         np.mean([top_k_accuracy(a, labels) - top_k_accuracy(b, labels) for a, b in zip(model, baseline, strict=True)])
     )
     assert spread.top1.high - spread.top1.low > 1.5 * (one_seed.top1.high - one_seed.top1.low)
-    with pytest.raises(ValueError, match="same .seeds, clips."):
+    with pytest.raises(ValueError, match="same .seeds, videos."):
         paired_difference(model[:2], baseline, labels)
 
 
@@ -152,9 +152,9 @@ def test_paired_difference_over_seeds_covers_their_spread():
     [
         (np.zeros((2, 3)), [0, 3], "3 classes"),
         (np.zeros((2, 3)), [0, -1], "classes"),
-        (np.zeros((0, 3)), [], "at least one clip"),
-        (np.zeros(3), [0], "clips, classes"),
-        ([[0.0, np.nan]], [0], "clip 0 are not finite"),
+        (np.zeros((0, 3)), [], "at least one video"),
+        (np.zeros(3), [0], "videos, classes"),
+        ([[0.0, np.nan]], [0], "video 0 are not finite"),
     ],
 )
 def test_wrong_input_is_named(scores, labels, message):

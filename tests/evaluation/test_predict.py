@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from finegym.__main__ import main
-from finegym.data.index import Clip
+from finegym.data.index import Video
 from finegym.data.labels import ActionClass, Labels
 from finegym.data.video_writing import write_video
 from finegym.evaluation.predict import command, find_videos, load_pipeline, predict, predict_timeline
@@ -70,15 +70,15 @@ def test_predictions_agree_with_the_evaluation(checkpoint, tmp_path):
     lengths = (5, 16, 40, 90)
     for length in lengths:
         write_video(tmp_path / f"{length}.mp4", moving_square(length), fps=25)
-    clips = [Clip(str(length), tmp_path / f"{length}.mp4", 0, length) for length in lengths]
-    clips.append(Clip("part", tmp_path / "90.mp4", 1, 25, start=0.4, end=1.4))
+    videos = [Video(str(length), tmp_path / f"{length}.mp4", 0, length) for length in lengths]
+    videos.append(Video("part", tmp_path / "90.mp4", 1, 25, start=0.4, end=1.4))
     classes = [ActionClass(label, name, name) for label, name in LABELS.items()]
     classify = load_pipeline(str(checkpoint), device="cpu")
     result = evaluate(
-        classify.model, classify.video_processor, clips, Labels("own", classes, attributes=[]), progress=False
+        classify.model, classify.video_processor, videos, Labels("own", classes, attributes=[]), progress=False
     )
-    for clip, row in zip(clips, result.scores.tolist(), strict=True):
-        answer = classify(str(clip.path), start=clip.start, end=clip.end, top_k=len(LABELS))
+    for video, row in zip(videos, result.scores.tolist(), strict=True):
+        answer = classify(str(video.path), start=video.start, end=video.end, top_k=len(LABELS))
         assert {entry["label"]: entry["score"] for entry in answer} == pytest.approx(
             {LABELS[label]: score for label, score in enumerate(row)}, abs=1e-6
         )

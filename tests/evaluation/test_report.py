@@ -20,7 +20,7 @@ from tests.conftest import LABELS, moving_square, small_model
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    """A prepared dataset of six clips in three classes, one clip of the annotation missing."""
+    """A prepared dataset of six videos in three classes, one video of the annotation missing."""
     root = tmp_path_factory.mktemp("dataset")
     rows = []
     for number in range(6):
@@ -45,6 +45,16 @@ def checkpoint(tmp_path):
         size={"shortest_edge": 36}, crop_size={"height": 32, "width": 32}, num_frames=8, frame_interval=2
     ).save_pretrained(folder)
     return folder
+
+
+def test_metrics_of_an_earlier_version_are_read(tmp_path):
+    groups = {"VT": {"top1": 50.0, "mean_class_accuracy": 50.0, "num_clips": 4}}
+    earlier = {"top1": 50.0, "num_clips": 8, "num_train_clips": 20, "num_bad_train_clips": 1, "per_event": groups}
+    (tmp_path / "metrics.json").write_text(json.dumps(earlier))
+    metrics = read_metrics(tmp_path)
+    assert (metrics["num_clips"], metrics["num_train_videos"], metrics["num_bad_train_videos"]) == (8, 20, 1)
+    assert metrics["per_event"] == {"VT": {"top1": 50.0, "mean_class_accuracy": 50.0, "num_videos": 4}}
+    assert metrics.keys() == {"top1", "num_clips", "num_train_videos", "num_bad_train_videos", "per_event"}
 
 
 def test_evaluate_writes_a_whole_report(root, checkpoint):
@@ -85,8 +95,8 @@ def test_evaluate_names_what_does_not_fit(root, checkpoint, tmp_path):
 def test_videos_trained_on_are_refused(root, checkpoint, monkeypatch):
     trained_on = [{"dataset": "small", "annotation_version": "v1.0"}]
     (checkpoint / "metrics.json").write_text(json.dumps({"top1": 0.0, "trained_on": trained_on}))
-    monkeypatch.setattr("finegym.evaluation.evaluate.leaking_clips", lambda *dataset: frozenset(["2"]))
-    with pytest.raises(ValueError, match="1 of 6 validation clips were trained on by small v1.0"):
+    monkeypatch.setattr("finegym.evaluation.evaluate.leaking_videos", lambda *dataset: frozenset(["2"]))
+    with pytest.raises(ValueError, match="1 of 6 validation videos were trained on by small v1.0"):
         evaluate_checkpoint(model=str(checkpoint), root=root)
     evaluate_checkpoint(model=str(checkpoint), root=root, leave_out_leaking=True)
     assert read_metrics(checkpoint)["num_evaluated"] == 5

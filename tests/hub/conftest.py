@@ -61,7 +61,7 @@ def make_checkpoint(
         "top1": 73.333,
         "top5": 100.0,
         "mean_class_accuracy": 71.25,
-        "per_event": {"VT": {"top1": 73.333, "mean_class_accuracy": 71.25, "num_clips": 30}},
+        "per_event": {"VT": {"top1": 73.333, "mean_class_accuracy": 71.25, "num_videos": 30}},
         "per_class": dict(zip(names, [90.0, 50.0, 71.25, None])),
         "seconds": 1.5,
         "num_parameters": model.num_parameters(),

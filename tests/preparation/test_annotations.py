@@ -168,7 +168,7 @@ def test_a_malformed_line_of_a_split_list_is_named(tmp_path, line):
 def test_an_incomplete_list_is_refused(tmp_path):
     (tmp_path / "gym99_train_element_v1.0.txt").write_text(GOOD_LINE)
     (tmp_path / "gym99_val_element.txt").write_text(GOOD_LINE.replace("0003_0005", "0006_0008"))
-    with pytest.raises(ValueError, match="1 training and 1 validation clips; published are 20484 and 8521"):
+    with pytest.raises(ValueError, match="1 training and 1 validation sub-actions; published are 20484 and 8521"):
         read_annotation(tmp_path, "gym99", "v1.0", labels_of("gym99"))
     with pytest.raises(ValueError, match="v2"):
         read_annotation(tmp_path, "gym99", "v2", labels_of("gym99"))

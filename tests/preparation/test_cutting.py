@@ -39,7 +39,7 @@ def test_a_source_that_kills_its_process_costs_its_own_clips_only(tmp_path):
     jobs.insert(1, Job(Killer("killer.mp4"), (Cut("lost", "clips/lost.mp4"),)))
     results = {result.id: result for result in run_jobs(jobs, tmp_path, Encoding(64), num_workers=1)}
     assert results.pop("lost").problem == "undecodable: killer.mp4 kills the decoder"
-    assert {clip_id: result.num_frames for clip_id, result in results.items()} == {f"clip{n}": 6 for n in range(4)}
+    assert {video_id: result.num_frames for video_id, result in results.items()} == {f"clip{n}": 6 for n in range(4)}
 
 
 WAITING = """

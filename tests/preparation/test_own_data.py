@@ -10,7 +10,7 @@ from footage import encode, numbers_of, picture
 
 from finegym.data.index import read_coverage, read_index
 from finegym.data.labels import Labels
-from finegym.preparation.own_data import attributes_from_name, import_clips, prepared_root
+from finegym.preparation.own_data import attributes_from_name, import_videos, prepared_root
 from modeling_finegym.video_decoding import open_video
 
 
@@ -19,16 +19,16 @@ def film(path, first=0, length=12):
 
 
 def run(source, root, **changes):
-    return import_clips(str(source), root, **{"short_side": 64, "num_workers": 0, **changes})
+    return import_videos(str(source), root, **{"short_side": 64, "num_workers": 0, **changes})
 
 
 def by_id(root):
-    return {clip.id: (split, clip) for split in ("train", "val") for clip in read_index(root, split)}
+    return {video.id: (split, video) for split in ("train", "val") for video in read_index(root, split)}
 
 
-def first_number(clip):
-    with open_video(clip.path) as video:
-        return numbers_of(video.frames([0]))[0]
+def first_number(video):
+    with open_video(video.path) as file:
+        return numbers_of(file.frames([0]))[0]
 
 
 @pytest.fixture
@@ -40,16 +40,16 @@ def ten_clips(tmp_path):
 
 def test_a_folder_of_ten_clips(tmp_path, ten_clips):
     report = run(ten_clips, tmp_path / "root")
-    clips = by_id(tmp_path / "root")
-    assert {clip_id: first_number(clip) for clip_id, (_, clip) in clips.items()} == {
+    videos = by_id(tmp_path / "root")
+    assert {video_id: first_number(video) for video_id, (_, video) in videos.items()} == {
         f"{'tuck' if number < 5 else 'pike'} jump/{number}": 100 * number for number in range(10)
     }
     labels = Labels.read(tmp_path / "root" / "labels.json")
     assert labels.names == ["pike jump", "tuck jump"] and labels.name == "root"
     for split, count in (("train", 4), ("val", 1)):
         for label in (0, 1):
-            assert len([1 for s, clip in clips.values() if (s, clip.label) == (split, label)]) == count
-    assert "train: 8 of 8 clips" in report and read_coverage(tmp_path / "root", "val").annotation_version == "own"
+            assert len([1 for s, video in videos.values() if (s, video.label) == (split, label)]) == count
+    assert "train: 8 of 8 videos" in report and read_coverage(tmp_path / "root", "val").annotation_version == "own"
 
 
 def test_folders_may_name_splits_and_only_one_is_validated_on(tmp_path):
@@ -57,7 +57,7 @@ def test_folders_may_name_splits_and_only_one_is_validated_on(tmp_path):
         film(tmp_path / "mine" / split / "tuck" / "a.mp4", number)
     film(tmp_path / "mine" / "loose.mp4")
     report = run(tmp_path / "mine", tmp_path / "root")
-    assert {clip_id: split for clip_id, (split, _) in by_id(tmp_path / "root").items()} == {
+    assert {video_id: split for video_id, (split, _) in by_id(tmp_path / "root").items()} == {
         "train/tuck/a": "train",
         "Validation/tuck/a": "val",
     }
@@ -110,8 +110,8 @@ def test_metadata_cuts_labels_splits_and_describes(tmp_path, name):
     film(tmp_path / "mine" / "c.mp4")
     write_rows(tmp_path / "mine" / name, ROWS)
     run(tmp_path / "mine", tmp_path / "root")
-    clips = by_id(tmp_path / "root")
-    shown = {clip_id: (split, first_number(clip), clip.num_frames) for clip_id, (split, clip) in clips.items()}
+    videos = by_id(tmp_path / "root")
+    shown = {video_id: (split, first_number(video), video.num_frames) for video_id, (split, video) in videos.items()}
     assert shown == {
         "a_0.080_0.200": ("train", 12, 3),
         "a_0.200_end": ("train", 15, 7),
@@ -143,7 +143,7 @@ def test_a_file_that_the_metadata_names_and_nobody_has_is_missing(tmp_path):
         ({"file_name": "/etc/passwd", "label": "x"}, "row 1: the file '/etc/passwd' is not inside"),
         ({"file_name": "a.mp4", "label": ""}, "row 1: there is no 'label'"),
         ({"file_name": "a.mp4", "label": "x", "start": "two"}, "row 1: start is 'two'"),
-        ({"file_name": "a.mp4", "label": "x", "start": 3, "end": 2}, "row 1: the clip ends at 2.0 s"),
+        ({"file_name": "a.mp4", "label": "x", "start": 3, "end": 2}, "row 1: the video ends at 2.0 s"),
         ({"file_name": "a.mp4", "label": "x", "start": "nan"}, "row 1: start is 'nan'"),
         ({"file_name": "a.mp4", "label": "x", "split": "holdout"}, "row 1: the split 'holdout' is none of train"),
         ({"file_name": "a\x01.mp4", "label": "x"}, "has a character that not every disk can store"),
@@ -160,7 +160,7 @@ def test_a_wrong_row_is_named(tmp_path, row, message):
 def test_the_same_clip_twice_is_refused(tmp_path):
     film(tmp_path / "mine" / "a" / "x.mp4")
     film(tmp_path / "mine" / "a" / "x.mkv")
-    with pytest.raises(ValueError, match="two clips are called 'a/x'"):
+    with pytest.raises(ValueError, match="two videos are called 'a/x'"):
         run(tmp_path / "mine", tmp_path / "root")
 
 
@@ -223,8 +223,8 @@ def test_a_dataset_with_a_video_column(tmp_path, monkeypatch):
         datasets, "load_dataset", lambda name: loaded(str(repository)) if name == "me/jumps" else loaded(name)
     )
     run("me/jumps", tmp_path / "root")
-    clips = by_id(tmp_path / "root")
-    assert {clip_id: (split, first_number(clip)) for clip_id, (split, clip) in clips.items()} == {
+    videos = by_id(tmp_path / "root")
+    assert {video_id: (split, first_number(video)) for video_id, (split, video) in videos.items()} == {
         "train/0000000": ("train", 0),
         "train/0000001": ("train", 7),
         "validation/0000000": ("val", 0),

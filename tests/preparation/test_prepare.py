@@ -68,8 +68,8 @@ def annotations(tmp_path) -> Path:
     folder = tmp_path / "annotations"
     folder.mkdir()
     (folder / "finegym_annotation_info_v1.0.json").write_text(json.dumps(ANNOTATION))
-    for name, clips in (("mini_train_element_v1.0.txt", TRAIN), ("mini_val_element.txt", VAL)):
-        (folder / name).write_text("".join(f"{clip_id} {label}\n" for clip_id, label in clips.items()))
+    for name, videos in (("mini_train_element_v1.0.txt", TRAIN), ("mini_val_element.txt", VAL)):
+        (folder / name).write_text("".join(f"{video_id} {label}\n" for video_id, label in videos.items()))
     LABELS.write(folder / "labels.json")
     return folder
 
@@ -82,22 +82,24 @@ def run(tmp_path: Path, **changes) -> str:
 
 
 def shown(root: Path) -> dict[str, list[int]]:
-    """The frame numbers that every clip of the index shows."""
+    """The frame numbers that every video of the index shows."""
     numbers = {}
     for split in ("train", "val"):
-        for clip in read_index(root, split):
-            with open_video(clip.path) as video:
-                assert clip.num_frames == video.num_frames
-                numbers[clip.id] = numbers_of(video.frames(list(range(video.num_frames))))
+        for video in read_index(root, split):
+            with open_video(video.path) as file:
+                assert video.num_frames == file.num_frames
+                numbers[video.id] = numbers_of(file.frames(list(range(file.num_frames))))
     return numbers
 
 
-def expected_numbers(times, clip_ids=TIMES_OF) -> dict[str, list[int]]:
+def expected_numbers(times, video_ids=TIMES_OF) -> dict[str, list[int]]:
     """What must be shown, worked out from the frame times alone."""
     times = np.round(np.asarray(times), 3)
     return {
-        clip_id: [number for number, time in enumerate(times) if TIMES_OF[clip_id][0] <= time < TIMES_OF[clip_id][1]]
-        for clip_id in clip_ids
+        video_id: [
+            number for number, time in enumerate(times) if TIMES_OF[video_id][0] <= time < TIMES_OF[video_id][1]
+        ]
+        for video_id in video_ids
     }
 
 
@@ -121,12 +123,12 @@ def test_clips_of_full_videos_are_frame_exact(tmp_path, annotations, name):
     report = run(tmp_path)
     wanted = expected_numbers(times, [*TRAIN, list(VAL)[0]])
     assert shown(tmp_path / "root") == wanted
-    for clip in read_index(tmp_path / "root", "train"):
-        with open_video(clip.path) as video:
-            assert min(video.width, video.height) == 64
-            frames = video.frames([0]).numpy()[0]
+    for video in read_index(tmp_path / "root", "train"):
+        with open_video(video.path) as file:
+            assert min(file.width, file.height) == 64
+            frames = file.frames([0]).numpy()[0]
             assert frames.shape[1] / frames.shape[0] == pytest.approx(width / height, abs=0.02)
-    assert "train: 3 of 3 clips" in report and f"1 missing: video absent: {OTHER}" in report
+    assert "train: 3 of 3 videos" in report and f"1 missing: video absent: {OTHER}" in report
 
 
 def test_a_rotated_video_is_turned_upright(tmp_path, annotations):
@@ -140,7 +142,7 @@ def test_a_rotated_video_is_turned_upright(tmp_path, annotations):
 def test_event_clips_sub_action_clips_and_shards_give_the_same(tmp_path, annotations):
     video = [picture(number) for number in range(300)]
     source = tmp_path / "source"
-    start = int(np.ceil(2.013 * 30))  # an event clip begins at the first frame of the event
+    start = int(np.ceil(2.013 * 30))  # the file of an event begins at the first frame of the event
     encode(source / "deep" / "down" / f"{VIDEO}_E_000002_000006.mp4", video[start:187], STEADY[: 187 - start])
     vault, turn = list(VAL)
     encode(tmp_path / "clip.mp4", video[216:252], STEADY[:36])
@@ -151,10 +153,10 @@ def test_event_clips_sub_action_clips_and_shards_give_the_same(tmp_path, annotat
     run(tmp_path)
     result = shown(tmp_path / "root")
     assert result[vault] == list(range(216, 252)) and result[turn] == list(range(30))
-    # The event clip's own time begins up to a frame after the event: the cut may differ by that frame, and by no more.
-    for clip_id, numbers in expected_numbers(STEADY, TRAIN).items():
-        assert len(set(result[clip_id]) ^ set(numbers)) <= 2
-        assert result[clip_id] == list(range(result[clip_id][0], result[clip_id][-1] + 1))
+    # The event file's own time begins up to a frame after the event: the cut may differ by that frame, and by no more.
+    for video_id, numbers in expected_numbers(STEADY, TRAIN).items():
+        assert len(set(result[video_id]) ^ set(numbers)) <= 2
+        assert result[video_id] == list(range(result[video_id][0], result[video_id][-1] + 1))
 
 
 def test_a_full_video_comes_before_somebody_elses_cut(tmp_path, annotations):
@@ -187,9 +189,9 @@ def test_the_report_names_every_missing_clip_and_what_it_costs(tmp_path, annotat
     assert content["splits"]["val"]["missing_by_reason"] == {"video too short": 1, "undecodable": 1}
     assert f"{OTHER}.mp4" in content["splits"]["val"]["missing"][list(VAL)[1]]
     assert content["files_not_used"] == {"rest.tar.gz": "compressed archive: unpack it first"}
-    assert "train: 2 of 3 clips (66.7 %)" in report and "val: 0 of 2 clips" in report
-    assert "classes without a train clip, because the annotation lists none: 1 'vault'" in report
-    assert "classes without a train clip, because all are missing: 2 'turn'" in report
+    assert "train: 2 of 3 videos (66.7 %)" in report and "val: 0 of 2 videos" in report
+    assert "classes without a train video, because the annotation lists none: 1 'vault'" in report
+    assert "classes without a train video, because all are missing: 2 'turn'" in report
 
 
 def test_the_ceiling_on_mean_class_accuracy(tmp_path, annotations):
@@ -234,17 +236,17 @@ def member(name: str, content: bytes = b"", **fields) -> tuple[tarfile.TarInfo, 
 def test_hostile_archives_write_nothing_outside_and_are_reported(tmp_path, annotations):
     source = tmp_path / "source"
     encode(source / f"{VIDEO}.mp4", [picture(number) for number in range(300)], STEADY)
-    clip = f"{list(VAL)[1]}.mp4"
+    video = f"{list(VAL)[1]}.mp4"
     with tarfile.open(source / "hostile.tar", "w") as archive:
-        archive.addfile(*member(f"../../{clip}", b"x"))
-        archive.addfile(*member(f"/tmp/{clip}", b"x"))
-        archive.addfile(*member(f"link/{clip}", type=tarfile.SYMTYPE, linkname="/etc/passwd"))
-        archive.addfile(*member(f"hard/{clip}", type=tarfile.LNKTYPE, linkname="/etc/passwd"))
-        archive.addfile(*member(f"device/{clip}", type=tarfile.CHRTYPE))
+        archive.addfile(*member(f"../../{video}", b"x"))
+        archive.addfile(*member(f"/tmp/{video}", b"x"))
+        archive.addfile(*member(f"link/{video}", type=tarfile.SYMTYPE, linkname="/etc/passwd"))
+        archive.addfile(*member(f"hard/{video}", type=tarfile.LNKTYPE, linkname="/etc/passwd"))
+        archive.addfile(*member(f"device/{video}", type=tarfile.CHRTYPE))
     with tarfile.open(source / "bomb.tar", "w") as archive:
-        archive.addfile(*member(clip, b"x"))
+        archive.addfile(*member(video, b"x"))
     content = bytearray((source / "bomb.tar").read_bytes())
-    info = tarfile.TarInfo(clip)
+    info = tarfile.TarInfo(video)
     info.size = 9 * 1024**3
     content[:512] = info.tobuf(tarfile.GNU_FORMAT)
     (source / "bomb.tar").write_bytes(content)
@@ -274,13 +276,13 @@ def test_clips_made_in_another_way_are_made_anew(tmp_path, annotations):
     encode(tmp_path / "source" / f"{VIDEO}.mp4", [picture(number) for number in range(300)], STEADY)
     run(tmp_path)
     before = snapshot(tmp_path / "root")
-    clip = read_index(tmp_path / "root", "train")[0].path
-    made = clip.stat().st_mtime_ns
+    video = read_index(tmp_path / "root", "train")[0].path
+    made = video.stat().st_mtime_ns
     run(tmp_path)
-    assert clip.stat().st_mtime_ns == made
+    assert video.stat().st_mtime_ns == made
     run(tmp_path, short_side=32)
-    with open_video(clip) as video:
-        assert (video.width, video.height) == (48, 32)
+    with open_video(video) as file:
+        assert (file.width, file.height) == (48, 32)
     run(tmp_path)
     assert snapshot(tmp_path / "root") == before
 
@@ -290,11 +292,11 @@ def snapshot(root: Path) -> dict[str, bytes]:
 
 
 def whole_clips(root: Path) -> None:
-    """Every clip that can be seen can be read to its end."""
+    """Every video that can be seen can be read to its end."""
     for path in root.rglob("*.mp4"):
         if not path.name.startswith("."):
-            with open_video(path) as video:
-                video.frames([0, video.num_frames - 1])
+            with open_video(path) as file:
+                file.frames([0, file.num_frames - 1])
 
 
 def hold_to_an_undisturbed_run(tmp_path: Path) -> None:
@@ -337,7 +339,7 @@ if __name__ == "__main__":
 
 @pytest.mark.slow
 def test_a_run_of_two_workers_killed_twenty_times_goes_on_to_the_same_result(tmp_path):
-    write_routines(tmp_path, num_clips=40, size=112)
+    write_routines(tmp_path, num_performances=40, size=112)
     arguments = [sys.executable, "-c", IN_A_PROCESS, tmp_path]
     started = time.monotonic()
     subprocess.run([*arguments, tmp_path / "undisturbed", SYNTHGYM], check=True, stderr=subprocess.DEVNULL)
@@ -356,21 +358,21 @@ def test_a_run_of_two_workers_killed_twenty_times_goes_on_to_the_same_result(tmp
 
 
 def test_routines_of_rendered_gymnasts_come_back_as_rendered(tmp_path):
-    truth = write_routines(tmp_path, num_clips=6, size=112)
+    truth = write_routines(tmp_path, num_performances=6, size=112)
     folders = (tmp_path / "videos", tmp_path / "root", "synthgym", tmp_path / "annotations")
     prepare(*folders, labels=SYNTHGYM, short_side=112, num_workers=0)
-    clips = [*read_index(tmp_path / "root", "train"), *read_index(tmp_path / "root", "val")]
-    assert {clip.id for clip in clips} == truth.keys()
-    for clip in clips:
-        with open_video(clip.path) as video:
-            frames = video.frames(list(range(video.num_frames))).numpy().astype(int)
-        assert frames.shape == truth[clip.id].shape
-        per_frame = np.abs(frames - truth[clip.id]).mean((1, 2, 3))
+    videos = [*read_index(tmp_path / "root", "train"), *read_index(tmp_path / "root", "val")]
+    assert {video.id for video in videos} == truth.keys()
+    for video in videos:
+        with open_video(video.path) as file:
+            frames = file.frames(list(range(file.num_frames))).numpy().astype(int)
+        assert frames.shape == truth[video.id].shape
+        per_frame = np.abs(frames - truth[video.id]).mean((1, 2, 3))
         assert per_frame.max() < 5  # gray levels of coding noise, twice; the gray of a pause is 20 and more away
-        assert np.abs(truth[clip.id].astype(int) - 128).mean((1, 2, 3)).min() > 15
+        assert np.abs(truth[video.id].astype(int) - 128).mean((1, 2, 3)).min() > 15
 
 
 def test_ids_are_taken_apart_at_fixed_offsets():
-    for clip_id in TIMES_OF:
-        assert clip_id[:VIDEO_ID_LENGTH] in (VIDEO, OTHER)
-        assert clip_id[VIDEO_ID_LENGTH:EVENT_ID_LENGTH].startswith("_E_")
+    for video_id in TIMES_OF:
+        assert video_id[:VIDEO_ID_LENGTH] in (VIDEO, OTHER)
+        assert video_id[VIDEO_ID_LENGTH:EVENT_ID_LENGTH].startswith("_E_")

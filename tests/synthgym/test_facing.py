@@ -16,7 +16,7 @@ NUM_STEPS = 600
 
 
 def frames_and_facing(num_repetitions, seed):
-    """Every third frame of one clip of every class, `num_repetitions` times: (N, 3, S, S) uint8 and (N,) bool."""
+    """Every third frame of one video of every class, `num_repetitions` times: (N, 3, S, S) uint8 and (N,) bool."""
     labels = Labels.read(LABELS["class"])
     frames, facing = [], []
     for repetition in range(num_repetitions):
@@ -38,7 +38,7 @@ def block(num_in, num_out, stride):
 @pytest.mark.slow
 def test_a_small_network_reads_the_facing():
     torch.manual_seed(0)
-    frames, facing = frames_and_facing(9, seed=1)  # 252 clips
+    frames, facing = frames_and_facing(9, seed=1)  # 252 videos
     stages = [block(3, 16, 2), block(16, 32, 2), block(32, 64, 2), block(64, 64, 1), block(64, 64, 2)]
     network = nn.Sequential(*stages, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 1))
     optimizer = torch.optim.AdamW(network.parameters(), weight_decay=0.05)

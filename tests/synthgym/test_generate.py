@@ -6,8 +6,8 @@ import pytest
 
 from finegym.data.index import read_coverage, read_index
 from finegym.data.labels import Labels
-from finegym.preparation.annotations import CLIP_ID, read_annotation, read_categories, read_sets
-from finegym.synthgym.generate import LABELS, Performance, generate, perform_clip, plan, write_routines
+from finegym.preparation.annotations import SUB_ACTION_ID, read_annotation, read_categories, read_sets
+from finegym.synthgym.generate import LABELS, Performance, generate, plan, render_performance, write_routines
 from modeling_finegym.video_decoding import open_video
 
 
@@ -63,23 +63,23 @@ def test_the_order_classes_come_in_pairs_that_differ_in_order_only():
 def test_the_files_are_finegyms(dataset, few_classes):
     labels = Labels.read(few_classes)
     annotation = read_annotation(dataset / "annotations", "synthgym", "v1.0", labels)
-    clips = {split: read_index(dataset, split) for split in ("train", "val")}
-    assert {clip.id: clip.label for clip in clips["train"]} == annotation.train
-    assert {clip.id: clip.label for clip in clips["val"]} == annotation.val
+    videos = {split: read_index(dataset, split) for split in ("train", "val")}
+    assert {video.id: video.label for video in videos["train"]} == annotation.train
+    assert {video.id: video.label for video in videos["val"]} == annotation.val
     assert not annotation.segments.problems
     assert annotation.segments.sub_actions.keys() == annotation.train.keys() | annotation.val.keys()
-    for clip in clips["train"] + clips["val"]:
-        assert CLIP_ID.fullmatch(clip.id)
-        action, segment = labels.classes[clip.label], annotation.segments.sub_actions[clip.id]
+    for video in videos["train"] + videos["val"]:
+        assert SUB_ACTION_ID.fullmatch(video.id)
+        action, segment = labels.classes[video.label], annotation.segments.sub_actions[video.id]
         assert segment.event == action.event and segment.num_stages == (3 if action.event == "VT" else 1)
-        with open_video(clip.path) as video:
-            assert video.num_frames == clip.num_frames
-            assert segment.end - segment.start == pytest.approx(clip.num_frames / video.fps, abs=0.02)
+        with open_video(video.path) as file:
+            assert file.num_frames == video.num_frames
+            assert segment.end - segment.start == pytest.approx(video.num_frames / file.fps, abs=0.02)
     categories = read_categories(dataset / "annotations" / "synthgym_categories.txt")
     assert [(c.id, c.text, c.element) for c in categories] == [(a.id, a.text, a.element) for a in labels.classes]
     assert read_sets(dataset / "annotations" / "set_categories.txt")[1] == "vault"
     assert Labels.read(dataset / "labels.json") == labels
-    assert read_coverage(dataset, "val").num_present == len(clips["val"]) == 3
+    assert read_coverage(dataset, "val").num_present == len(videos["val"]) == 3
 
 
 def test_processes_and_interruptions_change_nothing(dataset, few_classes, tmp_path):
@@ -87,13 +87,13 @@ def test_processes_and_interruptions_change_nothing(dataset, few_classes, tmp_pa
     assert digests(tmp_path) == digests(dataset)
 
     complete = digests(tmp_path)
-    clips = sorted((tmp_path / "clips").iterdir())
-    kept = clips[2].stat().st_mtime_ns
-    clips[0].unlink()
+    videos = sorted((tmp_path / "clips").iterdir())
+    kept = videos[2].stat().st_mtime_ns
+    videos[0].unlink()
     (tmp_path / "coverage.json").unlink()
     generate(tmp_path, labels=few_classes, num_workers=0, **SMALL)
     assert digests(tmp_path) == complete
-    assert clips[2].stat().st_mtime_ns == kept
+    assert videos[2].stat().st_mtime_ns == kept
 
 
 def test_a_complete_folder_is_left_alone(dataset, few_classes):
@@ -129,20 +129,20 @@ def planned(split="class", num_train=20, num_val=10):
     numbers = {"train": num_train, "val": num_val}
     wanted = [(part, action.id, k) for part in numbers for action in labels.classes for k in range(numbers[part])]
     videos = plan(labels, wanted, 0, (25.0, 25.0, 30.0) if split == "class" else (25.0,))
-    return videos, [clip for video in videos for event in video.events for clip in event.clips]
+    return videos, [performance for video in videos for event in video.events for performance in event.performances]
 
 
 def test_clip_lengths_are_like_finegyms():
-    lengths = np.array([clip.num_frames for clip in planned()[1]])
+    lengths = np.array([performance.num_frames for performance in planned()[1]])
     assert 36 <= np.median(lengths) <= 48
     assert 0.78 <= (lengths < 64).mean() <= 0.97
-    assert max(clip.num_frames for clip in planned("order")[1]) <= 51
+    assert max(performance.num_frames for performance in planned("order")[1]) <= 51
 
 
 def test_length_alone_does_not_give_the_class_away():
-    clips = planned(num_train=40)[1]
-    label, length = np.array([(clip.label, clip.num_frames) for clip in clips]).T
-    train = np.array([clip.split == "train" for clip in clips])
+    performances = planned(num_train=40)[1]
+    label, length = np.array([(performance.label, performance.num_frames) for performance in performances]).T
+    train = np.array([performance.split == "train" for performance in performances])
     counts = np.zeros((len(CLASSES.classes), 120))
     np.add.at(counts, (label[train], length[train]), 1)
     smooth = np.apply_along_axis(np.convolve, 1, counts, np.exp(-0.5 * (np.arange(-6, 7) / 2) ** 2), mode="same")
@@ -151,43 +151,45 @@ def test_length_alone_does_not_give_the_class_away():
 
 
 def test_train_and_val_share_neither_videos_nor_pictures():
-    videos, clips = planned()
-    assert len({clip.id for clip in clips}) == len(clips)
-    parts = [{video.id for video in videos if video.events[0].clips[0].split == split} for split in ("train", "val")]
+    videos, performances = planned()
+    assert len({performance.id for performance in performances}) == len(performances)
+    parts = [
+        {video.id for video in videos if video.events[0].performances[0].split == split} for split in ("train", "val")
+    ]
     assert not parts[0] & parts[1]
-    assert len({clip.seed for clip in clips}) == len(clips)
+    assert len({performance.seed for performance in performances}) == len(performances)
     assert any("-" in video.id or "_" in video.id for video in videos)
 
 
-def test_clips_are_what_was_rendered(dataset, few_classes):
+def test_videos_are_what_was_rendered(dataset, few_classes):
     labels = Labels.read(few_classes)
-    clip = read_index(dataset, "val")[0]
-    action = labels.classes[clip.label]
-    with open_video(clip.path) as video:
-        shown = video.frames(range(video.num_frames)).numpy().astype(int)
+    video = read_index(dataset, "val")[0]
+    action = labels.classes[video.label]
+    with open_video(video.path) as file:
+        shown = file.frames(range(file.num_frames)).numpy().astype(int)
         performance = Performance(
-            clip.id,
+            video.id,
             "val",
-            clip.label,
+            video.label,
             action.event,
             tuple(labels.attributes[index] for index in action.attributes),
-            (0, 1, clip.label, 0),
-            video.fps,
+            (0, 1, video.label, 0),
+            file.fps,
             0,
-            clip.num_frames,
+            video.num_frames,
         )
-    rendered = perform_clip(performance, 48).frames
+    rendered = render_performance(performance, 48).frames
     assert np.abs(shown - rendered).mean() < 8
 
 
-def test_routines_hold_their_clips_at_the_annotated_times(tmp_path):
-    truth = write_routines(tmp_path, num_clips=6, size=48)
+def test_routines_hold_their_elements_at_the_annotated_times(tmp_path):
+    truth = write_routines(tmp_path, num_performances=6, size=48)
     annotation = read_annotation(tmp_path / "annotations", "synthgym", "v1.0", CLASSES)
     assert truth.keys() == annotation.train.keys() | annotation.val.keys() == annotation.segments.sub_actions.keys()
-    for clip_id, segment in annotation.segments.sub_actions.items():
-        with open_video(tmp_path / "videos" / f"{segment.video_id}.mp4") as video:
-            first, stop = video.index_range(segment.start, segment.end)
-            assert stop - first == len(truth[clip_id])
-            shown = video.frames(range(first - 1, stop + 1)).numpy().astype(int)
-        assert np.abs(shown[1:-1] - truth[clip_id]).mean() < 8
+    for sub_action_id, segment in annotation.segments.sub_actions.items():
+        with open_video(tmp_path / "videos" / f"{segment.video_id}.mp4") as file:
+            first, stop = file.index_range(segment.start, segment.end)
+            assert stop - first == len(truth[sub_action_id])
+            shown = file.frames(range(first - 1, stop + 1)).numpy().astype(int)
+        assert np.abs(shown[1:-1] - truth[sub_action_id]).mean() < 8
         assert np.abs(shown[[0, -1]] - 128).mean() < 12, "a frame more at either side is a gray pause"

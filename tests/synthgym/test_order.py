@@ -26,20 +26,22 @@ def series():
     labels, splits = Labels.read(LABELS["order"]), {}
     for split, count in (("train", 24), ("val", 12)):
         wanted = [(split, action.id, number) for action in labels.classes for number in range(count)]
-        clips = [
-            clip
+        performances = [
+            performance
             for video in plan(labels, wanted, 0, frame_rates=(25.0,))
             for event in video.events
-            for clip in event.clips
+            for performance in event.performances
         ]
         features = []
-        for clip in clips:
-            rng = np.random.default_rng(clip.seed)
-            joints = simulate(compose(clip.event, clip.attributes, rng), clip.event, clip.fps).joints
+        for performance in performances:
+            rng = np.random.default_rng(performance.seed)
+            joints = simulate(
+                compose(performance.event, performance.attributes, rng), performance.event, performance.fps
+            ).joints
             indices = sample_clips(len(joints), clip_len=NUM_FRAMES, frame_interval=3, num_clips=1)[0][0]
             around_hips = (joints - joints[:, :1])[indices].reshape(NUM_FRAMES, -1)
             features.append(np.pad(around_hips, ((0, 0), (0, NUM_FEATURES - around_hips.shape[1]))))
-        splits[split] = np.array(features, np.float32), np.array([clip.label for clip in clips])
+        splits[split] = np.array(features, np.float32), np.array([performance.label for performance in performances])
     return splits
 
 

@@ -92,20 +92,20 @@ def test_cache_train_evaluate_save_load(family, foreign, root, tmp_path):
     assert all(torch.equal(before[name], after[name]) for name in before), "the frozen backbone has moved"
 
     # The evaluation, once more from the folder alone and from pixels: the same predictions as from the cache.
-    processor, clips = AutoVideoProcessor.from_pretrained(tmp_path / "run"), read_index(root, "val")
-    views = EvaluationViews(processor, clips, num_clips=2)
+    processor, videos = AutoVideoProcessor.from_pretrained(tmp_path / "run"), read_index(root, "val")
+    views = EvaluationViews(processor, videos, num_clips=2)
     features = build_features(model, views, tmp_path / "features", dtype="float32", progress=False)
     assert features[0].shape[1:] == (num_tokens, 16)
     num_right = 0
-    for position, clip in enumerate(clips):
-        loaded = processor.load_clips(clip.path, num_clips=2)
+    for position, video in enumerate(videos):
+        loaded = processor.load_clips(video.path, num_clips=2)
         with torch.no_grad():
             from_pixels = model(pixel_values=loaded.pixel_values).logits
             from_features = model(video_features=features[position]).logits
         torch.testing.assert_close(from_pixels, from_features, rtol=1e-4, atol=1e-5)
         scores = loaded.weights @ from_pixels.softmax(-1)
-        num_right += int(scores.argmax() == clip.label)
-    assert metrics["top1"] == pytest.approx(100 * num_right / len(clips))
+        num_right += int(scores.argmax() == video.label)
+    assert metrics["top1"] == pytest.approx(100 * num_right / len(videos))
 
 
 def test_another_normalization_than_the_backbones_is_refused(foreign, root, tmp_path):
@@ -136,7 +136,7 @@ def test_cached_training_is_online_training(family, dtype, root, backbone, tmp_p
         train(parse_recipe(["--config", str(path)]))
         model = AutoModelForVideoClassification.from_pretrained(tmp_path / mode)
         processor = AutoVideoProcessor.from_pretrained(tmp_path / mode)
-        clips = [processor.load_clips(clip.path).pixel_values for clip in read_index(root, "val")]
+        clips = [processor.load_clips(video.path).pixel_values for video in read_index(root, "val")]
         with torch.no_grad():
             predictions = [model(pixel_values=clip).logits.argmax(-1).tolist() for clip in clips]
         outcomes[mode] = read_losses(tmp_path / mode), predictions

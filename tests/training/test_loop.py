@@ -31,8 +31,8 @@ def test_numbers_that_are_not_finite_stop_the_run(recipe, root, tmp_path):
     text = log.read_text()
     step = num_steps_done(tmp_path / "run") + 1
     assert f"Step {step} has loss" in text and "at learning rate 1e+30" in text
-    named = text.split("Its clips: ")[1].split(".")[0].split(", ")
-    assert len(named) == 4 and set(named) <= {clip.id for clip in read_index(root, "train")}
+    named = text.split("Its videos: ")[1].split(".")[0].split(", ")
+    assert len(named) == 4 and set(named) <= {video.id for video in read_index(root, "train")}
     last = sorted((tmp_path / "run" / "state").glob("step_*"))[-1]
     assert last.name == f"step_{step - 1:08d}"
     assert all(weight.isfinite().all() for weight in load_file(last / "model.safetensors").values())
@@ -44,19 +44,19 @@ def test_unreadable_clips_are_left_out_counted_and_named_once(recipe, tmp_path):
     torn.write_bytes(torn.read_bytes()[:300])
     arguments = [*recipe("slowonly", data__max_bad_share=0.1), "--data.root", root]
     log = run(arguments, num_processes=2, log=tmp_path / "log")
-    assert log.count("Training clip train_005 is left out") == 1
+    assert log.count("Training video train_005 is left out") == 1
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
-    assert metrics["num_bad_train_clips"] == 1 and metrics["num_train_clips"] == 16
+    assert metrics["num_bad_train_videos"] == 1 and metrics["num_train_videos"] == 16
     strict = [*recipe("slowonly"), "--data.root", root, "--output_dir", tmp_path / "strict"]
     assert Launch(strict, log=tmp_path / "strict.log").wait() == [1]
     assert (
-        "1 of 16 training clips cannot be read, more than data.max_bad_share 1.00%"
+        "1 of 16 training videos cannot be read, more than data.max_bad_share 1.00%"
         in (tmp_path / "strict.log").read_text()
     )
 
 
 def test_an_unreadable_clip_changes_nothing_but_its_own_share(recipe, tmp_path):
-    """The loss is the mean over the readable clips: with a learning rate of 0, that of the complete data says
+    """The loss is the mean over the readable videos: with a learning rate of 0, that of the complete data says
     which."""
     torn_root = write_dataset(tmp_path / "torn")
     (torn_root / "clips" / "train_005.mp4").write_bytes(b"")
@@ -94,13 +94,13 @@ def test_a_checkpoint_folder_is_complete_and_loads(family, recipe, tmp_path):
 def test_a_folder_of_own_videos_is_imported_and_trained_on(recipe, root, tmp_path, monkeypatch):
     monkeypatch.setattr(constants, "HF_HOME", str(tmp_path / "home"))
     names = [action.name for action in Labels.read(root / "labels.json").classes]
-    for clip in read_index(root, "train"):
-        folder = tmp_path / "own" / names[clip.label]
+    for video in read_index(root, "train"):
+        folder = tmp_path / "own" / names[video.label]
         folder.mkdir(parents=True, exist_ok=True)
-        shutil.copy(clip.path, folder)
+        shutil.copy(video.path, folder)
     metrics = train(parse_recipe([*recipe("slowonly"), "--data.root", str(tmp_path / "own")]))
     assert metrics["dataset"] == "own" and set(metrics["per_class"]) == set(names)
-    assert metrics["num_train_clips"] + metrics["num_evaluated"] == 16
+    assert metrics["num_train_videos"] + metrics["num_evaluated"] == 16
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -174,21 +174,23 @@ def test_a_tracker_that_is_not_installed_is_an_error(recipe):
 
 
 def test_a_backbone_that_has_seen_the_validation_clips_is_refused(recipe, backbone, tmp_path):
-    """Gym99 trains on clips that Gym288 validates on; the backbone's own metrics.json says what it was trained on."""
-    leaking = json.loads((REPOSITORY / "configuration" / "leaking_clips.json").read_text())["pairs"][0]
-    trained, clip_id = tmp_path / "trained", leaking["clips"][0]
+    """Gym99 trains on videos that Gym288 validates on; the backbone's own metrics.json says what it was trained on."""
+    leaking = json.loads((REPOSITORY / "configuration" / "leaking_videos.json").read_text())["pairs"][0]
+    trained, video_id = tmp_path / "trained", leaking["videos"][0]
     shutil.copytree(backbone, trained)
     metrics = json.loads((trained / "metrics.json").read_text())
     metrics["trained_on"] = [{"dataset": leaking["train"], "annotation_version": leaking["train_versions"][0]}]
     (trained / "metrics.json").write_text(json.dumps(metrics))
     root = write_dataset(tmp_path / "data")
     rows = pq.read_table(root / "index.parquet").to_pylist()
-    next(row for row in rows if row["split"] == "val")["id"] = clip_id
+    next(row for row in rows if row["split"] == "val")["id"] = video_id
     write_index(root, rows)
     labels = Labels.read(root / "labels.json")
     dataclasses.replace(labels, name=leaking["val"]).write(root / "labels.json")
     arguments = [*recipe("vision"), "--data.root", str(root), "--model.backbone", str(trained)]
-    with pytest.raises(ValueError, match=f"1 of 8 validation clips were trained on by {leaking['train']}.*{clip_id}"):
+    with pytest.raises(
+        ValueError, match=f"1 of 8 validation videos were trained on by {leaking['train']}.*{video_id}"
+    ):
         train(parse_recipe(arguments))
     run([*arguments, "--data.leave_out_leaking", "true"], log=tmp_path / "log")
     assert json.loads((tmp_path / "run" / "metrics.json").read_text())["num_evaluated"] == 7
@@ -214,6 +216,6 @@ def test_flops_are_those_of_the_paper_backbone():
 
 def test_fewer_clips_than_a_batch_is_an_error_that_says_what_to_do(recipe):
     with pytest.raises(
-        ValueError, match="A batch of 64 clips cannot be filled from 16 training clips; lower batch_size"
+        ValueError, match="A batch of 64 clips cannot be filled from 16 training videos; lower batch_size"
     ):
         train(parse_recipe([*recipe("slowonly"), "--optimization.batch_size", "64"]))

@@ -1,5 +1,6 @@
 """States are whole or absent: torn, flipped, missing and unwritable files, and the lock."""
 
+import json
 import os
 import resource
 import signal
@@ -59,6 +60,14 @@ def test_round_trip_and_pruning(tmp_path):
     state = load_state(find_state(tmp_path))
     assert (state.step, state.recipe, state.inputs) == (3, {"seed": 0}, {"data.root": "clips"})
     assert torch.equal(state.tensors["model"]["weight"], torch.full((4,), 3.0))
+
+
+def test_a_state_of_an_earlier_version_is_read(tmp_path):
+    folder = save_state(tmp_path, make_state(1), keep=1)
+    facts = json.loads((folder / "state.json").read_text())
+    del facts["bad_videos"]
+    (folder / "state.json").write_text(json.dumps(facts | {"bad_clips": {"a": "torn"}}))
+    assert load_state(folder).bad_videos == {"a": "torn"}
 
 
 @pytest.mark.parametrize("damage", [flip_a_bit, truncate, Path.unlink])

@@ -20,18 +20,18 @@ def write_dataset(root: Path, *, num_train: int = 16, num_val: int = 8, num_fram
     for split, count in (("train", num_train), ("val", num_val)):
         for number in range(count):
             label = number % NUM_CLASSES
-            clip_id = f"{split}_{number:03d}"
+            video_id = f"{split}_{number:03d}"
             generator = np.random.default_rng([number, split == "train"])
             frames = generator.integers(0, 90, (num_frames, 32, 40, 3), dtype=np.uint8)
             for time in range(num_frames):
                 way = int(time * 24 / num_frames)
                 row, column = [(12, way), (12, 24 - way), (way, 16), (24 - way, 16)][label]
                 frames[time, row : row + 8, column : column + 8] = 230
-            write_video(root / "clips" / f"{clip_id}.mp4", frames, fps=25)
+            write_video(root / "clips" / f"{video_id}.mp4", frames, fps=25)
             rows.append(
                 {
-                    "id": clip_id,
-                    "file": f"clips/{clip_id}.mp4",
+                    "id": video_id,
+                    "file": f"clips/{video_id}.mp4",
                     "split": split,
                     "label": label,
                     "num_frames": num_frames,
