@@ -1,6 +1,7 @@
 """The paper's protocol, shared by the pipeline, `finegym predict` and `finegym evaluate`: the distinct clips of a
 video, each run once, their softmax averaged. Clips of many videos are packed into full batches."""
 
+import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -97,15 +98,17 @@ def score_videos(model: torch.nn.Module, videos: Iterable[VideoClips], batch_siz
     """
     if model.training:
         raise ValueError("The model is in training mode: call model.eval() before scoring videos.")
+    videos = iter(videos)
+    first = next(videos, None)
+    if first is None:
+        return
+    name, _ = first.inputs
     weights: deque[torch.Tensor] = deque()
-    name = "pixel_values"
 
     def inputs() -> Iterator[torch.Tensor]:
-        nonlocal name
-        for video in videos:
-            name, values = video.inputs
+        for video in itertools.chain([first], videos):
             weights.append(video.weights.float())
-            yield values
+            yield video.inputs[1]
 
     def logits(clips: torch.Tensor) -> torch.Tensor:
         return model(**{name: clips.to(model.device)}).logits.float().cpu()

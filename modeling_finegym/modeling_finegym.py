@@ -115,6 +115,18 @@ class FineGymPreTrainedModel(PublishedModelMixin, PreTrainedModel):
                 init.zeros_(module.bias)
 
 
+class FineGymVisionPreTrainedModel(FineGymPreTrainedModel):
+    config_class = FineGymVisionConfig
+    base_model_prefix = "finegym_vision"
+    input_modalities = ("video",)
+
+
+class FineGymVideoTextPreTrainedModel(FineGymPreTrainedModel):
+    config_class = FineGymVideoTextConfig
+    base_model_prefix = "finegym_video_text"
+    input_modalities = ("video", "text")
+
+
 class FineGymModel(FineGymPreTrainedModel):
     """What the two encoders share: the backbone, its freezing, its features, and the check of what comes in."""
 
@@ -188,12 +200,8 @@ class FineGymModel(FineGymPreTrainedModel):
         return self.video_embeddings(video_features.to(self.video_embeddings.projection.weight.dtype))
 
 
-class FineGymVisionModel(FineGymModel):
+class FineGymVisionModel(FineGymVisionPreTrainedModel, FineGymModel):
     """The 3D vision encoder (paper, section 3.1): video tokens through BERT layers, and their mean."""
-
-    config_class = FineGymVisionConfig
-    base_model_prefix = "finegym_vision"
-    input_modalities = ("video",)
 
     def __init__(self, config: FineGymVisionConfig):
         super().__init__(config)
@@ -237,12 +245,8 @@ class FineGymVideoTextModelOutput(BaseModelOutputWithPooling):
     """
 
 
-class FineGymVideoTextModel(FineGymModel):
+class FineGymVideoTextModel(FineGymVideoTextPreTrainedModel, FineGymModel):
     """The video-text cross encoder (paper, section 3.2): video and text tokens through BERT layers, a mean of each."""
-
-    config_class = FineGymVideoTextConfig
-    base_model_prefix = "finegym_video_text"
-    input_modalities = ("video", "text")
 
     def __init__(self, config: FineGymVideoTextConfig):
         super().__init__(config)
@@ -304,25 +308,35 @@ class FineGymVideoTextModel(FineGymModel):
         return attribute_ids
 
 
-class FineGymVisionForVideoClassification(FineGymPreTrainedModel):
-    """The 3D vision encoder with a linear classifier."""
+class FineGymForVideoClassification(FineGymPreTrainedModel):
+    """What the two classifiers share: dropout and a linear layer over the pooled output of a base model."""
 
-    config_class = FineGymVisionConfig
-    base_model_prefix = "finegym_vision"
-    input_modalities = ("video",)
-
-    def __init__(self, config: FineGymVisionConfig):
-        super().__init__(config)
-        self.num_labels = config.num_labels
-        self.finegym_vision = FineGymVisionModel(config)
-        self.dropout = nn.Dropout(config.classifier_dropout)
-        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+    def _add_classifier(self, pooled_size: int) -> None:
+        self.num_labels = self.config.num_labels
+        self.dropout = nn.Dropout(self.config.classifier_dropout)
+        self.classifier = nn.Linear(pooled_size, self.config.num_labels)
         self.post_init()
         self.train(self.training)
 
     def get_video_features(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """(B, T, C, H, W) frames -> (B, T', features); see [`FineGymModel.get_video_features`]."""
-        return self.finegym_vision.get_video_features(pixel_values)
+        return self.base_model.get_video_features(pixel_values)
+
+    def _classify(self, outputs: BaseModelOutputWithPooling, labels: torch.Tensor | None) -> ImageClassifierOutput:
+        logits = self.classifier(self.dropout(outputs.pooler_output))  # (B, num_labels)
+        loss = None if labels is None else self.loss_function(labels, logits, self.config)
+        return ImageClassifierOutput(
+            loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
+        )
+
+
+class FineGymVisionForVideoClassification(FineGymVisionPreTrainedModel, FineGymForVideoClassification):
+    """The 3D vision encoder with a linear classifier."""
+
+    def __init__(self, config: FineGymVisionConfig):
+        super().__init__(config)
+        self.finegym_vision = FineGymVisionModel(config)
+        self._add_classifier(config.hidden_size)
 
     @can_return_tuple
     def forward(
@@ -339,28 +353,16 @@ class FineGymVisionForVideoClassification(FineGymPreTrainedModel):
             labels (`torch.LongTensor` of shape `(batch_size,)`, *optional*): Classes; the loss is their cross entropy.
         """
         outputs = self.finegym_vision(pixel_values, video_features, **kwargs)
-        return classify(self, outputs, labels)
+        return self._classify(outputs, labels)
 
 
-class FineGymVideoTextForVideoClassification(FineGymPreTrainedModel):
+class FineGymVideoTextForVideoClassification(FineGymVideoTextPreTrainedModel, FineGymForVideoClassification):
     """The video-text cross encoder with a linear classifier over both modalities' means."""
-
-    config_class = FineGymVideoTextConfig
-    base_model_prefix = "finegym_video_text"
-    input_modalities = ("video", "text")
 
     def __init__(self, config: FineGymVideoTextConfig):
         super().__init__(config)
-        self.num_labels = config.num_labels
         self.finegym_video_text = FineGymVideoTextModel(config)
-        self.dropout = nn.Dropout(config.classifier_dropout)
-        self.classifier = nn.Linear(2 * config.hidden_size, config.num_labels)
-        self.post_init()
-        self.train(self.training)
-
-    def get_video_features(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """(B, T, C, H, W) frames -> (B, T', features); see [`FineGymModel.get_video_features`]."""
-        return self.finegym_video_text.get_video_features(pixel_values)
+        self._add_classifier(2 * config.hidden_size)
 
     @can_return_tuple
     def forward(
@@ -378,20 +380,7 @@ class FineGymVideoTextForVideoClassification(FineGymPreTrainedModel):
             labels (`torch.LongTensor` of shape `(batch_size,)`, *optional*): Classes; the loss is their cross entropy.
         """
         outputs = self.finegym_video_text(pixel_values, video_features, attribute_ids, **kwargs)
-        return classify(self, outputs, labels)
-
-
-def classify(
-    model: FineGymPreTrainedModel, outputs: BaseModelOutputWithPooling, labels: torch.Tensor | None
-) -> ImageClassifierOutput:
-    """A base model's pooled output -> logits (B, num_labels), and the loss where there are labels."""
-    logits = model.classifier(model.dropout(outputs.pooler_output))
-    loss = None
-    if labels is not None:
-        loss = model.loss_function(labels, logits, model.config)
-    return ImageClassifierOutput(
-        loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
-    )
+        return self._classify(outputs, labels)
 
 
 __all__ = [

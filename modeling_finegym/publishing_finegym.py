@@ -26,11 +26,11 @@ class PublishedModelMixin:
         from .video_processing_finegym import FineGymVideoProcessor
 
         family = type(self).__name__.removesuffix("ForVideoClassification").removesuffix("Model")
-        file = "modeling_slowonly" if family == "SlowOnly" else "modeling_finegym"
+        config_file, code_file = (cls.__module__.rpartition(".")[2] for cls in (type(self.config), type(self)))
         self.config.auto_map = {
-            "AutoConfig": f"configuration_finegym.{family}Config",
-            "AutoModel": f"{file}.{family}Model",
-            "AutoModelForVideoClassification": f"{file}.{family}ForVideoClassification",
+            "AutoConfig": f"{config_file}.{family}Config",
+            "AutoModel": f"{code_file}.{family}Model",
+            "AutoModelForVideoClassification": f"{code_file}.{family}ForVideoClassification",
             "AutoVideoProcessor": f"video_processing_finegym.{FineGymVideoProcessor.__name__}",
         }
         self.config.custom_pipelines = {

@@ -1,0 +1,125 @@
+"""Factorized 3-D convolutions, computed in two dimensions.
+
+Every kernel is either 1 x k x k, a 2-D convolution over B*T frames, or k x 1 x 1, a 2-D convolution over the (T, H*W)
+plane. In channels-last memory both are views of the same tensor, so nothing is copied.
+
+Shapes: B clips, T frames, C channels, H x W pixels.
+"""
+
+import torch
+from torch import nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+from torch.nn.grad import conv2d_input, conv2d_weight
+
+
+# Inside the network videos are batches of frames (B*T, C, H, W) in channels-last memory, where all these are views.
+# They go through (.., C), which is contiguous: reshaping (.., C, H, W) itself gives a dimension of size 1 a stride by
+# which torch no longer recognizes the channels-last format, and computes in the slow one.
+
+
+def unfold_frames(frames: torch.Tensor, num_frames: int) -> torch.Tensor:
+    """Frames (B*T, C, H, W) -> videos (B, C, T, H, W)."""
+    return frames.unflatten(0, (-1, num_frames)).transpose(1, 2)
+
+
+def fold_frames(video: torch.Tensor) -> torch.Tensor:
+    """Videos (B, C, T, H, W) -> frames (B*T, C, H, W)."""
+    return video.permute(0, 2, 3, 4, 1).flatten(0, 1).permute(0, 3, 1, 2)
+
+
+def frames_to_planes(frames: torch.Tensor, num_frames: int) -> torch.Tensor:
+    """Frames (B*T, C, H, W) -> planes of time and space (B, C, T, H*W)."""
+    return frames.permute(0, 2, 3, 1).unflatten(0, (-1, num_frames)).flatten(2, 3).permute(0, 3, 1, 2)
+
+
+def planes_to_frames(planes: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Planes (B, C, T, H*W) -> frames (B*T, C, H, W) of the given height and width."""
+    return planes.permute(0, 2, 3, 1).flatten(0, 1).unflatten(1, size).permute(0, 3, 1, 2)
+
+
+class TemporalConvolution(torch.autograd.Function):
+    """
+    The k x 1 convolution of planes (B, C, T, H*W), with its weights' gradient taken one step of the kernel at a time:
+    on a CPU that is two to three times faster than oneDNN's gradient of the whole kernel, and the result is the same.
+    """
+
+    @staticmethod
+    def forward(ctx, planes: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(planes, weight)
+        return F.conv2d(planes, weight, padding=(weight.shape[2] // 2, 0))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor]:
+        planes, weight = (tensor.to(grad.dtype) for tensor in ctx.saved_tensors)  # under autocast they differ
+        num_frames, padding = planes.shape[2], weight.shape[2] // 2
+        grad_planes, grad_weight = None, torch.zeros_like(weight)
+        if ctx.needs_input_grad[0]:
+            grad_planes = conv2d_input(planes.shape, weight, grad, padding=(padding, 0))
+        for step in range(weight.shape[2]):
+            shift = step - padding  # output frame t sees input frame t + shift
+            first, length = max(0, -shift), num_frames - abs(shift)
+            if length > 0:
+                grad_weight[:, :, step : step + 1] = conv2d_weight(
+                    planes.narrow(2, first + shift, length),
+                    (*weight.shape[:2], 1, 1),
+                    grad.narrow(2, first, length),
+                )
+        return grad_planes, grad_weight
+
+
+class FactorizedConv3d(nn.Conv3d):
+    """
+    A 3-D convolution whose kernel is 1 x k x k or k x 1 x 1, without bias and with "same" padding, computed in two
+    dimensions: frames (B*T, C, H, W) of videos of T frames -> (B*T, out_channels, H / stride, W / stride).
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, *, time: int = 1, space: int = 1, stride: int = 1):
+        super().__init__(
+            in_channels,
+            out_channels,
+            kernel_size=(time, space, space),
+            stride=(1, stride, stride),
+            padding=(time // 2, space // 2, space // 2),
+            bias=False,
+        )
+
+    def forward(self, frames: torch.Tensor, num_frames: int) -> torch.Tensor:
+        return self.convolve(frames, num_frames, self.weight, None)
+
+    def convolve(
+        self, frames: torch.Tensor, num_frames: int, weight: torch.Tensor, bias: torch.Tensor | None
+    ) -> torch.Tensor:
+        """The convolution with other weights of the same shape, and a bias of shape `(out_channels,)`."""
+        if self.kernel_size[0] == 1:
+            return F.conv2d(frames, weight.squeeze(2), bias, self.stride[1:], self.padding[1:])
+        planes, weight = frames_to_planes(frames, num_frames), weight.squeeze(4)
+        if frames.device.type == "cpu" and torch.is_grad_enabled() and weight.requires_grad:
+            planes = TemporalConvolution.apply(planes, weight)
+        else:
+            planes = F.conv2d(planes, weight, bias, padding=(self.padding[0], 0))
+        return planes_to_frames(planes, frames.shape[2:])
+
+
+def convolve_and_normalize(
+    frames: torch.Tensor, num_frames: int, conv: FactorizedConv3d, norm: nn.BatchNorm2d
+) -> torch.Tensor:
+    """
+    Convolution and batch normalization; in eval mode without gradients the second is folded into the weights. That is
+    a pass over the weights in place of one over the output, so it is not done where the weights are the larger.
+    """
+    num_positions = frames.shape[0] * frames.shape[2] * frames.shape[3] // conv.stride[1] ** 2
+    folds = is_traced() or num_positions > conv.weight[0].numel()
+    is_offloaded = norm.weight.is_meta  # then the weights are there only while the modules are called
+    if norm.training or torch.is_grad_enabled() or is_offloaded or not folds:
+        return norm(conv(frames, num_frames))
+    scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+    weight = (conv.weight * scale[:, None, None, None, None]).to(conv.weight.dtype)
+    bias = (norm.bias - norm.running_mean * scale).to(conv.weight.dtype)
+    return conv.convolve(frames, num_frames, weight, bias)
+
+
+def is_traced() -> bool:
+    """Whether a graph is being recorded, which may not depend on the number of clips."""
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()
