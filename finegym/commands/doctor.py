@@ -10,7 +10,7 @@ import huggingface_hub
 import torch
 from packaging.requirements import Requirement
 
-from finegym.data.index import COVERAGE_FILE, INDEX_FILE, LABELS_FILE, SPLITS, read_coverage, read_index
+from finegym.data.index import COVERAGE_FILE, INDEX_FILE, LABELS_FILE, read_coverage, read_index
 from finegym.data.labels import Labels
 from finegym.data.text import read_yaml
 from finegym.preparation.annotations import VERSIONS, segments_file
@@ -146,7 +146,7 @@ def _root(root: Path, dataset: str, version: str | None) -> Iterator[Line]:
         if not (root / name).is_file():
             yield False, f"{root / name}: absent", prepare
             return
-    for split in SPLITS:
+    for split in ("train", "val"):
         try:
             videos, coverage = read_index(root, split), read_coverage(root, split)
         except ValueError as error:

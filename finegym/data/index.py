@@ -7,7 +7,7 @@ data_files=".../index.parquet")` reads the index too.
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -22,7 +22,7 @@ from .text import check_count, check_text, read_json, shorten
 INDEX_FILE = "index.parquet"
 COVERAGE_FILE = "coverage.json"
 LABELS_FILE = "labels.json"
-SPLITS = ("train", "val")
+SPLITS = ("train", "val", "test")
 # Fifty times Kinetics-700; a table that claims more rows is not read.
 MAX_ROWS = 2**25
 
@@ -36,13 +36,24 @@ SCHEMA = pa.schema(
         pa.field("fps", pa.float64()),
         pa.field("start", pa.float64()),
         pa.field("end", pa.float64()),
+        pa.field("group", pa.string()),
+        pa.field("fold", pa.int32()),
     ]
 )
+# Indexes written before these columns existed are read as if nothing were known of them.
+OPTIONAL_COLUMNS = ("group", "fold")
 
 
 @dataclass(frozen=True)
 class Video:
-    """One row of an index: a video file, or the stretch of it from `start` to `end` in seconds (None: all of it)."""
+    """One row of an index: a video file, or a stretch of it.
+
+    Attributes:
+        start, end: seconds within the file; None means the whole file.
+        group: what the video shares with others that must lie on the same side of every split, such as the video it
+            was cut from, the athlete or the day; None: not known.
+        fold: of several folds the one that validates on this video; None: there are no folds.
+    """
 
     id: str
     path: Path
@@ -50,6 +61,8 @@ class Video:
     num_frames: int
     start: float | None = None
     end: float | None = None
+    group: str | None = None
+    fold: int | None = None
 
 
 @dataclass(frozen=True)
@@ -76,21 +89,23 @@ def write_index(root: str | Path, rows: Iterable[Mapping[str, Any]]) -> Path:
 
     Args:
         root: the prepared folder.
-        rows: mappings with `id`, `file` (relative to `root`, with forward slashes), `split` ("train" or "val"),
-            `label`, `num_frames` and, if known, `fps`, `start` and `end` in seconds.
+        rows: mappings with `id`, `file` (relative to `root`, with forward slashes), `split` ("train", "val" or
+            "test"), `label`, `num_frames` and, if known, `fps`, `start` and `end` in seconds, `group` and `fold`.
 
     Raises:
-        ValueError: naming the video, if an id repeats within a split or a file would lie outside `root`.
+        ValueError: naming the video, if an id repeats within a split or a file would lie outside `root`; naming the
+            group, if it lies on two sides of a split or in two folds.
     """
     rows = sorted(rows, key=lambda row: (row["split"], row["id"]))
     seen = set()
     for row in rows:
         if row["split"] not in SPLITS:
-            raise ValueError(f"Video {row['id']!r} has split {row['split']!r}; the splits are {' and '.join(SPLITS)}.")
+            raise ValueError(f"Video {row['id']!r} has split {row['split']!r}; the splits are {', '.join(SPLITS)}.")
         if (row["split"], row["id"]) in seen:
             raise ValueError(f"Video {row['id']!r} stands twice in split {row['split']!r}; ids must be unique.")
         seen.add((row["split"], row["id"]))
         _check_inside(row["file"], f"Video {row['id']!r}")
+    check_groups(rows)
     table = pa.Table.from_pylist([{name: row.get(name) for name in SCHEMA.names} for row in rows], schema=SCHEMA)
     path = Path(root) / INDEX_FILE
     with replacing(path) as temporary:
@@ -98,24 +113,61 @@ def write_index(root: str | Path, rows: Iterable[Mapping[str, Any]]) -> Path:
     return path
 
 
-def read_index(root: str | Path, split: str) -> list[Video]:
+def check_groups(rows: Iterable[Mapping[str, Any]]) -> None:
+    """Refuse to tear a group apart.
+
+    Args:
+        rows: mappings with `split` and, where they are known, `group` and `fold`.
+
+    Raises:
+        ValueError: naming the group, if it lies on two sides of a split or in two folds.
+    """
+    sides: dict[str, tuple[str, int | None]] = {}
+    for row in rows:
+        group = row.get("group")
+        if group is None:
+            continue
+        side = (row["split"], row.get("fold"))
+        if sides.setdefault(group, side) != side:
+            (split, fold), (other_split, other_fold) = sides[group], side
+            where = f"{split} and {other_split}" if split != other_split else f"folds {fold} and {other_fold}"
+            raise ValueError(
+                f"The group {group!r} lies in {where}: a model would be validated on what it was trained on. Give all "
+                "its videos the same split, or leave the splits out so that they are drawn by group."
+            )
+
+
+def read_index(root: str | Path, split: str, *, fold: int | None = None) -> list[Video]:
     """Read one split of a prepared folder, sorted by video id.
+
+    Args:
+        root: the prepared folder.
+        split: "train", "val" or "test".
+        fold: of a folder with folds, the one to validate on: "val" are its videos then, and "train" those of all the
+            other folds. "test" is the same for every fold.
 
     Raises:
         FileNotFoundError: if the folder has no index.
-        ValueError: naming the file, if it is not an index, has no video in `split` or names a file outside the folder.
+        ValueError: naming the file, if it is not an index, has no video in `split`, no such fold, or names a file
+            outside the folder.
     """
     root = Path(root)
     path = root / INDEX_FILE
     if not path.is_file():
         raise FileNotFoundError(f"There is no {INDEX_FILE} in {root}. `finegym prepare` makes one.")
     try:
-        table = read_rows(path, SCHEMA)
+        rows = read_rows(path, SCHEMA, optional=OPTIONAL_COLUMNS)
     except ValueError as error:
         raise ValueError(f"{path} is not an index of videos ({error}). `finegym prepare` writes it anew.") from error
-    rows = [row for row in table if row["split"] == split]
+    if fold is not None:
+        rows = [{**row, "split": _split_of_fold(row, fold)} for row in rows]
+        folds = sorted({row["fold"] for row in rows if row["fold"] is not None})
+        if fold not in folds:
+            cure = "`finegym import --folds 5` makes some" if not folds else f"its folds are {shorten(folds)}"
+            raise ValueError(f"{path} has no fold {fold}; {cure}.")
+    present = sorted({row["split"] for row in rows})
+    rows = [row for row in rows if row["split"] == split]
     if not rows:
-        present = sorted({row["split"] for row in table})
         raise ValueError(f"{path} has no video in split {split!r}; its splits are {shorten(present)}.")
     videos: list[Video] = []
     for row in sorted(rows, key=lambda row: row["id"]):
@@ -123,15 +175,19 @@ def read_index(root: str | Path, split: str) -> list[Video]:
         if videos and videos[-1].id == row["id"]:
             raise ValueError(f"{path}: video {row['id']!r} stands twice in split {split!r}; ids must be unique.")
         path_of_file = (root / row["file"]).absolute()
-        videos.append(Video(row["id"], path_of_file, row["label"], row["num_frames"], row["start"], row["end"]))
+        known = {name: row[name] for name in ("id", "label", "num_frames", "start", "end", "group", "fold")}
+        videos.append(Video(path=path_of_file, **known))
     return videos
 
 
-def read_rows(path: str | Path, schema: pa.Schema | None = None) -> list[dict[str, Any]]:
+def read_rows(
+    path: str | Path, schema: pa.Schema | None = None, *, optional: Sequence[str] = ()
+) -> list[dict[str, Any]]:
     """Read a Parquet file as mappings.
 
     Args:
         schema: the columns to read and their types; None: all of them.
+        optional: columns of the schema that may be absent; their values are None then.
 
     Raises:
         ValueError: if it is no Parquet file, lacks a column, or claims more rows than `MAX_ROWS`.
@@ -140,10 +196,20 @@ def read_rows(path: str | Path, schema: pa.Schema | None = None) -> list[dict[st
         with pq.ParquetFile(path, thrift_string_size_limit=2**26, thrift_container_size_limit=2**20) as file:
             if file.metadata.num_rows > MAX_ROWS:
                 raise ValueError(f"it claims {file.metadata.num_rows:,} rows, more than {MAX_ROWS:,}")
-            table = file.read(columns=schema and schema.names)
+            absent = [name for name in optional if name not in file.schema_arrow.names]
+            table = file.read(columns=schema and [name for name in schema.names if name not in absent])
+            for name in absent:
+                table = table.append_column(name, pa.nulls(len(table)))
+            table = table.select(schema.names) if schema else table
         return (table.cast(schema) if schema else table).to_pylist()
     except (pa.ArrowException, ValueError, OSError, KeyError, OverflowError, MemoryError) as error:
         raise ValueError(" ".join(str(error).split())) from error
+
+
+def _split_of_fold(row: Mapping[str, Any], fold: int) -> str:
+    if row["fold"] is None:
+        return row["split"]
+    return "val" if row["fold"] == fold else "train"
 
 
 def write_coverage(root: str | Path, report: Mapping[str, Any]) -> Path:
@@ -156,8 +222,8 @@ def write_coverage(root: str | Path, report: Mapping[str, Any]) -> Path:
     return path
 
 
-def read_coverage(root: str | Path, split: str) -> Coverage:
-    """Read what is known about the completeness of one split.
+def read_coverage(root: str | Path, split: str, *, fold: int | None = None) -> Coverage:
+    """Read what is known about the completeness of one split, as `read_index` divides it.
 
     Raises:
         FileNotFoundError: if the folder has no coverage report.
@@ -166,7 +232,7 @@ def read_coverage(root: str | Path, split: str) -> Coverage:
     path = Path(root) / COVERAGE_FILE
     report = read_json(path, what="coverage report", remedy="`finegym prepare` writes one.")
     try:
-        part = report["splits"][split]
+        part = report["splits"][split] if fold is None or split == "test" else report["folds"][fold][split]
         missing, empty_classes = part["missing"], part["empty_classes"]
         if not isinstance(missing, dict) or not all(isinstance(reason, str) for reason in missing.values()):
             raise ValueError("`missing` does not give a reason for each id")
@@ -182,7 +248,7 @@ def read_coverage(root: str | Path, split: str) -> Coverage:
             annotation_version=check_text(report["annotation_version"]),
             empty_classes=[check_count(label) for label in empty_classes],
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (IndexError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} has no coverage of split {split!r} ({type(error).__name__}: {error}).") from error
 
 
@@ -196,8 +262,8 @@ def _check_row(row: Mapping[str, Any], path: Path) -> None:
         if not all(math.isfinite(time) and time >= 0 for time in times) or times != sorted(set(times)):
             raise ValueError(f"it lasts from {row['start']} s to {row['end']} s")
     except ValueError as error:
-        raise ValueError(f"{path}: clip {shorten(row['id'])}: {error}. `finegym prepare` writes it anew.") from error
-    _check_inside(row["file"], f"{path}: clip {row['id']!r}")
+        raise ValueError(f"{path}: video {shorten(row['id'])}: {error}. `finegym prepare` writes it anew.") from error
+    _check_inside(row["file"], f"{path}: video {row['id']!r}")
 
 
 def _check_inside(file: str, owner: str) -> None:

@@ -44,7 +44,7 @@ class Labels:
     """All classes of a dataset in the order of their ids, and the texts of its attributes (id 0 is the blank).
 
     A dataset without attributes has an empty `attributes` list: the video-text cross encoder needs one, the others do
-    not.
+    not. `synthetic` says that the videos were drawn by a program.
     """
 
     name: str
@@ -52,6 +52,7 @@ class Labels:
     attributes: list[str]
     source: str = ""
     license: str = ""
+    synthetic: bool = False
 
     def __post_init__(self):
         check_text(self.name, what="name of a data set")
@@ -122,6 +123,7 @@ class Labels:
                 attributes=_list(content.get("attributes", [])),
                 source=content.get("source", ""),
                 license=content.get("license", ""),
+                synthetic=bool(content.get("synthetic", False)),
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path} is not a label file ({type(error).__name__}: {error}).") from error
@@ -129,7 +131,7 @@ class Labels:
     def write(self, path: str | Path) -> None:
         """Write a `labels.json` that `read` returns unchanged; one class a line."""
         rows = [json.dumps(asdict(action), ensure_ascii=False) for action in self.classes]
-        header = {"name": self.name, "source": self.source, "license": self.license, "attributes": self.attributes}
+        header = {name: getattr(self, name) for name in ("name", "source", "license", "synthetic", "attributes")}
         fields = [f"  {json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in header.items()]
         classes = ",\n".join(f"    {row}" for row in rows)
         write_text(path, "{\n" + ",\n".join(fields) + ',\n  "classes": [\n' + classes + "\n  ]\n}\n")

@@ -29,8 +29,8 @@ class VideoWriter:
         path: the file to write.
         fps: nominal frames per second, for rate control and players; the times given with the frames are what is
             stored.
-        short_side: pixels of the shorter side of the video, an even number; frames are scaled to it (bicubic) and keep
-            their aspect ratio. None: frames stay as they are.
+        short_side: pixels of the shorter side of the video, an even number; larger frames are scaled to it (bicubic)
+            and keep their aspect ratio. Smaller ones are not enlarged. None: frames stay as they are.
         key_interval: the largest distance between two key frames, in frames.
         crf: x264's constant rate factor; 18 is visually lossless.
         comment: text kept in the file's metadata.
@@ -90,7 +90,8 @@ class VideoWriter:
         size = (frame.width, frame.height) if round(frame.rotation / 90) % 2 == 0 else (frame.height, frame.width)
         if self._short_side is None:
             return size
-        width, height = (2 * round(side * self._short_side / min(size) / 2) for side in size)
+        scale = min(1.0, self._short_side / min(size))
+        width, height = (max(2, min(2 * round(side * scale / 2), side // 2 * 2)) for side in size)
         return width, height
 
     def _fit(self, frame: av.VideoFrame) -> av.VideoFrame:

@@ -104,7 +104,7 @@ def evaluate(
     truth = torch.tensor([videos[position].label for position in read])
     metrics = {
         "dataset": labels.name,
-        "synthetic": labels.name.startswith("synthgym"),
+        "synthetic": labels.synthetic,
         "split": split,
         "annotation_version": "own" if coverage is None else coverage.annotation_version,
         "num_evaluated": len(read),

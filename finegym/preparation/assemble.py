@@ -1,23 +1,26 @@
 """Carrying out a plan: the videos, their index, the labels and the coverage report of a prepared folder."""
 
 import os
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import filelock
 from tqdm import tqdm
 
-from finegym.data.index import INDEX_FILE, LABELS_FILE, write_coverage, write_index
+from finegym.data.index import LABELS_FILE, write_coverage, write_index
 
-from .coverage import coverage_report, describe_coverage
+from .coverage import coverage_report, describe_coverage, fold_coverage
 from .cutting import Encoding, run_jobs
-from .plan import Plan
+from .plan import Plan, Row
 from .sources import remove_partial_files
 
 
 FEW_VIDEOS = 50
 
 
-def assemble(plan: Plan, root: Path, encoding: Encoding, num_workers: int | None = None) -> str:
+def assemble(plan: Plan, root: Path, encoding: Encoding, num_workers: int | None = None) -> dict[str, Any]:
     """Make the videos of a plan under `root`, and write the index and the report when all are done.
 
     A run that was stopped, at any moment and in any way, is continued by the next one: what is finished is kept.
@@ -27,7 +30,7 @@ def assemble(plan: Plan, root: Path, encoding: Encoding, num_workers: int | None
             made before processes have started.
 
     Returns:
-        The coverage report as text.
+        The coverage report.
 
     Raises:
         ValueError: if not one video can be made, or another run is at work on `root`.
@@ -40,7 +43,7 @@ def assemble(plan: Plan, root: Path, encoding: Encoding, num_workers: int | None
         raise ValueError(f"Another run is at work on {root}. Wait for it or stop it.") from None
 
 
-def _assemble(plan: Plan, root: Path, encoding: Encoding, num_workers: int | None) -> str:
+def _assemble(plan: Plan, root: Path, encoding: Encoding, num_workers: int | None) -> dict[str, Any]:
     remove_partial_files(root)
     plan.labels.write(root / LABELS_FILE)
     missing = dict(plan.missing)
@@ -55,24 +58,44 @@ def _assemble(plan: Plan, root: Path, encoding: Encoding, num_workers: int | Non
             missing[result.id] = result.problem
         else:
             finished[result.id] = result
-    rows = [
-        {
-            "id": video_id,
-            "file": f"clips/{video_id}.mp4",
-            "split": split,
-            "label": label,
-            "num_frames": finished[video_id].num_frames,
-            "fps": finished[video_id].fps,
-        }
-        for split, videos in plan.expected.items()
-        for video_id, label in videos.items()
-        if video_id in finished
-    ]
+    rows = plan.rows(finished.keys())
     report = coverage_report(
-        plan.labels, plan.expected, missing, annotation_version=plan.annotation_version, refused=plan.refused
+        plan.labels,
+        _expected(rows),
+        missing,
+        annotation_version=plan.annotation_version,
+        refused=plan.refused,
+        ignored=plan.ignored,
     )
+    folds = sorted({row.fold for row in rows if row.fold is not None})
+    if folds:
+        report["folds"] = [fold_coverage(plan.labels, _expected(rows, fold), missing) for fold in folds]
+    report["num_groups"] = len({row.group for row in rows if row.group is not None})
     write_coverage(root, report)
-    if not rows:
+    if not finished:
         raise ValueError(f"Not one video could be made.\n{describe_coverage(report, plan.labels)}")
-    write_index(root, rows)
-    return f"{describe_coverage(report, plan.labels)}\n  Index: {root / INDEX_FILE}"
+    write_index(
+        root,
+        (
+            {
+                **asdict(row),
+                "file": f"clips/{row.id}.mp4",
+                "num_frames": finished[row.id].num_frames,
+                "fps": finished[row.id].fps,
+            }
+            for row in rows
+            if row.id in finished
+        ),
+    )
+    return report
+
+
+def _expected(rows: Sequence[Row], fold: int | None = None) -> dict[str, dict[str, int]]:
+    """Split -> id -> class. With a fold, as that fold divides training and validation."""
+    expected: dict[str, dict[str, int]] = {"train": {}, "val": {}}
+    for row in rows:
+        split = row.split
+        if fold is not None and row.fold is not None:
+            split = "val" if row.fold == fold else "train"
+        expected.setdefault(split, {})[row.id] = row.label
+    return expected

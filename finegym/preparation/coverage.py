@@ -14,6 +14,7 @@ def coverage_report(
     *,
     annotation_version: str,
     refused: Mapping[str, str],
+    ignored: Mapping[str, int] | None = None,
 ) -> dict[str, Any]:
     """Set what is expected against what is there.
 
@@ -23,17 +24,37 @@ def coverage_report(
         missing: videos that are not there -> the reason, beginning with its kind and a colon.
         annotation_version: kept in the report, and from there in every result.
         refused: files in the source that were not used -> the reason.
+        ignored: how many files of which suffix are no videos.
 
     Returns:
         What `write_coverage` writes. `mean_class_accuracy_ceiling` is in percent over the classes with validation
         videos: a class without a single training video cannot be learnt and counts as 0.
     """
+    splits = fold_coverage(labels, expected, missing)
+    present = {
+        split: {label for video_id, label in videos.items() if video_id not in missing}
+        for split, videos in expected.items()
+    }
+    validated = present["val"]
+    learnable = validated & present["train"]
+    return {
+        "dataset": labels.name,
+        "annotation_version": annotation_version,
+        "splits": splits,
+        "mean_class_accuracy_ceiling": 100 * len(learnable) / len(validated) if validated else None,
+        "files_not_used": dict(refused),
+        "files_that_are_no_videos": dict(ignored or {}),
+    }
+
+
+def fold_coverage(
+    labels: Labels, expected: Mapping[str, Mapping[str, int]], missing: Mapping[str, str]
+) -> dict[str, dict[str, Any]]:
+    """What a report says of each split, of one division into splits."""
     splits = {}
-    present_classes: dict[str, Counter[int]] = {}
     for split, videos in expected.items():
         present = Counter(label for video_id, label in videos.items() if video_id not in missing)
         absent = {video_id: missing[video_id] for video_id in videos if video_id in missing}
-        present_classes[split] = present
         splits[split] = {
             "num_expected": len(videos),
             "num_present": present.total(),
@@ -42,15 +63,22 @@ def coverage_report(
             "empty_classes": [action.id for action in labels.classes if not present[action.id]],
             "empty_classes_of_the_annotation": sorted(set(range(len(labels.classes))) - set(videos.values())),
         }
-    validated = present_classes["val"].keys()
-    learnable = [label for label in validated if present_classes["train"][label]]
-    return {
-        "dataset": labels.name,
-        "annotation_version": annotation_version,
-        "splits": splits,
-        "mean_class_accuracy_ceiling": 100 * len(learnable) / len(validated) if validated else None,
-        "files_not_used": dict(refused),
-    }
+    return splits
+
+
+def share_lost(report: Mapping[str, Any]) -> float:
+    """The share of the expected videos that are missing."""
+    parts = report["splits"].values()
+    return sum(len(part["missing"]) for part in parts) / max(1, sum(part["num_expected"] for part in parts))
+
+
+def describe_lost(report: Mapping[str, Any]) -> str:
+    """One loud sentence: how many videos are missing, and for which reasons."""
+    parts = report["splits"].values()
+    reasons: Counter[str] = sum((Counter(part["missing_by_reason"]) for part in parts), Counter())
+    num_expected = sum(part["num_expected"] for part in parts)
+    counts = ", ".join(f"{count:,} {reason}" for reason, count in reasons.most_common())
+    return f"LOST {reasons.total():,} of {num_expected:,} videos ({100 * share_lost(report):.1f} %): {counts}."
 
 
 def describe_coverage(report: Mapping[str, Any], labels: Labels) -> str:
@@ -67,6 +95,14 @@ def describe_coverage(report: Mapping[str, Any], labels: Labels) -> str:
     ceiling = report["mean_class_accuracy_ceiling"]
     if ceiling is not None and ceiling < 100:
         lines.append(f"  No model can reach more than {ceiling:.2f} % mean class accuracy on these validation videos.")
+    if report.get("num_groups"):
+        lines.append(f"  {report['num_groups']:,} groups, each on one side of every split")
+    if report.get("folds"):
+        counts = ", ".join(f"{part['val']['num_present']:,}" for part in report["folds"])
+        lines.append(f"  {len(report['folds'])} folds of {counts} videos; `data.fold` of a recipe validates on one")
+    if report["files_that_are_no_videos"]:
+        suffixes = ", ".join(f"{count:,} {suffix}" for suffix, count in report["files_that_are_no_videos"].items())
+        lines.append(f"  Files that are no videos were passed over: {suffixes}")
     if report["files_not_used"]:
         name, reason = next(iter(report["files_not_used"].items()))
         count = len(report["files_not_used"])

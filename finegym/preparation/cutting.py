@@ -21,6 +21,8 @@ from finegym.data.files import replacing
 from finegym.data.video_writing import VideoWriter
 from modeling_finegym.video_decoding import VideoDecodingError, VideoFile, open_video
 
+from .damage import reason_of_damage
+
 
 # A cut may end this much after its file does: cutting tools and annotators round to frames, and to tenths of a
 # second.
@@ -35,6 +37,8 @@ class VideoSource(Protocol):
     name: str
 
     def as_file(self, scratch: Path) -> contextlib.AbstractContextManager[Path]: ...
+
+    def digest(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -111,19 +115,39 @@ def run_jobs(jobs: Sequence[Job], root: Path, encoding: Encoding, num_workers: i
 
 def cut_source(job: Job, root: Path, encoding: Encoding) -> list[CutResult]:
     """Make the videos of one source that are not there yet; one that cannot be made is a result with its problem."""
-    stamps = {cut: _stamp(job.source, cut, encoding) for cut in job.cuts}
+    try:
+        digest = job.source.digest()
+    except OSError as error:
+        return [CutResult(cut.id, problem=f"unreadable: {job.source.name}: {error}") for cut in job.cuts]
+    stamps = {cut: _stamp(digest, cut, encoding) for cut in job.cuts}
     results = {cut: finished_video(root / cut.file, cut.id, stamps[cut]) for cut in job.cuts}
     todo = [cut for cut in sorted(job.cuts, key=lambda cut: (cut.start or 0.0, cut.id)) if results[cut] is None]
     if todo:
-        try:
-            with job.source.as_file(root) as path, open_video(path) as video:
-                for cut, problem in _cut_video(video, todo, root, encoding, stamps):
-                    failed = CutResult(cut.id, problem=problem)
-                    results[cut] = failed if problem else finished_video(root / cut.file, cut.id, stamps[cut])
-        except (VideoDecodingError, FileNotFoundError) as error:
-            for cut in todo:
-                results[cut] = results[cut] or CutResult(cut.id, problem=f"undecodable: {job.source.name}: {error}")
+        for cut, problem in _cut_source(job.source, todo, root, encoding, stamps):
+            failed = CutResult(cut.id, problem=problem)
+            results[cut] = failed if problem else finished_video(root / cut.file, cut.id, stamps[cut])
     return [results[cut] for cut in job.cuts]
+
+
+def _cut_source(
+    source: VideoSource, cuts: Sequence[Cut], root: Path, encoding: Encoding, stamps: dict[Cut, str]
+) -> Iterator[tuple[Cut, str | None]]:
+    """Write the videos of one source, in the order of their start; give each with its problem, or None when it is
+    written. Of a file with a missing end only those are made that end before it."""
+    left = list(cuts)
+    reason = None
+    try:
+        with source.as_file(root) as path:
+            reason = reason_of_damage(path, source.name)
+            with open_video(path) as video:
+                whole = [cut for cut in cuts if reason and cut.end is None]
+                results = _cut_video(video, [cut for cut in cuts if cut not in whole], root, encoding, stamps)
+                for cut, problem in itertools.chain(results, ((cut, reason) for cut in whole)):
+                    left.remove(cut)
+                    yield cut, problem
+    except (VideoDecodingError, FileNotFoundError) as error:
+        for cut in left:
+            yield cut, reason or f"undecodable: {source.name}: {error}"
 
 
 def finished_video(path: Path, video_id: str, stamp: str) -> CutResult | None:
@@ -140,13 +164,18 @@ def finished_video(path: Path, video_id: str, stamp: str) -> CutResult | None:
         return None
 
 
-def _stamp(source: VideoSource, cut: Cut, encoding: Encoding) -> str:
-    made_from = {"id": cut.id, "source": source.name, "start": cut.start, "end": cut.end, **asdict(encoding)}
+def _stamp(digest: str, cut: Cut, encoding: Encoding) -> str:
+    """What a video was made from: the bytes of its source, not their name, which others may come to have."""
+    made_from = {"id": cut.id, "source": digest, "start": cut.start, "end": cut.end, **asdict(encoding)}
     return json.dumps(made_from, sort_keys=True)
 
 
 def _cut_video(
-    video: VideoFile, cuts: Sequence[Cut], root: Path, encoding: Encoding, stamps: dict[Cut, str]
+    video: VideoFile,
+    cuts: Sequence[Cut],
+    root: Path,
+    encoding: Encoding,
+    stamps: dict[Cut, str],
 ) -> Iterator[tuple[Cut, str | None]]:
     """Write videos in the order of their start; give each with its problem, or None when it is written."""
     ranges: dict[Cut, tuple[int, int]] = {}

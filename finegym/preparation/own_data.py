@@ -4,91 +4,55 @@ Layouts of a folder, those of `datasets`' videofolder:
 
 - one folder per class, `<class>/<file>`, or per split and class, `train/<class>/<file>`;
 - a `metadata.csv`, `metadata.jsonl` or `metadata.parquet` with the columns `file_name` and `label`, and optionally
-`start` and `end`
-  in seconds, `split` and `attributes` (a list, or texts separated by `|`).
+  `start` and `end` in seconds, `split`, `group` and `attributes` (a list, or texts separated by `|`). Such a file may
+  also have any other name and be given itself.
 
-Splits are called train and val; "validation", "valid", "dev" and "test" mean val too, the first of them that is there.
-Where nothing says what is validated on, every class of two videos and more gives a share of them, chosen by a hash of
-their ids.
+Splits are train, val (also validation, valid, dev) and test. Test videos are kept apart and only ever evaluated on.
+Where nothing says what is validated on, that is drawn by class and by group from the training videos that can be read.
 """
 
-import contextlib
-import csv
 import hashlib
-import io
-import math
-import re
+import json
+import shutil
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterable, Mapping, Sequence, Set
+from pathlib import Path
 from typing import Any
 
-import datasets
 import huggingface_hub.constants
+from huggingface_hub.utils import HFValidationError, validate_repo_id
 from tqdm import tqdm
 
-from finegym.data.files import PARTIAL_SUFFIX
-from finegym.data.index import INDEX_FILE, read_rows
+from finegym.data.files import write_text
+from finegym.data.index import COVERAGE_FILE, INDEX_FILE, LABELS_FILE
 from finegym.data.labels import ActionClass, Labels
-from finegym.data.text import check_text, parse_json, read_json, read_text, safe_text, shorten
+from finegym.data.text import read_json
 
 from .assemble import assemble
+from .class_attributes import attributes_by_class, warning_about
+from .coverage import describe_coverage, describe_lost, share_lost
 from .cutting import Cut, Encoding, Job
-from .plan import Plan
-from .sources import FoundVideos, Source, find_videos
+from .entries import METADATA_FILES, METADATA_SUFFIXES, Entry, check_ids, folder_entries, hub_entries
+from .plan import Plan, Row
+from .sources import FoundVideos, find_videos
+from .splitting import divide, guess_groups, name_groups
 
 
-METADATA_FILES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
-ATTRIBUTES_FILE = "attributes.json"
-TRAIN_NAMES = ("train", "training")
-VAL_NAMES = ("val", "validation", "valid", "dev", "test")
-# Words and signs at which `--attributes names` takes a class name apart.
-SEPARATORS = re.compile(r"[,;/()|]|\b(?:with|and|to|into|from)\b")
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One video a user has: a file, or `[start, end)` seconds of it."""
-
-    id: str
-    source: "Source | HubRow | None"
-    label: str
-    split: str | None = None
-    start: float | None = None
-    end: float | None = None
-    attributes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class HubRow:
-    """One row of a `datasets.Dataset` with a Video column that is not decoded."""
-
-    rows: datasets.Dataset
-    column: str
-    row: int
-    name: str
-
-    @contextlib.contextmanager
-    def as_file(self, scratch: Path) -> Iterator[Path]:
-        video = self.rows[self.row][self.column]
-        if video.get("bytes") is None:
-            yield Path(video["path"])
-            return
-        copy = scratch / f".{hashlib.sha256(self.name.encode()).hexdigest()[:16]}{PARTIAL_SUFFIX}"
-        try:
-            copy.write_bytes(video["bytes"])
-            yield copy
-        finally:
-            copy.unlink(missing_ok=True)
+# Says where an imported folder came from, so that another data set is not laid over it.
+SOURCE_FILE = "source.json"
 
 
 def import_videos(
     source: str,
     root: Path,
     name: str | None = None,
+    license: str = "",
     attributes: str | None = None,
+    group: str | None = None,
     val_share: float = 0.2,
+    folds: int | None = None,
+    max_lost_share: float = 0.01,
+    overwrite: bool = False,
     short_side: int = 256,
     key_interval: int = 12,
     crf: int = 18,
@@ -97,14 +61,20 @@ def import_videos(
     """Turn your own videos into a dataset: short videos, labels, an index and a coverage report.
 
     Args:
-        source: a folder with one folder per class or with metadata, or the id of a dataset on the Hub with a Video
-            column.
+        source: a folder with one folder per class or with metadata, a metadata file, or the id of a dataset on the Hub
+            with a Video column.
         root: the folder to write.
         name: what the dataset is called in metrics and model cards; by default the name of `root`.
+        license: the terms of the videos, such as cc-by-4.0, for the cards of models that are trained on them.
         attributes: a JSON file of the attributes of each class, `{"class": ["attribute", ...]}`; or "names" to take
             the class names apart. By default the metadata's, or those of `attributes.json` in the folder, or none.
-        val_share: the share of each class to validate on, where neither folders nor metadata tell.
-        short_side: pixels of the shorter side of the videos.
+        group: a regular expression that finds in each file's path what it shares with others that belong on the same
+            side of a split: the source video, the athlete, the day. By default the metadata's column `group`.
+        val_share: the share to validate on, where neither folders nor metadata tell.
+        folds: draw so many folds, for `data.fold` of a recipe to choose one; by default one split.
+        max_lost_share: the share of videos that may be lost; beyond it the command fails, with the rest in place.
+        overwrite: delete another data set that `root` holds.
+        short_side: pixels of the shorter side of the videos. Smaller ones are not enlarged.
         key_interval: the largest distance between two key frames, in frames.
         crf: x264's constant rate factor; 18 is visually lossless.
         num_workers: processes; by default one for each core (none for a few videos), 0 for none but this one.
@@ -114,10 +84,31 @@ def import_videos(
 
     Raises:
         FileNotFoundError: if there is neither such a folder nor such a dataset.
-        ValueError: naming the file and row, if the metadata is not of the documented form.
+        ValueError: naming the file and row, if the metadata is not of the documented form; if more videos are lost
+            than `max_lost_share` allows; if `root` holds another data set.
     """
-    plan = plan_own_data(source, name=name or root.name, attributes=attributes, val_share=val_share)
-    return assemble(plan, root, Encoding(short_side, key_interval, crf), num_workers)
+    encoding = Encoding(short_side, key_interval, crf)
+    plan = plan_own_data(
+        source,
+        name=name or root.absolute().name,
+        license=license,
+        attributes=attributes,
+        group=group,
+        val_share=val_share,
+        num_folds=folds,
+    )
+    _claim_root(root, source, overwrite)
+    report = assemble(plan, root, encoding, num_workers)
+    lines = [describe_coverage(report, plan.labels), f"  Index: {root / INDEX_FILE}"]
+    lines += [f"  Note: {note}" for note in plan.notes]
+    lost = share_lost(report)
+    if lost:
+        lines.append(f"{describe_lost(report)} Each is listed in {root / COVERAGE_FILE}.")
+    if lost > max_lost_share:
+        raise ValueError(
+            "\n".join(lines) + f" More were lost than --max_lost_share {max_lost_share:g} allows, so this is an error."
+        )
+    return "\n".join(lines)
 
 
 def prepared_root(root: str) -> Path:
@@ -131,27 +122,30 @@ def prepared_root(root: str) -> Path:
 
     Raises:
         FileNotFoundError: if it is none of these.
-        ValueError: naming the file and row, if the videos' metadata is not of the documented form.
+        ValueError: naming the file and row, if the videos' metadata is not of the documented form; if many are lost.
     """
     folder = Path(root)
     if (folder / INDEX_FILE).is_file():
         return folder
-    key = hashlib.sha256(str(folder.absolute() if folder.is_dir() else root).encode()).hexdigest()[:12]
+    key = hashlib.sha256(str(folder.absolute() if folder.exists() else root).encode()).hexdigest()[:12]
     cache = Path(huggingface_hub.constants.HF_HOME) / "finegym" / key / folder.name
     tqdm.write(import_videos(root, cache))
     return cache
 
 
-def plan_own_data(source: str, *, name: str, attributes: str | None = None, val_share: float = 0.2) -> Plan:
-    """Read a videofolder or, if there is no such folder, a dataset of the Hub.
+def plan_own_data(
+    source: str,
+    *,
+    name: str,
+    license: str = "",
+    attributes: str | None = None,
+    group: str | None = None,
+    val_share: float = 0.2,
+    num_folds: int | None = None,
+) -> Plan:
+    """Read a videofolder, a metadata file or, if there is neither, a dataset of the Hub.
 
-    Args:
-        source: a folder, or the id of a dataset on the Hub.
-        name: what the dataset is called in labels, metrics and model cards.
-        attributes: a JSON file of the attributes of each class, `{"class": ["attribute", ...]}`; or "names" to take
-            the class names apart (see `attributes_from_name`). None: the metadata, or `attributes.json` in the folder,
-            or none at all.
-        val_share: the share of each class to validate on, where neither folders nor metadata tell.
+    The arguments are those of `import_videos`.
 
     Raises:
         FileNotFoundError: if there is neither such a folder nor such a dataset.
@@ -159,229 +153,128 @@ def plan_own_data(source: str, *, name: str, attributes: str | None = None, val_
     """
     if not 0 < val_share < 1:
         raise ValueError(f"val_share is a share between 0 and 1, got {val_share}.")
-    folder = Path(source)
-    found = find_videos(folder) if folder.is_dir() else FoundVideos()
-    entries = list(_folder_entries(folder, found) if folder.is_dir() else _hub_entries(source))
+    path = Path(source)
+    _check_source(source)
+    folder = path.parent if path.is_file() else path
+    found = find_videos(folder) if folder.is_dir() and path.exists() else FoundVideos()
+    if path.exists():
+        entries = list(folder_entries(folder, found, path if path.is_file() else None))
+    else:
+        entries = list(hub_entries(source, found.refused))
     if not entries:
-        raise ValueError(f"{source} holds no video. Expected are `<class>/<file>` or {', '.join(METADATA_FILES)}.")
-    _check_ids(entries, source)
-    entries = _one_validation_split(entries, found.refused)
+        raise ValueError(_nothing_found(source, found))
+    check_ids(entries, source)
+    entries = name_groups(entries, group)
     classes = sorted({entry.label for entry in entries})
-    by_class = _attributes_by_class(entries, classes, attributes, folder)
-    labels = _labels(name, source, classes, by_class)
-    expected: dict[str, dict[str, int]] = {"train": {}, "val": {}}
-    for entry, split in zip(entries, _splits(entries, val_share), strict=True):
-        expected[split][entry.id] = labels.label2id[entry.label]
+    by_class = attributes_by_class(entries, classes, attributes, folder)
+    labels = _labels(name, path.name, license, classes, by_class)
     missing = {entry.id: f"video absent: {entry.id}" for entry in entries if entry.source is None}
+
+    def rows(finished: Set[str]) -> list[Row]:
+        readable = [entry for entry in entries if entry.id in finished]
+        places = divide(readable, val_share=val_share, num_folds=num_folds) if readable else {}
+        rows = []
+        for entry in entries:
+            place = places.get(entry.id)
+            split, fold = (place.split, place.fold) if place else (entry.split or "train", None)
+            rows.append(Row(entry.id, split, labels.label2id[entry.label], entry.group, fold))
+        return rows
+
+    rows({entry.id for entry in entries})  # an impossible division is refused before anything is cut
+    notes = [note for note in (warning_about(by_class), _groups_note(entries, source)) if note]
+    return Plan(labels, "own", rows, _jobs(entries), missing, found.refused, found.ignored, notes)
+
+
+def _check_source(source: str) -> None:
+    """A misspelt folder is not asked for on the Hub."""
+    path = Path(source)
+    if path.is_dir() or (path.is_file() and path.suffix.lower() in METADATA_SUFFIXES):
+        return
+    if path.exists():
+        raise ValueError(
+            f"{source} is neither a folder of videos nor a metadata file ({', '.join(METADATA_SUFFIXES)})."
+        )
+    try:
+        validate_repo_id(source)
+        is_repository = source.count("/") == 1 and not Path(source.split("/")[0]).exists()
+    except HFValidationError:
+        is_repository = False
+    if not is_repository:
+        raise FileNotFoundError(
+            f"There is no folder or metadata file {source}. A dataset on the Hub is called OWNER/NAME."
+        )
+
+
+def _nothing_found(source: str, found: FoundVideos) -> str:
+    expected = f"Expected are folders named by the classes, <class>/<file>, or {', '.join(METADATA_FILES)}."
+    if found.videos:
+        return (
+            f"{source} holds {len(found.videos):,} videos, such as {next(iter(found.videos))}, and nothing says of "
+            f"which class they are. {expected}"
+        )
+    if found.ignored:
+        suffixes = ", ".join(f"{count:,} {suffix}" for suffix, count in found.ignored.most_common(5))
+        return f"{source} holds no video; its files are {suffixes}. {expected}"
+    return f"{source} holds no video. {expected}"
+
+
+def _groups_note(entries: Sequence[Entry], source: str) -> str | None:
+    """What to say about groups that nobody named, where the validation videos would be drawn."""
+    if any(entry.group for entry in entries) or any(entry.split == "val" for entry in entries):
+        return None
+    guess = guess_groups(entries)
+    if guess is None:
+        return None
+    pattern, sizes = guess
+    example, size = sizes.most_common(1)[0]
+    return (
+        f"the file names look like {len(sizes):,} groups, such as {example!r} of {size} videos. They were not kept "
+        "together, so validation may show what was trained on and look too good. To split by these groups: "
+        f"finegym import {source} ROOT --group '{pattern}'"
+    )
+
+
+def _jobs(entries: Iterable[Entry]) -> list[Job]:
     cuts: dict[Any, list[Cut]] = defaultdict(list)
     for entry in entries:
         if entry.source is not None:
             cuts[entry.source].append(Cut(entry.id, f"clips/{entry.id}.mp4", entry.start, entry.end))
-    jobs = [Job(video, tuple(of_video)) for video, of_video in cuts.items()]
-    return Plan(labels, "own", expected, jobs, missing, found.refused)
+    return [Job(video, tuple(of_video)) for video, of_video in cuts.items()]
 
 
-def attributes_from_name(name: str) -> list[str]:
-    """The attributes in a class name: the phrases between commas, semicolons, slashes, brackets, bars and the words
-    with, and, to, into, from; in lower case, underscores read as blanks.
+def _claim_root(root: Path, source: str, overwrite: bool) -> None:
+    """Make `root` the place of this source, and refuse to mix it with what another one left there.
 
-    >>> attributes_from_name("Salto backward, tucked with 1 twist")
-    ['salto backward', 'tucked', '1 twist']
+    Raises:
+        ValueError: if `root` holds another data set and `overwrite` is False, or lies inside the source.
     """
-    phrases = (" ".join(phrase.split()) for phrase in SEPARATORS.split(name.lower().replace("_", " ")))
-    return list(dict.fromkeys(phrase for phrase in phrases if phrase))
-
-
-def _folder_entries(folder: Path, found: FoundVideos) -> Iterator[Entry]:
-    subfolders = [path for path in sorted(folder.iterdir()) if path.name.lower() in (*TRAIN_NAMES, *VAL_NAMES)]
-    metadata = [file for base in (folder, *subfolders) if (file := _metadata_file(base))]
-    if not metadata:
-        for relative, source in sorted(found.videos.items()):
-            split = relative.parts[0].lower() if len(relative.parts) > 2 else None
-            if len(relative.parts) < 2 or relative.parts[0].startswith("metadata"):
-                found.refused[str(relative)] = "no folder names its class"
-            else:
-                named = split in TRAIN_NAMES or split in VAL_NAMES
-                yield Entry(str(relative.with_suffix("")), source, relative.parts[-2], split if named else None)
-        return
-    unused = dict(found.videos)
-    for file in metadata:
-        base = PurePosixPath(file.parent.relative_to(folder).as_posix())
-        for number, row in enumerate(_read_rows(file), 1):
-            where = f"{file}, row {number}"
-            relative = base / _text(row, "file_name", where)
-            if relative.is_absolute() or ".." in relative.parts:
-                raise ValueError(f"{where}: the file {str(relative)!r} is not inside the folder.")
-            unused.pop(relative, None)
-            split = str(row.get("split") or (base.name if base.name else "")).strip().lower() or None
-            yield _entry(str(relative.with_suffix("")), found.videos.get(relative), row, split, where)
-    found.refused.update({str(relative): "the metadata does not name it" for relative in unused})
-
-
-def _hub_entries(repository: str) -> Iterator[Entry]:
-    try:
-        splits = datasets.load_dataset(repository)
-    except (FileNotFoundError, ConnectionError, datasets.exceptions.DatasetNotFoundError) as error:
-        raise FileNotFoundError(
-            f"{repository!r} is neither a folder nor a dataset that the Hub gives: {error}"
-        ) from error
-    for split, rows in splits.items():
-        column = next((name for name, kind in rows.features.items() if isinstance(kind, datasets.Video)), None)
-        if column is None or "label" not in rows.features:
-            raise ValueError(
-                f"{repository}, split {split}: needs a Video column and `label`, has {list(rows.features)}."
-            )
-        rows = rows.cast_column(column, datasets.Video(decode=False))
-        label = rows.features["label"]
-        for number, row in enumerate(rows.remove_columns(column)):
-            if isinstance(label, datasets.ClassLabel):
-                row = row | {"label": label.int2str(row["label"])}
-            name = f"{split}/{number:07d}"
-            yield _entry(name, HubRow(rows, column, number, name), row, split.lower(), f"{repository}, {name}")
-
-
-def _entry(video_id: str, source: Any, row: Mapping[str, Any], split: str | None, where: str) -> Entry:
-    start, end = _seconds(row, "start", where), _seconds(row, "end", where)
-    if start is not None and end is not None and start >= end:
-        raise ValueError(f"{where}: the video ends at {end} s, before it starts at {start} s.")
-    if start is not None or end is not None:
-        video_id += f"_{start or 0:.3f}_" + ("end" if end is None else f"{end:.3f}")
-    attributes = row.get("attributes") or ()
-    if isinstance(attributes, str):
-        attributes = attributes.split("|")
-    if not isinstance(attributes, Sequence) or not all(isinstance(phrase, str) for phrase in attributes):
-        raise ValueError(f"{where}: attributes are {shorten(attributes)}, not a list of texts.")
-    phrases = tuple(phrase.strip() for phrase in attributes if phrase.strip())
-    if split is not None and split not in (*TRAIN_NAMES, *VAL_NAMES):
-        raise ValueError(f"{where}: the split {split!r} is none of {', '.join((*TRAIN_NAMES, *VAL_NAMES))}.")
-    return Entry(video_id, source, _text(row, "label", where), split, start, end, phrases)
-
-
-def _metadata_file(folder: Path) -> Path | None:
-    files = [folder / name for name in METADATA_FILES if (folder / name).is_file()]
-    if len(files) > 1:
-        raise ValueError(f"{folder} has {' and '.join(file.name for file in files)}; keep one of them.")
-    return files[0] if files else None
-
-
-def _read_rows(path: Path) -> list[dict[str, Any]]:
-    try:
-        if path.suffix == ".csv":
-            return list(csv.DictReader(io.StringIO(read_text(path).removeprefix("\ufeff"), newline="")))
-        if path.suffix == ".jsonl":
-            rows = [parse_json(line) for line in read_text(path).split("\n") if line.strip()]
-        else:
-            rows = read_rows(path)
-    except (ValueError, csv.Error) as error:
-        raise ValueError(f"{path} cannot be read: {error}") from error
-    for number, row in enumerate(rows, 1):
-        if not isinstance(row, dict):
-            raise ValueError(f"{path}, row {number}: {shorten(row)} is no mapping of columns to values.")
-    return rows
-
-
-def _text(row: Mapping[str, Any], column: str, where: str) -> str:
-    value = row.get(column)
-    if value is None or value == "":
-        raise ValueError(f"{where}: there is no {column!r}.")
-    if type(value) not in (str, int):
-        raise ValueError(f"{where}: {column} is {shorten(value)}, neither a text nor a whole number.")
-    try:
-        return check_text(str(value).strip(), what=column)
-    except ValueError as error:
-        raise ValueError(f"{where}: {error}.") from error
-
-
-def _seconds(row: Mapping[str, Any], column: str, where: str) -> float | None:
-    value = row.get(column)
-    if value is None or value == "":
-        return None
-    try:
-        seconds = math.nan if isinstance(value, bool) else float(value)
-    except (ValueError, TypeError, OverflowError):
-        seconds = math.nan
-    if not math.isfinite(seconds) or seconds < 0:
-        raise ValueError(f"{where}: {column} is {shorten(value)}, not seconds from the beginning of the file.")
-    return seconds
-
-
-def _check_ids(entries: Sequence[Entry], source: str) -> None:
-    seen = set()
-    for entry in entries:
-        if "\\" in entry.id or safe_text(entry.id, one_line=True) != entry.id:
-            raise ValueError(f"{source}: the file name {entry.id!r} has a character that not every disk can store.")
-        if entry.id in seen:
-            raise ValueError(f"{source}: two videos are called {entry.id!r}. Rename one of the files.")
-        seen.add(entry.id)
-
-
-def _one_validation_split(entries: Sequence[Entry], refused: dict[str, str]) -> list[Entry]:
-    """Of several validation splits, such as validation and test, keep the first of `VAL_NAMES` and report the
-    others."""
-    present = [name for name in VAL_NAMES if any(entry.split == name for entry in entries)]
-    for entry in entries:
-        if entry.split in present[1:]:
-            refused[entry.id] = f"of split {entry.split!r}; {present[0]!r} is what is validated on"
-    return [entry for entry in entries if entry.split not in present[1:]]
-
-
-def _splits(entries: Sequence[Entry], val_share: float) -> list[str]:
-    """For each entry "train" or "val": as given or, where not both are given, by a share of each class."""
-    given = [None if entry.split is None else "train" if entry.split in TRAIN_NAMES else "val" for entry in entries]
-    if {"train", "val"} <= set(given):
-        unsaid = next((entry.id for entry in entries if entry.split is None), None)
-        if unsaid:
-            raise ValueError(f"Some videos have a split and {unsaid!r} has none. Give it to all or to none.")
-        return [split for split in given if split]
-    by_class = defaultdict(list)
-    for entry in entries:
-        by_class[entry.label].append(entry.id)
-    validated: set[str] = set()
-    for video_ids in by_class.values():
-        video_ids.sort(key=lambda video_id: hashlib.sha256(video_id.encode()).digest())
-        if len(video_ids) > 1:
-            validated.update(video_ids[: max(1, round(val_share * len(video_ids)))])
-    return ["val" if entry.id in validated else "train" for entry in entries]
-
-
-def _attributes_by_class(
-    entries: Sequence[Entry], classes: Sequence[str], attributes: str | None, folder: Path
-) -> dict[str, list[str]]:
-    if attributes == "names":
-        return {name: attributes_from_name(name) for name in classes}
-    path = Path(attributes) if attributes else folder / ATTRIBUTES_FILE
-    if attributes and not path.is_file():
-        raise FileNotFoundError(
-            f"There is no attribute file {path}. To take class names apart, say `--attributes names`."
+    path = Path(source)
+    claim = {"source": str(path.resolve()) if path.exists() else source}
+    if path.is_dir() and root.resolve().is_relative_to(path.resolve()):
+        raise ValueError(
+            f"{root} lies inside {source}: what is written would be taken for a source. Choose another folder."
         )
-    if attributes or (path.is_file() and not any(entry.attributes for entry in entries)):
-        return _read_attributes(path, classes)
-    by_class: dict[str, list[str]] = {name: [] for name in classes}
-    for entry in entries:
-        by_class[entry.label] += [phrase for phrase in entry.attributes if phrase not in by_class[entry.label]]
-    return by_class
+    holds_data = any((root / name).exists() for name in ("clips", INDEX_FILE, COVERAGE_FILE, LABELS_FILE))
+    found = None
+    if (root / SOURCE_FILE).is_file():
+        found = read_json(root / SOURCE_FILE, what="source file", remedy=f"Delete {root} and import again.")
+    if holds_data and found != claim:
+        if not overwrite:
+            of = f", imported from {found['source']}" if isinstance(found, dict) and "source" in found else ""
+            raise ValueError(f"{root} holds another data set{of}. Choose another folder, or delete it by --overwrite.")
+        shutil.rmtree(root / "clips", ignore_errors=True)
+        for name in (INDEX_FILE, COVERAGE_FILE, LABELS_FILE):
+            (root / name).unlink(missing_ok=True)
+    write_text(root / SOURCE_FILE, json.dumps(claim) + "\n")
 
 
-def _read_attributes(path: Path, classes: Sequence[str]) -> dict[str, list[str]]:
-    remedy = f'{path} must be {{"class": ["attribute", ...]}} for all classes.'
-    content = read_json(path, what="attribute file", remedy=remedy)
-    by_class = {}
-    for name in classes:
-        phrases = content.get(name) if isinstance(content, dict) else None
-        if not isinstance(phrases, list) or not all(isinstance(phrase, str) for phrase in phrases):
-            raise ValueError(f"{remedy} Those of {name!r} are {shorten(phrases)}.")
-        by_class[name] = [phrase.strip() for phrase in phrases]
-    unknown = sorted(content.keys() - set(classes))
-    if unknown:
-        raise ValueError(f"{path} speaks of {unknown[:5]}, which are no classes; the classes are {list(classes)[:5]}.")
-    return by_class
-
-
-def _labels(name: str, source: str, classes: Sequence[str], by_class: Mapping[str, Iterable[str]]) -> Labels:
+def _labels(
+    name: str, source: str, license: str, classes: Sequence[str], by_class: Mapping[str, Iterable[str]]
+) -> Labels:
     texts = list(dict.fromkeys(phrase for action in classes for phrase in by_class[action] if phrase))
     ids = {text: number for number, text in enumerate(texts, 1)}
     actions = [
         ActionClass(number, action, action, attributes=tuple(ids[phrase] for phrase in by_class[action] if phrase))
         for number, action in enumerate(classes)
     ]
-    return Labels(name, actions, ["", *texts] if texts else [], source=f"Own data: {Path(source).name}")
+    return Labels(name, actions, ["", *texts] if texts else [], source=f"Own data: {source}", license=license)

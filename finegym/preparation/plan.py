@@ -1,8 +1,8 @@
 """What is to be cut out of what: FineGym's annotation set against the videos that are there."""
 
-from collections import defaultdict
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Set
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from finegym.data.labels import Labels
@@ -13,24 +13,40 @@ from .sources import FoundVideos, by_known_id
 
 
 @dataclass(frozen=True)
+class Row:
+    """One video that a data set should have, whether it can be made or not: its id and place in the index."""
+
+    id: str
+    split: str
+    label: int
+    group: str | None = None
+    fold: int | None = None
+
+
+@dataclass(frozen=True)
 class Plan:
     """All that is known before the first frame is decoded.
 
     Attributes:
         labels: the classes.
         annotation_version: "v1.0", "v1.1", or "own".
-        expected: for each split, the class of every video there should be.
+        rows: every video there should be, given the ids of those that could be made: what is drawn for validation is
+            drawn from these.
         jobs: the videos that can be made, by source.
         missing: the videos that cannot -> the reason.
         refused: files in the source that are not used -> the reason.
+        ignored: how many files of which suffix are no videos.
+        notes: what the user should know besides.
     """
 
     labels: Labels
     annotation_version: str
-    expected: dict[str, dict[str, int]]
+    rows: Callable[[Set[str]], list[Row]]
     jobs: list[Job]
     missing: dict[str, str]
     refused: dict[str, str]
+    ignored: Counter[str] = field(default_factory=Counter)
+    notes: list[str] = field(default_factory=list)
 
 
 def plan_finegym(found: FoundVideos, annotation: Annotation, *, source: Path) -> Plan:
@@ -59,8 +75,12 @@ def plan_finegym(found: FoundVideos, annotation: Annotation, *, source: Path) ->
     if not cuts:
         raise ValueError(_nothing_fits(found, known, annotation, source))
     jobs = [Job(video, tuple(of_video)) for video, of_video in cuts.items()]
-    expected = {"train": annotation.train, "val": annotation.val}
-    return Plan(annotation.labels, annotation.version, expected, jobs, missing, found.refused)
+    rows = [
+        Row(sub_action_id, split, label)
+        for split, sub_actions in (("train", annotation.train), ("val", annotation.val))
+        for sub_action_id, label in sub_actions.items()
+    ]
+    return Plan(annotation.labels, annotation.version, lambda finished: rows, jobs, missing, found.refused)
 
 
 def _choose_source(

@@ -3,11 +3,12 @@
 from pathlib import Path
 from typing import Literal
 
-from finegym.data.index import LABELS_FILE
+from finegym.data.index import INDEX_FILE, LABELS_FILE
 from finegym.data.labels import Labels
 
 from .annotations import read_annotation
 from .assemble import assemble
+from .coverage import describe_coverage
 from .cutting import Encoding
 from .plan import plan_finegym
 from .sources import find_videos
@@ -57,4 +58,5 @@ def prepare(
     classes = Labels.read(labels or CONFIGURATION / dataset / LABELS_FILE)
     annotation = read_annotation(annotations, dataset, annotation_version, classes)
     plan = plan_finegym(find_videos(source), annotation, source=source)
-    return assemble(plan, root, encoding, num_workers)
+    report = assemble(plan, root, encoding, num_workers)
+    return f"{describe_coverage(report, plan.labels)}\n  Index: {root / INDEX_FILE}"

@@ -1,9 +1,11 @@
 """Finding the videos that a user has, in folders and tar archives, without trusting any name or size in them."""
 
 import contextlib
+import hashlib
 import os
 import shutil
 import tarfile
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -44,6 +46,17 @@ class Source:
         finally:
             copy.unlink(missing_ok=True)
 
+    def digest(self) -> str:
+        """SHA-256 of the video's bytes."""
+        digest = hashlib.sha256()
+        with open(self.path, "rb") as file:
+            file.seek(self.offset)
+            remaining = self.path.stat().st_size if self.size is None else self.size
+            while remaining > 0 and (block := file.read(min(remaining, 2**20))):
+                digest.update(block)
+                remaining -= len(block)
+        return digest.hexdigest()
+
 
 @dataclass
 class FoundVideos:
@@ -52,10 +65,12 @@ class FoundVideos:
     Attributes:
         videos: every video by the path it would have in an unpacked folder, relative to the source.
         refused: what looks like a video or an archive and is not used -> the reason.
+        ignored: how many other files there are, by suffix.
     """
 
     videos: dict[PurePosixPath, Source] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
+    ignored: Counter[str] = field(default_factory=Counter)
 
 
 def find_videos(source: str | Path) -> FoundVideos:
@@ -94,6 +109,8 @@ def _add_file(found: FoundVideos, path: Path, relative: PurePosixPath) -> None:
             _add_video(found, relative, Source(path, path.name))
         else:
             found.refused[str(relative)] = "not a file (a broken link?)"
+    else:
+        found.ignored[suffix or "files without a suffix"] += 1
 
 
 def _add_archive(found: FoundVideos, path: Path, folder: PurePosixPath) -> None:

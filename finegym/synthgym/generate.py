@@ -121,7 +121,9 @@ def generate(
         "size": size,
         "classes": classes.names,
     }
+    classes = replace(classes, synthetic=True)
     if _is_complete(root, arguments):
+        classes.write(root / LABELS_FILE)
         return
     wanted = _every_class(classes, num_train_per_class, num_val_per_class)
     competitions = plan(classes, wanted, seed, FRAME_RATES[split])

@@ -27,6 +27,9 @@ class Killer:
         os.kill(os.getpid(), signal.SIGSEGV)
         yield scratch
 
+    def digest(self):
+        return "none"
+
 
 def film(path: Path) -> Source:
     encode(path, [picture(number) for number in range(6)], np.arange(6) / 25)

@@ -1,5 +1,7 @@
+import contextlib
 import json
 import os
+import socket
 
 import datasets
 import numpy as np
@@ -10,7 +12,8 @@ from footage import encode, numbers_of, picture
 
 from finegym.data.index import read_coverage, read_index
 from finegym.data.labels import Labels
-from finegym.preparation.own_data import attributes_from_name, import_videos, prepared_root
+from finegym.preparation.class_attributes import attributes_from_name
+from finegym.preparation.own_data import import_videos, prepared_root
 from modeling_finegym.video_decoding import open_video
 
 
@@ -23,7 +26,11 @@ def run(source, root, **changes):
 
 
 def by_id(root):
-    return {video.id: (split, video) for split in ("train", "val") for video in read_index(root, split)}
+    found = {}
+    for split in ("train", "val", "test"):
+        with contextlib.suppress(ValueError):
+            found |= {video.id: (split, video) for video in read_index(root, split)}
+    return found
 
 
 def first_number(video):
@@ -52,21 +59,22 @@ def test_a_folder_of_ten_clips(tmp_path, ten_clips):
     assert "train: 8 of 8 videos" in report and read_coverage(tmp_path / "root", "val").annotation_version == "own"
 
 
-def test_folders_may_name_splits_and_only_one_is_validated_on(tmp_path):
+def test_folders_may_name_splits_and_test_videos_are_kept_apart(tmp_path):
     for number, split in enumerate(("train", "Validation", "test")):
         film(tmp_path / "mine" / split / "tuck" / "a.mp4", number)
     film(tmp_path / "mine" / "loose.mp4")
+    (tmp_path / "mine" / "notes.txt").write_text("filmed on Monday")
     report = run(tmp_path / "mine", tmp_path / "root")
     assert {video_id: split for video_id, (split, _) in by_id(tmp_path / "root").items()} == {
         "train/tuck/a": "train",
         "Validation/tuck/a": "val",
+        "test/tuck/a": "test",
     }
+    assert read_coverage(tmp_path / "root", "test").num_expected == 1
     refused = json.loads((tmp_path / "root" / "coverage.json").read_text())["files_not_used"]
-    assert refused == {
-        "loose.mp4": "no folder names its class",
-        "test/tuck/a": "of split 'test'; 'validation' is what is validated on",
-    }
-    assert "2 files of the source were not used" in report
+    assert refused == {"loose.mp4": "no folder names its class"}
+    assert "1 files of the source were not used" in report
+    assert "Files that are no videos were passed over: 1 .txt" in report
 
 
 ROWS = [
@@ -131,7 +139,9 @@ def test_a_file_that_the_metadata_names_and_nobody_has_is_missing(tmp_path):
         {"file_name": f"{name}.mp4", "label": name, "split": split} for name, split in (("a", "train"), ("b", "val"))
     ]
     write_rows(tmp_path / "mine" / "metadata.csv", rows)
-    run(tmp_path / "mine", tmp_path / "root")
+    with pytest.raises(ValueError, match=r"LOST 1 of 2 videos \(50.0 %\): 1 video absent"):
+        run(tmp_path / "mine", tmp_path / "root")
+    run(tmp_path / "mine", tmp_path / "root", max_lost_share=0.5)
     assert read_coverage(tmp_path / "root", "val").missing == {"b": "video absent: b"}
     assert read_coverage(tmp_path / "root", "val").num_expected == 1
 
@@ -174,10 +184,10 @@ def test_attributes_from_a_file_or_from_names_or_refused_with_a_way_out(tmp_path
     run(ten_clips, tmp_path / "none")
     with pytest.raises(ValueError, match="train the vision encoder"):
         Labels.read(tmp_path / "none" / "labels.json").require_attributes()
-    run(ten_clips, tmp_path / "names", attributes="names")
+    assert "Every class has one attribute of its own" in run(ten_clips, tmp_path / "names", attributes="names")
     assert Labels.read(tmp_path / "names" / "labels.json").attributes == ["", "pike jump", "tuck jump"]
     (ten_clips / "attributes.json").write_text(json.dumps({"tuck jump": ["jump", "tucked"], "pike jump": ["jump"]}))
-    run(ten_clips, tmp_path / "file")
+    assert "of its own" not in run(ten_clips, tmp_path / "file")
     assert Labels.read(tmp_path / "file" / "labels.json").attributes == ["", "jump", "tucked"]
     for wrong in ({"tuck jump": ["x"]}, {"tuck jump": [], "pike jump": [], "kip": []}, [1]):
         (ten_clips / "attributes.json").write_text(json.dumps(wrong))
@@ -195,6 +205,10 @@ def test_attributes_from_a_file_or_from_names_or_refused_with_a_way_out(tmp_path
         ),
         ("tuck/pike", ["tuck", "pike"]),
         ("landing", ["landing"]),
+        ("HandstandPushups", ["handstand", "pushups"]),
+        ("YoYo", ["yo"]),
+        ("TVShow2Watch", ["tv", "show2", "watch"]),
+        ("Front Crawl", ["front crawl"]),
     ],
 )
 def test_the_rule_that_takes_names_apart(name, phrases):
@@ -209,29 +223,46 @@ def test_a_dataset_with_a_video_column(tmp_path, monkeypatch):
     features = datasets.Features(
         {"video": datasets.Video(decode=False), "label": labels, "attributes": datasets.List(datasets.Value("string"))}
     )
-    for split in ("train", "validation"):
-        rows = []
-        for number in range(2):
-            film(tmp_path / "x.mp4", 7 * number)
-            video = {"bytes": (tmp_path / "x.mp4").read_bytes(), "path": None}
-            rows.append(
-                {"video": video, "label": number, "attributes": ["salto", "tucked" if number == 0 else "piked"]}
-            )
-        datasets.Dataset.from_list(rows, features=features).to_parquet(repository / f"{split}.parquet")
+
+    def write(numbers):
+        for split in ("train", "validation", "test"):
+            rows = []
+            for number in numbers:
+                film(tmp_path / "x.mp4", 7 * number)
+                video = {"bytes": (tmp_path / "x.mp4").read_bytes(), "path": None}
+                label = -1 if split == "test" and number else number
+                attributes = ["salto", "tucked" if number == 0 else "piked"]
+                rows.append({"video": video, "label": label, "attributes": attributes})
+            datasets.Dataset.from_list(rows, features=features).to_parquet(repository / f"{split}.parquet")
+
+    write([0, 1])
     loaded = datasets.load_dataset
     monkeypatch.setattr(
         datasets, "load_dataset", lambda name: loaded(str(repository)) if name == "me/jumps" else loaded(name)
     )
-    run("me/jumps", tmp_path / "root")
+    report = run("me/jumps", tmp_path / "root")
     videos = by_id(tmp_path / "root")
     assert {video_id: (split, first_number(video)) for video_id, (split, video) in videos.items()} == {
         "train/0000000": ("train", 0),
         "train/0000001": ("train", 7),
         "validation/0000000": ("val", 0),
         "validation/0000001": ("val", 7),
+        "test/0000000": ("test", 0),
     }
+    assert "1 files of the source were not used: it has no label (test/0000001)" in report
     labels = Labels.read(tmp_path / "root" / "labels.json")
     assert labels.names == ["pike", "tuck"] and labels.attributes == ["", "salto", "piked", "tucked"]
+
+    write([1, 0])  # the rows in another order: every label goes with the frames of its row
+    run("me/jumps", tmp_path / "root")
+    videos = by_id(tmp_path / "root")
+    assert {video_id: (labels.names[video.label], first_number(video)) for video_id, (_, video) in videos.items()} == {
+        "train/0000000": ("pike", 7),
+        "train/0000001": ("tuck", 0),
+        "validation/0000000": ("pike", 7),
+        "validation/0000001": ("tuck", 0),
+        "test/0000001": ("tuck", 0),
+    }
 
 
 def test_neither_a_folder_nor_a_dataset(tmp_path):
@@ -246,3 +277,104 @@ def test_a_folder_of_videos_may_stand_where_a_prepared_folder_is_expected(tmp_pa
     assert prepared_root(str(root)) == root
     film(ten_clips / "tuck jump" / "10.mp4")
     assert prepared_root(str(ten_clips)) == root and len(by_id(root)) == 11
+
+
+def test_a_metadata_file_of_any_name(tmp_path):
+    film(tmp_path / "mine" / "a.mp4", 1)
+    film(tmp_path / "mine" / "b.mp4", 2)
+    rows = [{"file_name": f"{name}.mp4", "label": name, "split": s} for name, s in (("a", "train"), ("b", "val"))]
+    write_rows(tmp_path / "mine" / "my list.csv", rows)
+    run(tmp_path / "mine" / "my list.csv", tmp_path / "root")
+    assert {video_id: first_number(video) for video_id, (_, video) in by_id(tmp_path / "root").items()} == {
+        "a": 1,
+        "b": 2,
+    }
+
+
+def test_a_metadata_file_without_the_columns_says_which_it_has(tmp_path):
+    film(tmp_path / "mine" / "a.mp4")
+    (tmp_path / "mine" / "list.csv").write_text("video;class\na.mp4;tuck\n")
+    with pytest.raises(ValueError, match=r"list.csv, row 1: there is no 'file_name'; its columns are .*video;class"):
+        run(tmp_path / "mine" / "list.csv", tmp_path / "root")
+
+
+def test_a_flat_folder_holds_videos_of_no_class(tmp_path):
+    film(tmp_path / "mine" / "a.mp4")
+    with pytest.raises(ValueError, match=r"holds 1 videos, such as a.mp4, and nothing says of which class.*<class>/"):
+        run(tmp_path / "mine", tmp_path / "root")
+    assert not (tmp_path / "root").exists()
+
+
+def test_a_folder_without_videos_says_what_it_holds(tmp_path):
+    (tmp_path / "mine" / "tuck").mkdir(parents=True)
+    (tmp_path / "mine" / "tuck" / "a.jpg").write_bytes(b"\xff\xd8")
+    with pytest.raises(ValueError, match=r"holds no video; its files are 1 \.jpg"):
+        run(tmp_path / "mine", tmp_path / "root")
+
+
+def test_moving_pictures_in_gif_are_videos(tmp_path):
+    pixels = {"codec": "gif", "pixel_format": "rgb8"}
+    for number in range(4):
+        frames = [picture(10 * number + k) for k in range(8)]
+        encode(tmp_path / "mine" / "tuck" / f"{number}.gif", frames, np.arange(8) / 25, **pixels)
+    run(tmp_path / "mine", tmp_path / "root")
+    videos = by_id(tmp_path / "root")
+    assert {video_id: (first_number(video), video.num_frames) for video_id, (_, video) in videos.items()} == {
+        f"tuck/{number}": (10 * number, 8) for number in range(4)
+    }
+
+
+@pytest.mark.parametrize("name", ["nope", "no/such/folder", "./nope", "/nope", "data/nope"])
+def test_a_path_that_is_not_there_is_not_asked_for_on_the_hub(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    monkeypatch.setattr(socket.socket, "connect", lambda *address: pytest.fail("it went to the network"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    with pytest.raises(FileNotFoundError, match=f"There is no folder or metadata file {name}"):
+        run(name, tmp_path / "root")
+
+
+def test_another_data_set_is_not_laid_over_one(tmp_path, ten_clips):
+    film(tmp_path / "other" / "kip" / "0.mp4")
+    film(tmp_path / "other" / "kip" / "1.mp4")
+    run(ten_clips, tmp_path / "root")
+    run(ten_clips, tmp_path / "root")  # the same again is a continuation
+    with pytest.raises(ValueError, match=f"root holds another data set, imported from {ten_clips}.*--overwrite"):
+        run(tmp_path / "other", tmp_path / "root")
+    assert len(by_id(tmp_path / "root")) == 10
+    run(tmp_path / "other", tmp_path / "root", overwrite=True)
+    assert sorted(by_id(tmp_path / "root")) == ["kip/0", "kip/1"]
+    assert sorted(path.name for path in (tmp_path / "root" / "clips").iterdir()) == ["kip"]
+
+
+def test_a_folder_that_import_did_not_make_is_not_written_over(tmp_path, ten_clips):
+    (tmp_path / "root" / "clips").mkdir(parents=True)
+    with pytest.raises(ValueError, match="root holds another data set. Choose"):
+        run(ten_clips, tmp_path / "root")
+    with pytest.raises(ValueError, match="lies inside"):
+        run(ten_clips, ten_clips / "root")
+
+
+def test_a_video_that_was_replaced_is_cut_anew(tmp_path, ten_clips):
+    run(ten_clips, tmp_path / "root")
+    film(ten_clips / "tuck jump" / "3.mp4", 2000)
+    run(ten_clips, tmp_path / "root")
+    assert first_number(by_id(tmp_path / "root")["tuck jump/3"][1]) == 2000
+
+
+def test_small_videos_are_not_enlarged(tmp_path):
+    for number, (height, width) in enumerate(((48, 64), (49, 67), (128, 96))):
+        frames = [picture(k, height, width) for k in range(6)]
+        encode(tmp_path / "mine" / "a" / f"{number}.mkv", frames, np.arange(6) / 25, codec="ffv1")
+    run(tmp_path / "mine", tmp_path / "root")
+    sizes = {}
+    for video_id, (_, video) in by_id(tmp_path / "root").items():
+        with open_video(video.path) as file:
+            sizes[video_id] = (file.height, file.width)
+    assert sizes == {"a/0": (48, 64), "a/1": (48, 66), "a/2": (86, 64)}
+
+
+def test_name_and_license_are_kept(tmp_path, ten_clips):
+    run(ten_clips, tmp_path / "root", name="my jumps", license="cc-by-4.0")
+    labels = Labels.read(tmp_path / "root" / "labels.json")
+    assert (labels.name, labels.license, labels.synthetic) == ("my jumps", "cc-by-4.0", False)

@@ -186,7 +186,7 @@ def test_the_report_names_every_missing_clip_and_what_it_costs(tmp_path, annotat
     assert train.annotation_version == "v1.0"
     content = json.loads((root / "coverage.json").read_text())
     assert content["splits"]["val"]["num_present"] == 0
-    assert content["splits"]["val"]["missing_by_reason"] == {"video too short": 1, "undecodable": 1}
+    assert content["splits"]["val"]["missing_by_reason"] == {"video too short": 1, "text": 1}
     assert f"{OTHER}.mp4" in content["splits"]["val"]["missing"][list(VAL)[1]]
     assert content["files_not_used"] == {"rest.tar.gz": "compressed archive: unpack it first"}
     assert "train: 2 of 3 videos (66.7 %)" in report and "val: 0 of 2 videos" in report
