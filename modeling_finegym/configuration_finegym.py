@@ -17,6 +17,57 @@ from huggingface_hub.dataclasses import strict  # noqa: E402
 from transformers import AutoConfig, PreTrainedConfig  # noqa: E402
 
 
+# Far beyond any network of this kind, and small enough that a config from a stranger cannot fill memory or hang.
+LARGEST = {
+    "num_channels": 1024,
+    "num_frames": 4096,
+    "frame_interval": 1024,
+    "image_size": 4096,
+    "stem_width": 2**14,
+    "hidden_sizes": 2**16,
+    "depths": 128,
+    "temporal_kernel_sizes": 63,
+    "hidden_size": 2**14,
+    "num_hidden_layers": 256,
+    "num_attention_heads": 1024,
+    "intermediate_size": 2**17,
+}
+MAX_STAGES = 16
+MAX_LABELS = 100_000
+
+
+def check_sizes(config: PreTrainedConfig, num_labels: int | None) -> None:
+    """
+    Refuses sizes that no network of this kind has.
+
+    Raises:
+        `ValueError`: naming the field.
+    """
+    for name, largest in LARGEST.items():
+        value = getattr(config, name, None)
+        # an encoder without layers is what other backbones' features are read with
+        smallest = 0 if name == "num_hidden_layers" else 1
+        sizes = value if isinstance(value, (list, tuple)) else (1,) if value is None else (value,)
+        if len(sizes) > MAX_STAGES or not all(smallest <= size <= largest for size in sizes):
+            raise ValueError(f"{name} must lie between {smallest} and {largest}, got {value}.")
+    if num_labels is not None and not 0 <= num_labels <= MAX_LABELS:
+        raise ValueError(f"num_labels must lie between 0 and {MAX_LABELS}, got {num_labels}.")
+
+
+def check_labels(config: PreTrainedConfig) -> None:
+    """
+    Refuses names of classes that do not name every class.
+
+    Raises:
+        `ValueError`: saying what is expected.
+    """
+    names = config.id2label
+    if len(names) > MAX_LABELS or set(names) != set(range(len(names))):
+        raise ValueError(f"id2label must name the classes from 0 on, at most {MAX_LABELS}; got {len(names)} names.")
+    if not all(isinstance(name, str) for name in names.values()):
+        raise ValueError("id2label must map to texts.")
+
+
 @strict
 class SlowOnlyConfig(PreTrainedConfig):
     r"""
@@ -62,6 +113,7 @@ class SlowOnlyConfig(PreTrainedConfig):
     initializer_range: float = 0.01
 
     def __post_init__(self, **kwargs):
+        check_sizes(self, kwargs.get("num_labels"))
         if not len(self.hidden_sizes) == len(self.depths) == len(self.temporal_kernel_sizes):
             raise ValueError(
                 f"hidden_sizes, depths and temporal_kernel_sizes have one entry per stage, got {self.hidden_sizes}, "
@@ -76,6 +128,7 @@ class SlowOnlyConfig(PreTrainedConfig):
                 f"num_trainable_stages must lie between 0 and {len(self.depths)}, got {self.num_trainable_stages}."
             )
         super().__post_init__(**kwargs)
+        check_labels(self)
 
     @property
     def hidden_size(self) -> int:
@@ -159,6 +212,8 @@ class FineGymVisionConfig(PreTrainedConfig):
         elif isinstance(self.vision_config, dict):
             values = dict(self.vision_config)
             model_type = values.pop("model_type", "slowonly")
+            if model_type in ("finegym_vision", "finegym_video_text"):
+                raise ValueError(f"vision_config describes a {model_type}, which is an encoder and no backbone.")
             if model_type == "slowonly":
                 self.vision_config = SlowOnlyConfig(**values)
             else:
@@ -169,9 +224,11 @@ class FineGymVisionConfig(PreTrainedConfig):
             )
         if self.num_frames is None:
             raise ValueError(f"{self.vision_config.model_type} is an image model: set num_frames, the clip's length.")
+        check_sizes(self, kwargs.get("num_labels"))
         if self.vision_config.model_type != "slowonly":
             self._describe_tokens()
         super().__post_init__(**kwargs)
+        check_labels(self)
 
     def _describe_tokens(self):
         layout = TOKEN_LAYOUTS.get(self.vision_config.model_type)

@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from transformers import AutoModelForVideoClassification, AutoVideoProcessor, PreTrainedModel
+from transformers import AutoModelForVideoClassification, PreTrainedModel
 
+from finegym.data.checkpoints import load_model, load_video_processor
 from finegym.data.index import LABELS_FILE, Video, read_coverage, read_index
 from finegym.data.labels import Labels
 from finegym.data.launch import this_process
@@ -57,11 +58,8 @@ def evaluate_checkpoint(
     videos = _unseen_videos(model, read_index(root, split), labels, leave_out_leaking)
     state = this_process()
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    try:
-        classifier = AutoModelForVideoClassification.from_pretrained(model, dtype=dtype)
-        processor = AutoVideoProcessor.from_pretrained(model)
-    except OSError as error:
-        raise ValueError(f"{model} cannot be loaded: {error}") from error
+    classifier = load_model(model, AutoModelForVideoClassification, dtype=dtype)
+    processor = load_video_processor(model)
     _check_classes(model, classifier, labels)
     classifier.to(state.device).eval()
     cached = None

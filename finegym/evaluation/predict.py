@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
-from transformers import AutoModelForVideoClassification, AutoVideoProcessor
+from transformers import AutoModelForVideoClassification
 
+from finegym.data.checkpoints import load_model, load_video_processor
 from finegym.data.files import VIDEO_SUFFIXES, write_text
 from modeling_finegym import FineGymPipeline
 from modeling_finegym.clip_scoring import VideoClips, score_videos
@@ -25,15 +26,9 @@ def load_pipeline(
     Raises:
         ValueError: naming the model, if it cannot be loaded.
     """
-    try:
-        options = {"revision": revision or "main", "trust_remote_code": False}
-        classifier = AutoModelForVideoClassification.from_pretrained(model, **options)
-        processor = AutoVideoProcessor.from_pretrained(model, **options)
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{model} cannot be loaded: {error}") from error
     return FineGymPipeline(
-        model=classifier,
-        video_processor=processor,
+        model=load_model(model, AutoModelForVideoClassification, revision=revision),
+        video_processor=load_video_processor(model, revision=revision),
         task="video-classification",
         device=device,
         batch_size=batch_size,

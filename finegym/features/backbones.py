@@ -4,8 +4,9 @@ any vision or video model of Transformers under the spatial pooling that the two
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoVideoProcessor, PreTrainedModel
+from transformers import AutoImageProcessor, AutoVideoProcessor, PreTrainedModel
 
+from finegym.data.checkpoints import check_processor, load_model
 from modeling_finegym import FineGymVideoProcessor, FineGymVisionConfig, FineGymVisionModel
 
 
@@ -26,14 +27,12 @@ def load_feature_model(
     Raises:
         ValueError: naming the checkpoint, if it cannot be read, lacks weights or takes clips of another length.
     """
+    model = load_model(name)
+    config = model.config
     try:
-        config = AutoConfig.from_pretrained(name)
         processor = load_processor(name, clip_len=clip_len, frame_interval=frame_interval)
-        model, report = AutoModel.from_pretrained(name, output_loading_info=True)
-    except OSError as error:
+    except Exception as error:  # processors of Transformers take any value, and fail over it in any way
         raise ValueError(f"{name} cannot be loaded: {error}") from error
-    if report["missing_keys"]:
-        raise ValueError(f"{name} lacks weights: {sorted(report['missing_keys'])[:3]} and perhaps more.")
     if config.model_type not in OWN_MODEL_TYPES:
         # Only the pooling of this encoder is used; its own layers are as small as they can be.
         head = {"hidden_size": 1, "num_attention_heads": 1, "intermediate_size": 1, "num_hidden_layers": 0}
@@ -53,15 +52,16 @@ def load_processor(
         OSError: if the checkpoint has no processor.
     """
     try:
-        processor = AutoVideoProcessor.from_pretrained(name)
+        processor = AutoVideoProcessor.from_pretrained(name, trust_remote_code=False)
     except (OSError, ValueError):
-        processor = AutoImageProcessor.from_pretrained(name)
+        processor = AutoImageProcessor.from_pretrained(name, trust_remote_code=False)
     if not isinstance(processor, FineGymVideoProcessor):
         processor = FineGymVideoProcessor(**transform_settings(processor))
     if clip_len is not None:
         processor.num_frames = clip_len
     if frame_interval is not None:
         processor.frame_interval = frame_interval
+    check_processor(processor)
     return processor
 
 

@@ -17,6 +17,7 @@ from torch import nn
 from tqdm import tqdm
 from transformers import AutoModelForVideoClassification, PreTrainedModel
 
+from finegym.data.checkpoints import load_model, load_video_processor
 from finegym.data.files import replacing
 from finegym.data.index import Video, read_index
 from finegym.evaluation.metrics import mean_class_accuracy, top_k_accuracy
@@ -80,8 +81,8 @@ def export(
         raise ValueError(f"{output} must end in {suffix}.")
     if calibration and to == "onnx":
         raise ValueError("8-bit integers are for OpenVINO: leave calibration out, or export to openvino.")
-    model = AutoModelForVideoClassification.from_pretrained(checkpoint).eval()
-    processor = FineGymVideoProcessor.from_pretrained(checkpoint)
+    model = load_model(checkpoint, AutoModelForVideoClassification)
+    processor = load_video_processor(checkpoint)
     shape = (model.config.num_frames, 3, processor.crop_size["height"], processor.crop_size["width"])
     labels = json.dumps([model.config.id2label[index] for index in range(model.config.num_labels)])
     with tempfile.TemporaryDirectory() as scratch:

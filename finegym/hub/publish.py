@@ -13,9 +13,10 @@ from pathlib import Path
 import torch
 import yaml
 from huggingface_hub import HfApi
-from transformers import AutoModelForVideoClassification, AutoVideoProcessor
+from transformers import AutoModelForVideoClassification
 
 import modeling_finegym
+from finegym.data.checkpoints import load_model, load_video_processor
 from finegym.data.video_writing import write_video
 from finegym.synthgym.generate import Performance, render_performance
 from modeling_finegym.clip_scoring import score_videos
@@ -218,8 +219,8 @@ def look_as_stranger(folder: Path) -> dict:
 
 def own_logits(folder: Path) -> tuple[torch.Tensor, dict[str, float]]:
     """Logits of the example's clips and its averaged scores by class, by this project's own code."""
-    model = AutoModelForVideoClassification.from_pretrained(folder).eval()
-    processor = AutoVideoProcessor.from_pretrained(folder)
+    model = load_model(folder, AutoModelForVideoClassification)
+    processor = load_video_processor(folder)
     if not isinstance(processor, modeling_finegym.FineGymVideoProcessor):
         raise PublishingError(f"{folder} holds a {type(processor).__name__}, not a FineGymVideoProcessor.")
     clips = processor.load_clips(folder / EXAMPLE)

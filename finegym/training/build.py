@@ -6,9 +6,10 @@ from typing import Any
 
 import torch
 from torch.utils.data import Dataset
-from transformers import AutoConfig, AutoModel, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers.utils import cached_file
 
+from finegym.data.checkpoints import load_model
 from finegym.data.dataset import IGNORED_LABEL, ClipDataset
 from finegym.data.index import LABELS_FILE, Coverage, Video, read_index
 from finegym.data.labels import Labels
@@ -25,7 +26,6 @@ from modeling_finegym import (
     FineGymVisionForVideoClassification,
     SlowOnlyConfig,
     SlowOnlyForVideoClassification,
-    SlowOnlyModel,
 )
 
 from .recipe import DataRecipe, Recipe
@@ -126,16 +126,9 @@ def load_backbone(name: str) -> PreTrainedModel:
         ValueError: naming the backbone, if it cannot be read or lacks weights.
     """
     try:
-        config = AutoConfig.from_pretrained(name)
-        model_class = SlowOnlyModel if config.model_type == "slowonly" else AutoModel
-        model, report = model_class.from_pretrained(name, output_loading_info=True)
-    except OSError as error:
-        raise ValueError(f"model.backbone {name!r} cannot be loaded: {error}") from error
-    if report["missing_keys"]:
-        raise ValueError(
-            f"model.backbone {name!r} lacks weights: {sorted(report['missing_keys'])[:3]} and perhaps more."
-        )
-    return model
+        return load_model(name)
+    except ValueError as error:
+        raise ValueError(f"model.backbone: {error}") from error
 
 
 def build_dataset(recipe: Recipe, videos: list[Video], *, skip_unreadable: bool = True) -> ClipDataset:

@@ -1,0 +1,177 @@
+"""The one place that loads models: safetensors, the project's own code, sizes that the weights vouch for, no gaps."""
+
+import contextlib
+import math
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from transformers import AutoConfig, AutoModel, AutoVideoProcessor, PreTrainedConfig, PreTrainedModel
+from transformers.utils import cached_file
+
+from modeling_finegym.configuration_finegym import LARGEST
+
+from .text import read_json
+
+
+WEIGHTS = "model.safetensors"
+SHARDS = "model.safetensors.index.json"
+# What safetensors calls the types that weights have.
+FLOATS = ("F64", "F32", "F16", "BF16")
+# A processor's numbers beyond these ask for more memory than any clip takes.
+MAX_SIDE = 4096
+MAX_CLIPS = 1024
+
+
+def load_config(name: str | Path, *, revision: str | None = None) -> PreTrainedConfig:
+    """The configuration of a checkpoint folder or Hub id. No code of the checkpoint is run.
+
+    Raises:
+        ValueError: naming the checkpoint, if there is none or its values are impossible.
+    """
+    path = _file(name, "config.json", revision)
+    if path is None:
+        raise ValueError(f"{name} cannot be loaded: it has no config.json.")
+    content = read_json(path, what="configuration", remedy="Save or download the checkpoint again.")
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} must hold a table of keys, not {type(content).__name__}.")
+    if "quantization_config" in content:
+        raise ValueError(f"{path} asks for quantized weights, which this project does not load.")
+    _check_layers(content, path)
+    with _explained(name):
+        return AutoConfig.from_pretrained(name, revision=revision or "main", trust_remote_code=False)
+
+
+def load_model(
+    name: str | Path, auto_class: type = AutoModel, *, revision: str | None = None, **options: Any
+) -> PreTrainedModel:
+    """A model with all its weights, in eval mode.
+
+    Args:
+        name: checkpoint folder or Hub id.
+        auto_class: an Auto class, or a class of models.
+        revision: commit, tag or branch of a Hub id.
+        options: for `from_pretrained`, such as `dtype`.
+
+    Raises:
+        ValueError: naming the checkpoint, if it cannot be read, has only pickled weights, describes a larger network
+            than its weights are of, or lacks weights.
+    """
+    config = load_config(name, revision=revision)
+    num_weights = sum(_count_weights(path) for path in _weight_files(name, revision))
+    with _explained(name):
+        build = getattr(auto_class, "from_config", auto_class)
+        with torch.device("meta"):
+            num_parameters = sum(parameter.numel() for parameter in build(config).parameters())
+    if num_parameters > num_weights:  # before memory is taken for them
+        raise ValueError(
+            f"{name} lacks weights: config.json describes a network of {num_parameters:,} of them, and its files hold "
+            f"{num_weights:,}."
+        )
+    options = {"revision": revision or "main", "trust_remote_code": False, "use_safetensors": True, **options}
+    with _explained(name):
+        model, report = auto_class.from_pretrained(name, config=config, output_loading_info=True, **options)
+    if report["missing_keys"]:
+        raise ValueError(f"{name} lacks weights: {sorted(report['missing_keys'])[:3]} and perhaps more.")
+    return model.eval()
+
+
+def load_video_processor(name: str | Path, *, revision: str | None = None):
+    """The video processor of a checkpoint folder or Hub id.
+
+    Raises:
+        ValueError: naming the checkpoint, if it has none or its values are impossible.
+    """
+    with _explained(name):
+        processor = AutoVideoProcessor.from_pretrained(name, revision=revision or "main", trust_remote_code=False)
+        check_processor(processor)
+    return processor
+
+
+def check_processor(processor) -> None:
+    """Refuse numbers that no clip has.
+
+    Raises:
+        ValueError: naming the setting.
+    """
+    limits = {"num_frames": LARGEST["num_frames"], "frame_interval": LARGEST["frame_interval"], "num_clips": MAX_CLIPS}
+    for name, largest in limits.items():
+        value = getattr(processor, name, None)
+        if value is not None and (type(value) is not int or not 1 <= value <= largest):
+            raise ValueError(f"{name} of its video processor must lie between 1 and {largest}, got {value!r}")
+    for name in ("size", "crop_size"):
+        sides = dict(getattr(processor, name, None) or {})
+        for side in sides.values():
+            if side is not None and (type(side) is not int or not 1 <= side <= MAX_SIDE):
+                raise ValueError(f"{name} of its video processor must lie between 1 and {MAX_SIDE}, got {side!r}")
+
+
+@contextlib.contextmanager
+def _explained(name: str | Path) -> Iterator[None]:
+    """Turn whatever Transformers, safetensors or torch raise over a checkpoint into one error that names it."""
+    try:
+        yield
+    except Exception as error:
+        # messages of several lines go on for pages where every tensor is wrong
+        reason = " ".join(str(error).split())[:400] or type(error).__name__
+        raise ValueError(f"{name} cannot be loaded: {reason}") from error
+
+
+def _file(name: str | Path, file: str, revision: str | None) -> Path | None:
+    """A file of a checkpoint, downloaded where it is a Hub id; None if the checkpoint has none."""
+    with _explained(name):
+        if Path(name).is_dir():
+            return Path(name) / file if (Path(name) / file).is_file() else None
+        path = cached_file(str(name), file, revision=revision or "main", _raise_exceptions_for_missing_entries=False)
+        return None if path is None else Path(path)
+
+
+def _weight_files(name: str | Path, revision: str | None) -> list[Path]:
+    whole = _file(name, WEIGHTS, revision)
+    if whole is not None:
+        return [whole]
+    index = _file(name, SHARDS, revision)
+    if index is None:
+        raise ValueError(
+            f"{name} cannot be loaded: it has no {WEIGHTS}. Pickled weights are never opened here; `finegym convert` "
+            "reads those of other projects."
+        )
+    content = read_json(index, what="index of weights", remedy="Save or download the checkpoint again.")
+    weight_map = content.get("weight_map") if isinstance(content, dict) else None
+    names = sorted(set(map(str, weight_map.values()))) if isinstance(weight_map, dict) else []
+    files = [_file(name, shard, revision) for shard in names if re.fullmatch(r"[\w.-]+\.safetensors", shard)]
+    if not names or len(files) < len(names) or None in files:
+        raise ValueError(f"{index} names no weights, or weights that are not there: {names[:3]}.")
+    return [file for file in files if file is not None]
+
+
+def _count_weights(path: Path) -> int:
+    """How many numbers a safetensors file holds, by its header."""
+    num_weights = 0
+    with _explained(path), safe_open(path, framework="pt") as file:
+        for name in file.keys():  # noqa: SIM118 (no dict)
+            tensor = file.get_slice(name)
+            if name.endswith(("weight", "bias")) and tensor.get_dtype() not in FLOATS:
+                raise ValueError(f"{name!r} is of {tensor.get_dtype()}, which no weight is.")
+            num_weights += math.prod(tensor.get_shape())
+    return num_weights
+
+
+def _check_layers(content: Any, path: Path) -> None:
+    """Depths and sizes are looked at before a configuration class or a network is made of them, at any level."""
+    values = [content]
+    while values:
+        value = values.pop()
+        for key, part in value.items() if isinstance(value, dict) else ():
+            if isinstance(part, dict):
+                values.append(part)
+            largest = LARGEST["num_hidden_layers"] if "layers" in str(key) else 2**31 - 1
+            for number in part if isinstance(part, list) else (part,):
+                if type(number) is int and abs(number) > largest:
+                    raise ValueError(f"{path}: {key} is {number}, more than {largest:,}.")
+
+
+__all__ = ["check_processor", "load_config", "load_model", "load_video_processor"]
