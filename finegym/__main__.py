@@ -5,6 +5,7 @@ from importlib import import_module
 
 import jsonargparse
 
+from finegym.data import arguments as _arguments  # noqa: F401 (which hold plain values)
 from finegym.data.text import safe_text
 
 

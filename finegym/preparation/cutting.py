@@ -27,6 +27,7 @@ from .damage import reason_of_damage
 # A cut may end this much after its file does: cutting tools and annotators round to frames, and to tenths of a
 # second.
 END_TOLERANCE = 0.1
+MAX_NAME_BYTES = 255
 # Sides in a ratio beyond this are no film of a person; scaled to the short side they would fill the memory.
 MAX_ASPECT_RATIO = 16
 
@@ -120,7 +121,7 @@ def cut_source(job: Job, root: Path, encoding: Encoding) -> list[CutResult]:
     except OSError as error:
         return [CutResult(cut.id, problem=f"unreadable: {job.source.name}: {error}") for cut in job.cuts]
     stamps = {cut: _stamp(digest, cut, encoding) for cut in job.cuts}
-    results = {cut: finished_video(root / cut.file, cut.id, stamps[cut]) for cut in job.cuts}
+    results = {cut: _too_long(cut) or finished_video(root / cut.file, cut.id, stamps[cut]) for cut in job.cuts}
     todo = [cut for cut in sorted(job.cuts, key=lambda cut: (cut.start or 0.0, cut.id)) if results[cut] is None]
     if todo:
         for cut, problem in _cut_source(job.source, todo, root, encoding, stamps):
@@ -148,6 +149,12 @@ def _cut_source(
     except (VideoDecodingError, FileNotFoundError) as error:
         for cut in left:
             yield cut, reason or f"undecodable: {source.name}: {error}"
+
+
+def _too_long(cut: Cut) -> CutResult | None:
+    if max(len(os.fsencode(part)) for part in Path(cut.file).parts) <= MAX_NAME_BYTES:
+        return None
+    return CutResult(cut.id, problem=f"name too long: {cut.file} has a part of more than {MAX_NAME_BYTES} bytes")
 
 
 def finished_video(path: Path, video_id: str, stamp: str) -> CutResult | None:

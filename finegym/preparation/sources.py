@@ -17,6 +17,15 @@ from finegym.data.files import PARTIAL_SUFFIX, VIDEO_SUFFIXES
 PACKED_SUFFIXES = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".zip", ".7z", ".rar")
 # Twice the largest of FineGym's videos; a member that claims more is not unpacked.
 MAX_MEMBER_BYTES = 8 * 1024**3
+# Long names and extended headers are read into memory.
+MAX_HEADER_BYTES = 2**20
+EXTENSIONS = (
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+)
 
 
 @dataclass(frozen=True)
@@ -93,8 +102,13 @@ def find_videos(source: str | Path) -> FoundVideos:
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
         for name in sorted(files):
             path = Path(folder) / name
-            if not name.startswith("."):
-                _add_file(found, path, PurePosixPath(path.relative_to(source).as_posix()))
+            if name.startswith("."):
+                continue
+            relative = path.relative_to(source).as_posix()
+            if _stored(relative) != relative:
+                found.refused[_stored(relative)] = "its name is not UTF-8: rename it"
+            else:
+                _add_file(found, path, PurePosixPath(relative))
     return found
 
 
@@ -115,18 +129,58 @@ def _add_file(found: FoundVideos, path: Path, relative: PurePosixPath) -> None:
 
 def _add_archive(found: FoundVideos, path: Path, folder: PurePosixPath) -> None:
     try:
-        with tarfile.open(path, "r:") as archive:
-            for member in archive:
+        with tarfile.open(path, "r:", tarinfo=_Member) as archive:
+            for member in _members(archive):
                 name = PurePosixPath(member.name)
                 if name.suffix.lower() not in VIDEO_SUFFIXES:
                     continue
                 reason = _reason_to_refuse(member, path)
                 if reason:
-                    found.refused[f"{path.name}: {member.name}"] = reason
+                    found.refused[f"{path.name}: {_stored(member.name)}"] = reason
                 else:
                     _add_video(found, folder / name, Source(path, name.name, member.offset_data, member.size))
-    except (tarfile.TarError, OSError, EOFError) as error:
-        found.refused[path.name] = f"not a readable tar archive ({error})"
+    except Exception as error:  # tarfile lets through whatever a damaged header makes int(), str() or seek() raise
+        reason = " ".join(str(error).split()) or type(error).__name__
+        found.refused[path.name] = f"not a readable tar archive from some place on ({reason})"
+
+
+class _Member(tarfile.TarInfo):
+    """A member whose header is either right or an error: tarfile itself takes a damaged one for the archive's end."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes, encoding: str, errors: str) -> tarfile.TarInfo:
+        member = super().frombuf(buf, encoding, errors)
+        if member.size < 0 or member.type in EXTENSIONS and member.size > MAX_HEADER_BYTES:
+            raise tarfile.ReadError(f"a header claims {member.size} bytes")
+        return member
+
+    @classmethod
+    def fromtarfile(cls, archive: tarfile.TarFile) -> tarfile.TarInfo:
+        try:
+            return super().fromtarfile(archive)
+        except tarfile.EOFHeaderError:
+            raise
+        except tarfile.HeaderError as error:
+            raise tarfile.ReadError(f"at byte {archive.offset}: {error}") from None
+
+
+def _members(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    """The members, as long as each lies behind the one before it."""
+    position = -1
+    while True:
+        member = archive.next()
+        if member is None:
+            return
+        if member.size < 0 or archive.offset <= position:
+            raise tarfile.ReadError(f"{_stored(member.name)} claims {member.size} bytes")
+        position = archive.offset
+        archive.members.clear()  # a million names would stay in memory
+        yield member
+
+
+def _stored(name: str) -> str:
+    """A name as a report can store it: bytes that are not UTF-8 become escapes."""
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _add_video(found: FoundVideos, relative: PurePosixPath, source: Source) -> None:
@@ -140,13 +194,15 @@ def _add_video(found: FoundVideos, relative: PurePosixPath, source: Source) -> N
 
 def _reason_to_refuse(member: tarfile.TarInfo, archive: Path) -> str | None:
     name = PurePosixPath(member.name)
-    if name.is_absolute() or ".." in name.parts:
+    if name.is_absolute() or ".." in name.parts or "\0" in member.name:
         return "its path leaves the archive"
+    if _stored(member.name) != member.name:
+        return "its name is not UTF-8"
     if not member.isreg() or member.issparse():
         return "not a regular file"
     if member.size > MAX_MEMBER_BYTES:
         return f"it claims {member.size} bytes"
-    if member.offset_data + member.size > archive.stat().st_size:
+    if not 0 <= member.offset_data <= member.offset_data + member.size <= archive.stat().st_size:
         return "the archive ends inside it"
     return None
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import jsonargparse
 import yaml
 
+from finegym.data import arguments as _arguments  # noqa: F401 (recipes hold plain values)
 from finegym.data.files import write_text
 
 
