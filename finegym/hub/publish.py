@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,7 +17,8 @@ from huggingface_hub import HfApi
 from transformers import AutoModelForVideoClassification
 
 import modeling_finegym
-from finegym.data.checkpoints import load_model, load_video_processor
+from finegym.data.checkpoints import SHARDS, WEIGHTS, load_model, load_video_processor
+from finegym.data.text import read_json, read_yaml
 from finegym.data.video_writing import write_video
 from finegym.synthgym.generate import Performance, render_performance
 from modeling_finegym.clip_scoring import score_videos
@@ -30,10 +32,10 @@ from .sending import Publication, PublishedFile, PublishingError, send, write_ma
 
 RECIPE = "recipe.yaml"
 # What belongs to a published checkpoint, apart from the code, the card, the example and the manifest.
-PUBLISHED_PATTERNS = (
+PUBLISHED = (
     "config.json",
-    "model*.safetensors",
-    "model.safetensors.index.json",
+    WEIGHTS,
+    SHARDS,
     "video_preprocessor_config.json",
     RECIPE,
     "metrics.json",
@@ -43,6 +45,11 @@ PUBLISHED_PATTERNS = (
     "confusion.png",
     "calibration.png",
 )
+SHARD = re.compile(r"model-\d{5}-of-\d{5}\.safetensors")
+# Texts of these files that are places on their author's machine, and where texts of any look belong.
+TELLING_FILES = ("config.json", "video_preprocessor_config.json", "training.json", "metrics.json", RECIPE)
+LOCAL_PATH = re.compile(r"/|~|\.\.[/\\]|[A-Za-z]:[/\\]|\\\\")
+NAMES_OF_CLASSES = ("id2label", "label2id", "attribute_names", "per_class", "per_set", "per_event")
 EXAMPLE = "example.mp4"
 # The largest difference between two computations of the same score that counts as none.
 TOLERANCE = 1e-6
@@ -130,12 +137,13 @@ def build_folder(
         FileNotFoundError, ValueError: naming what is missing or wrong.
     """
     source = Checkpoint.read(checkpoint).folder
-    chosen = sorted({path for pattern in PUBLISHED_PATTERNS for path in source.glob(pattern)})
-    for path in chosen:
+    for path in _chosen_files(source):
         if path.is_symlink() or not path.is_file():
             raise ValueError(f"{path} is a link or a folder; only plain files are published.")
         shutil.copyfile(path, folder / path.name)
-    hide_local_folders(folder / RECIPE)
+    for name in TELLING_FILES:
+        if (folder / name).exists():
+            hide_local_folders(folder / name)
     copy_code(folder)
     write_example(folder / EXAMPLE)
     built = Checkpoint.read(folder)
@@ -147,18 +155,43 @@ def build_folder(
     return Build(folder, files, built, left_out)
 
 
-def hide_local_folders(recipe: Path) -> None:
-    """Keeps of every absolute path in a recipe the last name: the rest tells about its author's machine."""
+def _chosen_files(source: Path) -> list[Path]:
+    """What of a checkpoint is published: files of known names, and the shards that the index of the weights names."""
+    names = set(PUBLISHED)
+    if (source / SHARDS).is_file():
+        index = read_json(source / SHARDS, what="index of weights", remedy="Save the checkpoint again.")
+        weight_map = index.get("weight_map") if isinstance(index, dict) else None
+        shards = set(map(str, weight_map.values())) if isinstance(weight_map, dict) else {""}
+        wrong = sorted(name for name in shards if not SHARD.fullmatch(name))
+        if wrong:
+            raise ValueError(f"{source / SHARDS} names {wrong[0]!r}, which is no shard of weights.")
+        names |= shards
+    return [source / name for name in sorted(names) if (source / name).exists() or (source / name).is_symlink()]
+
+
+def hide_local_folders(path: Path) -> None:
+    """Keep of every path outside the working folder in a JSON or YAML file the last name: the rest tells about its
+    author's machine."""
 
     def shorten(value):
         if isinstance(value, dict):
-            return {name: shorten(part) for name, part in value.items()}
-        return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
+            return {name: part if name in NAMES_OF_CLASSES else shorten(part) for name, part in value.items()}
+        if isinstance(value, list):
+            return [shorten(part) for part in value]
+        if isinstance(value, str) and LOCAL_PATH.match(value):
+            return re.split(r"[/\\]", value.rstrip("/\\"))[-1].lstrip("~.")
+        return value
 
-    content = yaml.safe_load(recipe.read_text(encoding="utf-8"))
+    if path.suffix == ".json":
+        content = read_json(path, what="JSON file", remedy="train.py writes it.", finite=False)
+    else:
+        content = read_yaml(path, what="YAML file")
     published = shorten(content)
-    if published != content:
-        recipe.write_text(yaml.safe_dump(published, sort_keys=False), encoding="utf-8")
+    if published == content:
+        return
+    is_json = path.suffix == ".json"
+    text = json.dumps(published, indent=2) if is_json else yaml.safe_dump(published, sort_keys=False)
+    path.write_text(text.rstrip() + "\n", encoding="utf-8")
 
 
 def write_example(path: Path, size: int = 144) -> None:
