@@ -68,7 +68,7 @@ BOMB = "&a [x]\n" + "\n".join(
 TEXTS = {
     "aliases that unfold to billions": f"a: {BOMB}",
     "objects of Python": "name: !!python/object/apply:os.system [echo]",
-    "nested too deeply": "name: " + "[" * 3000,
+    "nested too deeply": "name: " + "[" * 1200,
     "no recipe": "[1, 2]",
     "no text": "\x00\x01",
     "a key that is a list": "? [a]\n: 1",
