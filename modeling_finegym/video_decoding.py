@@ -1,13 +1,14 @@
 """Reads just the frames that are asked for from a video file, exactly: also with a variable frame rate, B-frames,
 a start time other than zero or rotation metadata. The decoder is PyAV's FFmpeg."""
 
-import itertools
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
 
 import torch
+
+from .video_packets import Packet, are_frames, is_cut, scan
 
 
 try:
@@ -16,6 +17,8 @@ try:
 except ImportError:
     av = VideoReformatter = None
 
+# What decoders raise on damaged files: PyAV meets streams, formats and sizes that it did not know of.
+DECODER_ERRORS = () if av is None else (av.FFmpegError, IndexError, RuntimeError, ValueError, MemoryError)
 # 8192 x 8192 pixels: larger frames are refused before memory is taken for them
 MAX_PIXELS = 2**26
 # Jumping to a key frame is worth it where it saves decoding at least this many frames.
@@ -41,21 +44,29 @@ class VideoFile:
 
     def __init__(self, path: str | Path):
         if av is None:
-            raise ImportError("Reading video files needs PyAV 17 or later: `pip install -U av`. Arrays need nothing.")
+            raise ImportError("Reading video files needs PyAV 18 or later: `pip install -U av`. Arrays need nothing.")
         self.path = Path(path)
         if not self.path.is_file():
             raise FileNotFoundError(f"{self.path} is not a file.")
-        try:
-            self._container = av.open(f"file:{self.path}", options={"protocol_whitelist": "file"})
-        except (av.FFmpegError, ValueError) as error:
-            raise VideoDecodingError(f"{self.path} is not a readable video: {error}") from error
+        self._open()
         try:
             self._index()
         except BaseException:
             self.close()
             raise
 
-    def _index(self) -> None:
+    def _open(self) -> None:
+        try:
+            self._container = av.open(f"file:{self.path}", options={"protocol_whitelist": "file"})
+        except (av.FFmpegError, ValueError) as error:
+            raise VideoDecodingError(f"{self.path} is not a readable video: {error}") from error
+        try:
+            self._choose_stream()
+        except BaseException:
+            self.close()
+            raise
+
+    def _choose_stream(self) -> None:
         if not self._container.streams.video:
             raise VideoDecodingError(f"{self.path} has no video stream.")
         self._stream = self._container.streams.video[0]
@@ -67,30 +78,70 @@ class VideoFile:
             raise VideoDecodingError(
                 f"{self.path} declares frames of {self.width} x {self.height} pixels; the limit is {MAX_PIXELS}."
             )
-        try:
-            packets = [
-                (packet.pts, packet.is_keyframe)
-                for packet in self._container.demux(self._stream)
-                if packet.size and not packet.is_discard
-            ]
-            self._pts = sorted({pts for pts, _ in packets if pts is not None})
-            self._numbers = {pts: number for number, pts in enumerate(self._pts)}
-            # AVI and raw streams know no times for some packets, or repeat them: their frames are counted instead
-            if len(self._pts) < len(packets):
-                self._numbers = {}
-                self._pts = list(range(sum(1 for _ in self._read(None, None))))
-        except (av.FFmpegError, IndexError) as error:  # IndexError: PyAV meets a stream it did not know of
-            raise VideoDecodingError(f"{self.path} is damaged: {error}") from error
-        if not self._pts:
-            raise VideoDecodingError(f"{self.path} has no frames.")
-        self.num_frames = len(self._pts)
-        self._key_frames = sorted(
-            self._numbers[pts] for pts, is_key_frame in packets if is_key_frame and self._numbers
-        )
+
+    def _index(self) -> None:
         rate = self._stream.average_rate or self._stream.guessed_rate or Fraction(25)
-        clock = (self._stream.time_base or Fraction(1)) if self._numbers else 1 / rate
-        self.times = [float((pts - self._pts[0]) * clock) for pts in self._pts]
+        try:
+            packets = scan(self._container, self._stream)
+            # Timestamps (rising) if packets are frames, or None: then frames are counted from the beginning.
+            self._pts: list[int] | None = None
+            self._numbers: dict[int, int] = {}
+            self._key_frames: list[int] = []
+            if are_frames(packets, self._container, self._stream):
+                self._index_by_packets(packets)
+            else:
+                self._index_by_frames(rate)
+        except DECODER_ERRORS as error:
+            raise VideoDecodingError(f"{self.path} is damaged: {error}") from error
+        self.num_frames = len(self.times)
+        if not self.num_frames:
+            raise VideoDecodingError(f"{self.path} has no frames.")
         self.fps = (self.num_frames - 1) / self.times[-1] if self.times[-1] > 0 else float(rate)
+
+    def _index_by_packets(self, packets: list[Packet]) -> None:
+        shown = {packet.pts: packet for packet in packets if not packet.is_discard}
+        self._pts = sorted(shown)
+        self._numbers = {pts: number for number, pts in enumerate(self._pts)}
+        self._key_frames = [number for number, pts in enumerate(self._pts) if shown[pts].is_keyframe]
+        self._damaged = {number for number, pts in enumerate(self._pts) if shown[pts].is_corrupt}
+        self.times = [float((pts - self._pts[0]) * self._stream.time_base) for pts in self._pts]
+
+    def _index_by_frames(self, rate: Fraction) -> None:
+        """Decode everything once, to learn which frames there are and when they are shown."""
+        stamps = []
+        self._damaged = set()
+        for number, frame, is_whole in self._count():
+            if not is_whole:
+                self._damaged.add(number)
+            stamps.append((None, None) if frame is None else (frame.pts, frame.dts))
+        self.times = _rising_times(stamps, self._stream.time_base or 1 / rate, rate)
+
+    def _count(self) -> Iterator[tuple[int, "av.VideoFrame | None", bool]]:
+        """All frames from the beginning, numbered, and whether they are as they were filmed; None where the decoder
+        fails."""
+        # Where times are made up, seeking is not exact either.
+        self.close()
+        self._open()
+        decoder = self._stream.codec_context
+        decoder.copy_opaque = True
+        number, loses, is_whole = 0, False, True
+        for packet in self._container.demux(self._stream):
+            if packet.size:
+                # After a loss, pictures are wrong until one comes that needs no other.
+                is_broken = packet.is_corrupt or is_cut(decoder.name, memoryview(packet))
+                loses = is_broken or (loses and not packet.is_keyframe)
+                packet.opaque = loses
+            try:
+                frames = packet.decode()
+            except DECODER_ERRORS:
+                if number == 0:  # recordings start with what cannot be decoded yet
+                    continue
+                frames, loses = [None], True
+            for frame in frames:
+                is_lost = frame is None or frame.is_corrupt or bool(frame.opaque)
+                is_whole = not is_lost and (is_whole or frame.key_frame)
+                yield number, frame, is_whole
+                number += 1
 
     def index_range(self, start: float | None = None, end: float | None = None) -> tuple[int, int]:
         """
@@ -123,7 +174,14 @@ class VideoFile:
             raise IndexError(f"{self.path}: no frame was asked for.")
         wanted = sorted(set(indices))
         converter = VideoReformatter()
-        found = {index: _to_tensor(frame, converter) for index, frame in self.decode(wanted)}
+        found = {}
+        for index, frame in self.decode(wanted):
+            try:
+                found[index] = _to_tensor(frame, converter)
+            except DECODER_ERRORS as error:
+                raise VideoDecodingError(f"{self.path} is damaged: frame {index} has no picture ({error}).") from error
+            if found[index].shape != found[wanted[0]].shape:
+                raise VideoDecodingError(f"{self.path} changes the size of its frames at frame {index}.")
         return torch.stack([found[index] for index in indices])
 
     def decode(self, indices: Iterable[int]) -> Iterator[tuple[int, "av.VideoFrame"]]:
@@ -152,36 +210,40 @@ class VideoFile:
     def _decode_run(self, run: list[int]) -> Iterator[tuple[int, "av.VideoFrame"]]:
         """Rising indices in one go; the second attempt starts earlier and leaves nothing out."""
         position, reason = 0, "the decoder gives nothing for it"
-        for back in (0, NUM_KEY_FRAMES_BACK):
-            key_frame = self._key_frame(run[position], back)
-            start = self._pts[key_frame] if key_frame else None
-            wanted = {self._pts[index] for index in run} if back == 0 else None
+        for back in (0, NUM_KEY_FRAMES_BACK) if self._pts else (0,):
             try:
-                for number, frame in self._read(start, wanted):
-                    if number == run[position] and not frame.is_corrupt:
-                        yield number, frame
-                        position += 1
-                        if position == len(run):
-                            return
-                    elif number >= run[position]:
+                for number, frame, is_whole in (
+                    self._count() if self._pts is None else self._read(run[position:], back)
+                ):
+                    if number < run[position]:
+                        continue
+                    if number > run[position] or not is_whole:
                         break
-            except (av.FFmpegError, IndexError) as error:
+                    yield number, frame
+                    position += 1
+                    if position == len(run):
+                        return
+            except DECODER_ERRORS as error:
                 reason = str(error)
         raise VideoDecodingError(f"{self.path} is damaged: frame {run[position]} cannot be decoded ({reason}).")
 
-    def _read(self, start: int | None, wanted: set[int] | None) -> Iterator[tuple[int, "av.VideoFrame"]]:
-        """Numbered frames from a timestamp (None: the beginning) on; without those neither `wanted` nor needed to
-        decode others."""
+    def _read(self, run: list[int], back: int) -> Iterator[tuple[int, "av.VideoFrame", bool]]:
+        """Frames numbered by their timestamps, from a key frame on; with `back` 0 without those that are neither in
+        `run` nor needed to decode others."""
         decoder = self._stream.codec_context
-        self._container.seek(start or 0, stream=None if start is None else self._stream, backward=True)
-        count = itertools.count()
+        key_frame = self._key_frame(run[0], back)
+        if key_frame:
+            self._container.seek(self._pts[key_frame], stream=self._stream, backward=True)
+        else:
+            self._container.seek(0, backward=True)
+        wanted = {self._pts[index] for index in run}
         for packet in self._container.demux(self._stream):
-            unwanted = wanted is not None and packet.pts in self._numbers and packet.pts not in wanted
+            unwanted = back == 0 and packet.pts in self._numbers and packet.pts not in wanted
             decoder.skip_frame = "NONREF" if unwanted else "DEFAULT"
             for frame in packet.decode():
-                number = self._numbers.get(frame.pts) if self._numbers else next(count)
+                number = self._numbers.get(frame.pts)
                 if number is not None:
-                    yield number, frame
+                    yield number, frame, not frame.is_corrupt and number not in self._damaged
 
     def _key_frame(self, index: int, back: int = 0) -> int:
         """The last key frame up to `index`, or the one so many key frames before it; 0 before the first."""
@@ -196,6 +258,21 @@ class VideoFile:
 
     def __exit__(self, *exception) -> None:
         self.close()
+
+
+def _rising_times(stamps: list[tuple[int | None, int | None]], clock: Fraction, rate: Fraction) -> list[float]:
+    """Seconds from the first frame on, of frames in the order in which they are shown. Presentation times where they
+    rise, else decoding times where those do (as FFmpeg does), else the declared rate."""
+    for ticks in zip(*stamps):
+        # The last frames come when there are no packets any more, and have no decoding time.
+        num_known = len(ticks)
+        while num_known and ticks[num_known - 1] is None:
+            num_known -= 1
+        known = ticks[:num_known]
+        if known and None not in known and all(first < second for first, second in zip(known, known[1:])):
+            times = [float((tick - known[0]) * clock) for tick in known]
+            return times + [times[-1] + float(place / rate) for place in range(1, len(ticks) - num_known + 1)]
+    return [float(number / rate) for number in range(len(stamps))]
 
 
 def _to_tensor(frame: "av.VideoFrame", converter: "VideoReformatter") -> torch.Tensor:

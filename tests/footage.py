@@ -42,20 +42,21 @@ def encode(
     codec: str = "libx264",
     pixel_format: str = "yuv420p",
     audio: bool = False,
+    clock: int = 1000,
     **options: str,
 ) -> None:
-    """Write frames at the given times (seconds, to the millisecond)."""
+    """Write frames at the given times (seconds, rounded to a `clock`th of one)."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=25)
         stream.height, stream.width = frames[0].shape[:2]
         stream.pix_fmt = pixel_format
-        stream.codec_context.time_base = Fraction(1, 1000)
+        stream.codec_context.time_base = Fraction(1, clock)
         stream.options = {"crf": "12", "preset": "ultrafast", **options} if codec == "libx264" else options
         sound = container.add_stream("aac", rate=8000, layout="mono") if audio else None
         for image, time in zip(frames, times, strict=True):
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
-            frame.time_base, frame.pts = Fraction(1, 1000), round(time * 1000)
+            frame.time_base, frame.pts = Fraction(1, clock), round(time * clock)
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
         if sound:
