@@ -16,6 +16,9 @@ import torch
 
 
 OUT_OF_RANGE = ("loop", "repeat_last")
+# Where the clips of a video lie: windows in the middles of equal parts of it (mmaction2 0.x), windows from its first
+# frame to its last (mmaction2 1.x), or clips of one frame from each of `clip_len` equal segments (TSN).
+SAMPLING = ("centers", "ends", "segments")
 
 
 def clip_indices(offset: int, num_frames: int, clip_len: int, frame_interval: int, out_of_range: str) -> list[int]:
@@ -30,26 +33,49 @@ def clip_indices(offset: int, num_frames: int, clip_len: int, frame_interval: in
 
 
 def sample_clips(
-    num_frames: int, *, clip_len: int, frame_interval: int, num_clips: int, out_of_range: str = "loop"
+    num_frames: int,
+    *,
+    clip_len: int,
+    frame_interval: int,
+    num_clips: int,
+    out_of_range: str = "loop",
+    sampling: str = "centers",
 ) -> tuple[list[list[int]], list[float]]:
     """
-    The distinct ones of `num_clips` windows spread evenly over a video (mmaction2 0.x, `SampleFrames` in test mode).
+    The distinct ones of `num_clips` clips spread evenly over a video, as `SampleFrames` of mmaction2 in test mode.
+
+    Args:
+        sampling (`str`, defaults to `"centers"`): See `SAMPLING`. In a clip of `"segments"` every segment has its
+            frame, also where a short video gives several the same; `frame_interval` plays no part.
 
     Returns:
-        The frame indices of each distinct clip, in order, and the share of the `num_clips` windows that equal it. The
-        weighted mean over the distinct clips is the plain mean over all the windows.
+        The frame indices of each distinct clip, in order, and the share of the `num_clips` clips that equal it. The
+        weighted mean over the distinct clips is the plain mean over all of them.
 
     Raises:
-        `ValueError`: the video has no frames, or an argument is not positive.
+        `ValueError`: the video has no frames, or an argument is not positive or unknown.
     """
-    _check(num_frames, clip_len, frame_interval, num_clips)
-    spacing = (num_frames - clip_len * frame_interval + 1) / num_clips
-    offsets = [int(index * spacing + spacing / 2) if spacing > 0 else 0 for index in range(num_clips)]
+    _check(num_frames, clip_len, frame_interval, num_clips, sampling)
+    if sampling == "segments":
+        length, phases = num_frames / clip_len, [(index + 0.5) / num_clips for index in range(num_clips)]
+        clips = [[int(length * phase + length * segment) for segment in range(clip_len)] for phase in phases]
+    else:
+        offsets = _offsets(num_frames, clip_len, frame_interval, num_clips, sampling)
+        clips = [clip_indices(offset, num_frames, clip_len, frame_interval, out_of_range) for offset in offsets]
     counts: dict[tuple[int, ...], int] = {}
-    for offset in offsets:
-        clip = tuple(clip_indices(offset, num_frames, clip_len, frame_interval, out_of_range))
-        counts[clip] = counts.get(clip, 0) + 1
+    for clip in clips:
+        counts[tuple(clip)] = counts.get(tuple(clip), 0) + 1
     return [list(clip) for clip in counts], [count / num_clips for count in counts.values()]
+
+
+def _offsets(num_frames: int, clip_len: int, frame_interval: int, num_clips: int, sampling: str) -> list[int]:
+    if sampling == "centers":
+        spacing = (num_frames - clip_len * frame_interval + 1) / num_clips
+        return [int(index * spacing + spacing / 2) if spacing > 0 else 0 for index in range(num_clips)]
+    last = max(0, num_frames - ((clip_len - 1) * frame_interval + 1))
+    if num_clips == 1:
+        return [last // 2]
+    return [round(index * (last / (num_clips - 1))) for index in range(num_clips)]
 
 
 def random_clip(
@@ -58,15 +84,21 @@ def random_clip(
     clip_len: int,
     frame_interval: int,
     out_of_range: str = "loop",
+    sampling: str = "centers",
     generator: torch.Generator | None = None,
 ) -> list[int]:
     """
-    One window at a random place (mmaction2, `SampleFrames` in training mode); at the start where none fits.
+    One window at a random place (mmaction2, `SampleFrames` in training mode), at the start where none fits; with
+    `sampling="segments"` a random frame of each segment (TSN), the first where there are fewer frames than segments.
 
     Raises:
-        `ValueError`: the video has no frames, or an argument is not positive.
+        `ValueError`: the video has no frames, or an argument is not positive or unknown.
     """
-    _check(num_frames, clip_len, frame_interval, 1)
+    _check(num_frames, clip_len, frame_interval, 1, sampling)
+    if sampling == "segments":
+        length = num_frames // clip_len
+        within = torch.randint(max(1, length), (clip_len,), generator=generator).tolist()
+        return [segment * length + place for segment, place in enumerate(within)]
     num_offsets = max(1, num_frames - clip_len * frame_interval + 1)
     offset = int(torch.randint(num_offsets, (1,), generator=generator))
     return clip_indices(offset, num_frames, clip_len, frame_interval, out_of_range)
@@ -85,10 +117,12 @@ def average_clips(logits: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     return weights.float() @ logits.float().softmax(-1)
 
 
-def _check(num_frames: int, clip_len: int, frame_interval: int, num_clips: int) -> None:
+def _check(num_frames: int, clip_len: int, frame_interval: int, num_clips: int, sampling: str) -> None:
     if num_frames < 1:
         raise ValueError(f"A video of {num_frames} frames has no clips.")
     if min(clip_len, frame_interval, num_clips) < 1:
         raise ValueError(
             f"clip_len, frame_interval and num_clips must be positive, got {clip_len}, {frame_interval}, {num_clips}."
         )
+    if sampling not in SAMPLING:
+        raise ValueError(f"sampling must be one of {SAMPLING}, got {sampling!r}.")

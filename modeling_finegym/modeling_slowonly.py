@@ -134,6 +134,8 @@ class SlowOnlyPreTrainedModel(PublishedModelMixin, PreTrainedModel):
     main_input_name = "pixel_values"
     input_modalities = ("video",)
     supports_gradient_checkpointing = True
+    # there is no attention: each of its implementations gives the same, also where a model above chooses one
+    _supports_sdpa = _supports_flash_attn = _supports_flex_attn = True
     _no_split_modules = ["SlowOnlyResidualBlock"]
     # folding multiplies by these in float32, whatever the dtype of the convolutions
     _keep_in_fp32_modules_strict = ["norm", "norm_a", "norm_b", "norm_c", "branch1_norm"]

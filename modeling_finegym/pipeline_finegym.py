@@ -10,6 +10,7 @@ from transformers.pipelines.pt_utils import PipelineDataset, PipelineIterator
 
 from .clip_scoring import VideoClips, VideoScores, score_videos
 from .downloading import download
+from .video_inputs import is_list_of_images, to_frames
 
 
 # Seconds of silence after which an address is given up.
@@ -47,7 +48,8 @@ class FineGymPipeline(VideoClassificationPipeline):
         Classifies one video or each of several.
 
         Args:
-            inputs: A path, an http(s) address, a uint8 array or tensor of shape `(frames, height, width, 3)`; or a
+            inputs: A path, an http(s) address, the bytes of a file, a file open in binary mode, a list of PIL images,
+                a uint8 array or tensor of shape `(frames, height, width, 3)` or `(frames, 3, height, width)`; or a
                 list, a dataset or a generator of these. For a dataset or a generator the results come as an iterator.
             top_k (`int`, defaults to 5): How many classes to return, at most all of them.
             num_clips (`int`): Clips spread over the video; by default what the processor says, the paper's eight.
@@ -62,7 +64,9 @@ class FineGymPipeline(VideoClassificationPipeline):
             `ValueError`: a file or what an address gives is not a readable video.
             `ImportError`: files need PyAV, which is not installed.
         """
-        return super().__call__(inputs, **kwargs)
+        if isinstance(inputs, (list, tuple)) and not inputs:
+            raise ValueError("The list of videos is empty.")
+        return super().__call__(to_frames(inputs) if is_list_of_images(inputs) else inputs, **kwargs)
 
     def _sanitize_parameters(self, top_k=None, num_clips=None, start=None, end=None, return_clip_scores=None):
         preprocess = {"num_clips": num_clips, "start": start, "end": end}
@@ -90,6 +94,11 @@ class FineGymPipeline(VideoClassificationPipeline):
                 return self.video_processor.load_clips(file, **kwargs)
             except ValueError as error:
                 raise ValueError(f"{address}: {error}") from error
+
+    def save_pretrained(self, save_directory, **kwargs):
+        """Saves model, code and video processor, so that `pipeline(model=save_directory)` gives this pipeline."""
+        super().save_pretrained(save_directory, **kwargs)
+        self.video_processor.save_pretrained(save_directory, **kwargs)
 
     def run_single(self, inputs, preprocess_params, forward_params, postprocess_params):
         return next(

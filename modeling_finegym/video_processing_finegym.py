@@ -4,6 +4,7 @@ Written with torch alone, so that it works where torchvision is not installed.
 """
 
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from transformers.video_utils import VideoMetadata
 from .clip_sampling import sample_clips
 from .clip_scoring import VideoClips
 from .video_decoding import open_video
+from .video_inputs import as_file, check_videos, is_file_content, to_frames
 
 
 # PIL's numbers, as in the processors of Transformers.
@@ -30,11 +32,16 @@ class FineGymVideoProcessorKwargs(VideosKwargs, total=False):
     frame_interval (`int`): Distance in frames between two frames of a clip.
     num_clips (`int`): Windows that `load_clips` spreads over a video.
     out_of_range (`str`): What follows the last frame of a video shorter than a window, "loop" or "repeat_last".
+    sampling (`str`): Where the clips of a video lie: "centers" of its parts, from "ends" to end, or a frame from each
+        of `num_frames` "segments".
+    antialias (`bool`): Whether a frame that gets smaller is smoothed first, as PIL does and OpenCV does not.
     """
 
     frame_interval: int
     num_clips: int
     out_of_range: str
+    sampling: str
+    antialias: bool
 
 
 class FineGymVideoProcessor(BaseVideoProcessor):
@@ -64,6 +71,8 @@ class FineGymVideoProcessor(BaseVideoProcessor):
     frame_interval = 2
     num_clips = 8
     out_of_range = "loop"
+    sampling = "centers"
+    antialias = True
     valid_kwargs = FineGymVideoProcessorKwargs
     model_input_names = ["pixel_values"]
 
@@ -77,6 +86,7 @@ class FineGymVideoProcessor(BaseVideoProcessor):
             videos = str(videos)
         elif isinstance(videos, (list, tuple)):
             videos = [str(video) if isinstance(video, Path) else video for video in videos]
+        check_videos(videos, do_rescale=kwargs.get("do_rescale", self.do_rescale))
         return super().preprocess(videos, **kwargs)
 
     def sample_frames(
@@ -85,6 +95,7 @@ class FineGymVideoProcessor(BaseVideoProcessor):
         num_frames: int | None = None,
         frame_interval: int | None = None,
         out_of_range: str | None = None,
+        sampling: str | None = None,
         fps: float | None = None,
         **kwargs,
     ) -> np.ndarray:
@@ -97,6 +108,7 @@ class FineGymVideoProcessor(BaseVideoProcessor):
             frame_interval=frame_interval or self.frame_interval,
             num_clips=1,
             out_of_range=out_of_range or self.out_of_range,
+            sampling=sampling or self.sampling,
         )
         return np.array(clips[0])
 
@@ -139,6 +151,7 @@ class FineGymVideoProcessor(BaseVideoProcessor):
         do_normalize: bool,
         image_mean: tuple[float, ...],
         image_std: tuple[float, ...],
+        antialias: bool = True,
         **kwargs,
     ) -> torch.Tensor:
         """(T, C, H, W) of any number type -> (T, C, h, w) float32."""
@@ -147,7 +160,7 @@ class FineGymVideoProcessor(BaseVideoProcessor):
         if target != (height, width):
             if resample not in INTERPOLATION:
                 raise ValueError(f"resample must be 2 (bilinear) or 3 (bicubic), got {resample}.")
-            frames = F.interpolate(frames.float(), target, mode=INTERPOLATION[resample], antialias=True)
+            frames = F.interpolate(frames.float(), target, mode=INTERPOLATION[resample], antialias=antialias)
             frames = frames.clamp(0, 255)  # bicubic overshoots
         if do_center_crop:
             if target[0] < crop_size.height or target[1] < crop_size.width:
@@ -180,7 +193,7 @@ class FineGymVideoProcessor(BaseVideoProcessor):
 
     def load_clips(
         self,
-        video: str | Path | np.ndarray | torch.Tensor,
+        video: str | Path | bytes | BinaryIO | list | np.ndarray | torch.Tensor,
         num_clips: int | None = None,
         start: float | None = None,
         end: float | None = None,
@@ -189,21 +202,24 @@ class FineGymVideoProcessor(BaseVideoProcessor):
         The distinct ones of `num_clips` clips of a video; each frame is decoded and transformed once.
 
         Args:
-            video: A path, or uint8 frames of shape `(T, H, W, 3)`.
+            video: A path, the bytes of a file, a file open in binary mode, or frames as
+                [`~video_inputs.to_frames`] takes them.
             num_clips (`int`, *optional*): Windows spread over the video; the default is the processor's.
             start (`float`, *optional*), end (`float`, *optional*): The part of the file to look at, in seconds.
         """
+        if is_file_content(video):
+            with as_file(video) as path:
+                try:
+                    return self.load_clips(path, num_clips=num_clips, start=start, end=end)
+                except ValueError as error:
+                    raise ValueError(str(error).replace(str(path), "The content given")) from error
         if isinstance(video, (str, Path)):
             with open_video(video) as file:
                 first, stop = file.index_range(start, end)
                 return self._clips(stop - first, num_clips, lambda indices: file.frames([first + i for i in indices]))
         if start is not None or end is not None:
             raise ValueError("start and end are times in a file: cut an array of frames by indexing it.")
-        frames = torch.as_tensor(video)
-        if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != torch.uint8:
-            raise ValueError(
-                f"Frames must be uint8 of shape (T, H, W, 3), got {frames.dtype} of shape {tuple(frames.shape)}."
-            )
+        frames = to_frames(video)
         return self._clips(len(frames), num_clips, lambda indices: frames[indices])
 
     def _clips(self, num_video_frames: int, num_clips: int | None, read_frames) -> VideoClips:
@@ -213,6 +229,7 @@ class FineGymVideoProcessor(BaseVideoProcessor):
             frame_interval=self.frame_interval,
             num_clips=num_clips or self.num_clips,
             out_of_range=self.out_of_range,
+            sampling=self.sampling,
         )
         needed = sorted({index for clip in clips for index in clip})
         position = {index: place for place, index in enumerate(needed)}

@@ -17,7 +17,7 @@ SOURCES = sorted(
     for path in (ROOT / folder).rglob("*.py")
 ) + [ROOT / "train.py", ROOT / "push_to_hub.py"]
 # reads foreign checkpoints, with weights_only=True
-UNPICKLER = ROOT / "finegym" / "hub" / "convert.py"
+UNPICKLER = ROOT / "finegym" / "hub" / "foreign_files.py"
 
 
 def name(path):

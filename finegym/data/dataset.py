@@ -37,6 +37,7 @@ class ClipDataset(Dataset):
         clip_len: frames of a clip, T.
         frame_interval: distance of two of these frames, in frames of the video.
         out_of_range: what stands past the end of a short video: "loop" or "repeat_last".
+        sampling: "segments" draws a frame from each of `clip_len` equal parts; anything else draws a window.
         transform: frames uint8 (N, height, width, 3) and a generator -> (T, 3, H, W), see `transforms.augment`.
         num_views: epochs repeat after this many, with the same windows, crops and flips; None: they never do.
         skip_unreadable: give a video that cannot be read as blank frames with the label that losses ignore, and the
@@ -51,6 +52,7 @@ class ClipDataset(Dataset):
         clip_len: int,
         frame_interval: int,
         out_of_range: str = "loop",
+        sampling: str = "centers",
         transform: Callable[[torch.Tensor, torch.Generator], torch.Tensor],
         num_views: int | None = None,
         skip_unreadable: bool = False,
@@ -60,6 +62,7 @@ class ClipDataset(Dataset):
         self.clip_len = clip_len
         self.frame_interval = frame_interval
         self.out_of_range = out_of_range
+        self.sampling = sampling
         self.transform = transform
         self.num_views = num_views
         self.skip_unreadable = skip_unreadable
@@ -103,7 +106,9 @@ class ClipDataset(Dataset):
             views.append(self.transform(seen, generator)[[distinct.index(frame) for frame in window]])
         return views
 
-    def cache_frames(self, short_side: int, *, num_threads: int = 2, progress: bool = True) -> None:
+    def cache_frames(
+        self, short_side: int, *, antialias: bool = True, num_threads: int = 2, progress: bool = True
+    ) -> None:
         """Decode every video once and keep all its frames in memory as uint8 of this short side.
 
         Worth it for small videos on machines where decoding takes longer than the model: the memory is about
@@ -114,7 +119,7 @@ class ClipDataset(Dataset):
             try:
                 with open_video(video.path) as file:
                     frames = file.frames(list(range(*file.index_range(video.start, video.end))))
-                return resize_short_side(frames, short_side)
+                return resize_short_side(frames, short_side, antialias)
             except (VideoDecodingError, OSError) as error:
                 return error
 
@@ -144,6 +149,7 @@ class ClipDataset(Dataset):
             clip_len=self.clip_len,
             frame_interval=self.frame_interval,
             out_of_range=self.out_of_range,
+            sampling=self.sampling,
             generator=generator,
         )
 

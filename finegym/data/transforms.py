@@ -21,17 +21,17 @@ def clip_generator(*key: int | str) -> torch.Generator:
     return torch.Generator().manual_seed(derive_seed(*key))
 
 
-def resize_short_side(frames: torch.Tensor, short_side: int) -> torch.Tensor:
+def resize_short_side(frames: torch.Tensor, short_side: int, antialias: bool = True) -> torch.Tensor:
     """Resize uint8 frames (T, H, W, 3) so that the shorter of height and width is `short_side` pixels.
 
-    Bilinear with antialiasing. Frames that have this size already are returned as they are.
+    Bilinear, by default with antialiasing. Frames that have this size already are returned as they are.
     """
     height, width = frames.shape[1:3]
     if min(height, width) == short_side:
         return frames
     factor = short_side / min(height, width)
     size = (short_side, round(width * factor)) if height <= width else (round(height * factor), short_side)
-    return _resize(frames.permute(0, 3, 1, 2), size).permute(0, 2, 3, 1)
+    return _resize(frames.permute(0, 3, 1, 2), size, antialias).permute(0, 2, 3, 1)
 
 
 def random_crop_box(
@@ -70,6 +70,7 @@ def augment(
     scale: Sequence[float] = (0.08, 1.0),
     ratio: Sequence[float] = (3 / 4, 4 / 3),
     flip: float = 0.5,
+    antialias: bool = True,
     mean: Sequence[float] = (0.485, 0.456, 0.406),
     std: Sequence[float] = (0.229, 0.224, 0.225),
 ) -> torch.Tensor:
@@ -83,15 +84,16 @@ def augment(
         scale: bounds of the crop's share of the area (mmaction2's RandomResizedCrop: 0.08 to 1).
         ratio: bounds of the crop's width / height (the same source: 3/4 to 4/3).
         flip: probability of a horizontal flip (the same config: 0.5).
+        antialias: smooth frames that get smaller.
         mean, std: per channel, for values from 0 to 1 (ImageNet's).
 
     Returns:
         float32 of shape (T, 3, crop_size, crop_size).
     """
-    frames = resize_short_side(frames, short_side)
+    frames = resize_short_side(frames, short_side, antialias)
     top, left, height, width = random_crop_box(*frames.shape[1:3], scale=scale, ratio=ratio, generator=generator)
     frames = frames[:, top : top + height, left : left + width].permute(0, 3, 1, 2)  # (T, 3, height, width)
-    frames = _resize(frames, (crop_size, crop_size))
+    frames = _resize(frames, (crop_size, crop_size), antialias)
     if torch.rand(1, generator=generator).item() < flip:
         frames = frames.flip(3)
     # (x / 255 - mean) / std as one multiply-add over whole rows of pixels, which is three times faster than channel by
@@ -102,7 +104,7 @@ def augment(
     return rows.unflatten(2, (crop_size, 3)).permute(0, 3, 1, 2)
 
 
-def _resize(frames: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+def _resize(frames: torch.Tensor, size: tuple[int, int], antialias: bool) -> torch.Tensor:
     if frames.shape[2:] == size:
         return frames
-    return F.interpolate(frames, size=size, mode="bilinear", antialias=True)
+    return F.interpolate(frames, size=size, mode="bilinear", antialias=antialias)

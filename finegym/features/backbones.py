@@ -98,3 +98,8 @@ def check_normalization(name: str, processor: FineGymVideoProcessor) -> None:
             f"model.backbone {name} was trained with mean {wanted[0]} and std {wanted[1]}, and the recipe normalizes "
             f"with {given[0]} and {given[1]}. Set data.mean and data.std to the backbone's."
         )
+    if own.antialias != processor.antialias:
+        raise ValueError(
+            f"model.backbone {name} was trained on frames resized {'with' if own.antialias else 'without'} "
+            f"antialiasing: set data.antialias to {str(own.antialias).lower()}."
+        )

@@ -93,6 +93,7 @@ class EvaluationViews:
             frame_interval=self.processor.frame_interval,
             num_clips=self.num_clips,
             out_of_range=self.processor.out_of_range,
+            sampling=self.processor.sampling,
         )[0]
 
     def describe(self) -> dict[str, Any]:
@@ -128,7 +129,8 @@ class TrainingViews:
         self.groups = [position // num_views for position in range(len(self.names))]
 
     def describe(self) -> dict[str, Any]:
-        rule = {name: getattr(self.dataset, name) for name in ("seed", "clip_len", "frame_interval", "out_of_range")}
+        names = ("seed", "clip_len", "frame_interval", "out_of_range", "sampling")
+        rule = {name: getattr(self.dataset, name) for name in names}
         return {"views": "training", "transform": self.transform, **rule}
 
     def content(self, position: int) -> list[Any]:

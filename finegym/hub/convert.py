@@ -1,20 +1,11 @@
-"""`finegym convert`: checkpoints of other projects into checkpoint folders, and back.
+"""`finegym convert`: checkpoints of other projects into checkpoint folders, and back."""
 
-This is the only place of the project that reads pickled files, and it reads them with `weights_only=True`: a file that
-carries code is refused before any of it runs.
-"""
-
-import hashlib
-import pickle
 import re
-import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import torch
-from huggingface_hub import hf_hub_download
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 from transformers import PreTrainedModel
@@ -32,21 +23,12 @@ from modeling_finegym import (
     SlowOnlyModel,
 )
 
+from .foreign_files import RELEASES, locate, read_tensors
 from .layouts import BERT_PREFIXES, MMACTION2, Layout, find_depths, find_layout, key_map
 
 
-# Files and their tensors may not be larger than this; a SlowOnly-R152 has 0.2 GB, a BERT-large 1.3 GB.
-MAX_BYTES = 4 * 2**30
-
-RELEASES = {
-    "slow_r50": "https://dl.fbaipublicfiles.com/pytorchvideo/model_zoo/kinetics/SLOW_8x8_R50.pyth",
-    "slowonly_gym99": "https://download.openmmlab.com/mmaction/recognition/slowonly/"
-    "slowonly_imagenet_pretrained_r50_4x16x1_120e_gym99_rgb/"
-    "slowonly_imagenet_pretrained_r50_4x16x1_120e_gym99_rgb_20201111-a9c34b54.pth",
-    "resnet50": "https://download.pytorch.org/models/resnet50-11ad3fa6.pth",
-}
-# mmaction2 and torchvision end their file names with the first digits of the file's SHA-256.
-SHA256_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.\w+$")
+# Frames and frame interval in the names of pytorchvideo, PySlowFast and mmaction2: SLOW_8x8_R50, .._4x16x1_120e_gym99.
+CLIP_IN_NAME = re.compile(r"(?<![0-9a-zA-Z])(\d+)x(\d+)(?:x\d+)?(?![0-9a-zA-Z])")
 
 Head = Literal["keep", "cut", "drop"]
 Architecture = Literal["slowonly", "vision", "video_text"]
@@ -102,7 +84,7 @@ def convert(
             BERT, told apart by the names of their tensors; the others read a checkpoint folder of this project.
         labels: a labels.json that names the classes.
         head: what to do with a classifier whose rows are not the labels: "cut" it to the first rows or "drop" it.
-        num_frames: frames of a clip, where it is not that of the project's released checkpoints.
+        num_frames: frames of a clip, where the file's name does not tell, as `slowonly_r50_4x16x1_..pth` does.
         frame_interval: distance in frames between two frames of a clip, likewise.
         architecture: for BERT layers, the encoder to build: "vision" or "video_text".
         backbone: for BERT layers, the SlowOnly checkpoint folder to build it on.
@@ -130,13 +112,13 @@ def convert(
     layout = find_layout(set(tensors))
     if layout:
         model, report = make_slowonly(tensors, layout, source=source, labels=known_labels, head=head)
-        model.config.num_frames = num_frames or layout.num_frames
-        model.config.frame_interval = frame_interval or layout.frame_interval
+        model.config.num_frames, model.config.frame_interval = find_clip(source, layout, num_frames, frame_interval)
         processor = FineGymVideoProcessor(
             image_mean=list(layout.mean),
             image_std=list(layout.std),
             num_frames=model.config.num_frames,
             frame_interval=model.config.frame_interval,
+            antialias=layout.antialias,
         )
     else:
         model, report = make_encoder(
@@ -151,94 +133,27 @@ def convert(
     model.save_pretrained(output)
     processor.save_pretrained(output)
     clip = f"{processor.num_frames} frames, interval {processor.frame_interval}"
+    clip += "" if processor.antialias else ", resized without antialiasing"
     values = f"mean {processor.image_mean}, std {processor.image_std}"
     return f"{report}\n  clips    {clip}; {values}\nWritten to {output}."
 
 
-def locate(source: str, *, sha256: str | None = None) -> Path:
+def find_clip(source: str, layout: Layout, num_frames: int | None, frame_interval: int | None) -> tuple[int, int]:
     """
-    The file behind `source`, downloaded if it lies elsewhere.
-
-    Args:
-        source: a file, an https address, a Hub repository (`owner/name`), or a name in `RELEASES`.
-        sha256: what the file's SHA-256 must begin with; by default what the file's name says, if anything.
+    Frames and frame interval of the clips that a checkpoint was trained on: as asked, or as its file's name says.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the address is not https, or the file is not the one that was asked for.
+        ValueError: neither says it. Any number of frames would be computed, and most of them badly.
     """
-    address = RELEASES.get(source, source)
-    if "://" in address and not address.startswith("https://"):
-        raise ValueError(f"{source} is not an https address; checkpoints are not fetched in any other way.")
-    if not address.startswith("https://"):
-        path = Path(address)
-        if not path.exists() and re.fullmatch(r"[\w.-]+/[\w.-]+", address):
-            path = Path(hf_hub_download(address, "model.safetensors"))
-        if not path.is_file():
-            raise FileNotFoundError(f"There is no checkpoint file at {source}.")
-    else:
-        path = Path(torch.hub.get_dir()) / "checkpoints" / address.rsplit("/", 1)[-1]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if not path.is_file():
-            torch.hub.download_url_to_file(address, str(path))
-        named = SHA256_IN_NAME.search(path.name)
-        sha256 = sha256 or (named.group(1) if named else None)
-    if sha256:
-        with open(path, "rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        if not digest.startswith(sha256.lower()):
-            raise ValueError(f"{path} has SHA-256 {digest}, expected {sha256}: delete it and fetch it again.")
-    return path
-
-
-def read_tensors(path: Path) -> dict[str, torch.Tensor]:
-    """
-    The tensors of a `.safetensors` file or of a file written by `torch.save`, without the wrappers around them.
-
-    Raises:
-        ValueError: naming the file, and the tensor where there is one, if the file carries anything but tensors and
-            plain values, is damaged or is too large.
-    """
-    content = _read_file(path)
-    for wrapper in ("state_dict", "model_state", "model"):
-        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
-            content = content[wrapper]
-            break
-    if not isinstance(content, dict) or not content:
-        raise ValueError(f"{path} holds a {type(content).__name__}, not the tensors of a network.")
-    num_bytes = 0
-    for name, tensor in content.items():
-        if not isinstance(tensor, torch.Tensor) or tensor.layout != torch.strided or tensor.is_quantized:
-            raise ValueError(f"{path}: {name!r} is not an ordinary tensor but a {type(tensor).__name__}.")
-        num_bytes += tensor.numel() * tensor.element_size()
-        if num_bytes > MAX_BYTES:
-            raise ValueError(f"{path}: the tensors up to {name!r} need more than {MAX_BYTES:,} bytes.")
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-            raise ValueError(f"{path}: {name!r} has values that are not finite; the training it comes from diverged.")
-    return {name.removeprefix("module."): tensor for name, tensor in content.items()}
-
-
-def _read_file(path: Path) -> object:
-    num_bytes = path.stat().st_size
-    try:
-        if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
-                num_bytes = sum(member.file_size for member in archive.infolist())
-        if num_bytes > MAX_BYTES:
-            raise ValueError(f"{path} holds {num_bytes:,} bytes, more than the {MAX_BYTES:,} that are read.")
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        carried = re.search(r"GLOBAL ([\w.]+)", str(error))
-        what = f"the object {carried.group(1)}" if carried else "what is not a tensor"
+    named = CLIP_IN_NAME.search(RELEASES.get(source, source).rsplit("/", 1)[-1])
+    clip = layout.clip or (tuple(map(int, named.groups())) if named else (None, None))
+    num_frames, frame_interval = num_frames or clip[0], frame_interval or clip[1]
+    if not num_frames or not frame_interval:
         raise ValueError(
-            f"{path} carries {what}, which could run code, so it was not opened; or it is damaged. If you trust its "
-            "origin, save the state dict alone where it was made: torch.save({'state_dict': ...}, ...)."
-        ) from error
-    except (SafetensorError, RuntimeError, EOFError, OSError, zipfile.BadZipFile) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"{path} is damaged or no checkpoint ({reason}). Fetch it again.") from error
+            f"{source} does not say which clips it was trained on: give --num_frames and --frame_interval, 4 and 16 "
+            "for a 4x16 model."
+        )
+    return num_frames, frame_interval
 
 
 def make_slowonly(
@@ -480,4 +395,4 @@ def to_mmaction2(checkpoint: str | Path, output: Path) -> str:
     return f"{len(state)} tensors under mmaction2's names written to {output}."
 
 
-__all__ = ["convert", "locate", "make_encoder", "make_slowonly", "read_tensors", "to_mmaction2"]
+__all__ = ["convert", "make_encoder", "make_slowonly", "to_mmaction2"]

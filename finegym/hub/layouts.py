@@ -29,7 +29,8 @@ class Layout:
         stem, stem_norm, conv, norm, shortcut, shortcut_norm, head: the templates.
         ignored: prefixes of tensors that are no part of the network.
         mean, std: the normalization its weights were trained with, on values from 0 to 1.
-        num_frames, frame_interval: the clip of its released checkpoints.
+        antialias: whether its frames were smoothed where they got smaller.
+        clip: frames and frame interval, where the project's files are of images and the clip is ours to choose.
         is_2d: kernels are (k, k) and must be inflated over time.
     """
 
@@ -45,8 +46,8 @@ class Layout:
     ignored: tuple[str, ...] = ()
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
-    num_frames: int = 8
-    frame_interval: int = 8
+    antialias: bool = False
+    clip: tuple[int, int] | None = None
     is_2d: bool = False
 
 
@@ -74,9 +75,6 @@ MMACTION2 = Layout(
     shortcut_norm="backbone.layer{stage}.{block}.downsample.bn",
     head="cls_head.fc_cls",
     ignored=("data_preprocessor.",),
-    # slowonly_imagenet_pretrained_r50_4x16x1_120e_gym99_rgb (mmaction2 0.x)
-    num_frames=4,
-    frame_interval=16,
 )
 PYSLOWFAST = Layout(
     name="PySlowFast",
@@ -102,9 +100,8 @@ IMAGENET = Layout(
     shortcut="layer{stage}.{block}.downsample.0",
     shortcut_norm="layer{stage}.{block}.downsample.1",
     head="fc",
-    # no clip of its own: the paper's (section 4.2)
-    num_frames=32,
-    frame_interval=2,
+    antialias=True,
+    clip=(32, 2),  # the paper's (section 4.2)
     is_2d=True,
 )
 LAYOUTS = (OURS, MMACTION2, PYSLOWFAST, IMAGENET)

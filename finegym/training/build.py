@@ -85,6 +85,8 @@ def build_processor(data: DataRecipe) -> FineGymVideoProcessor:
         frame_interval=data.frame_interval,
         num_clips=data.num_clips,
         out_of_range=data.out_of_range,
+        sampling=data.sampling,
+        antialias=data.antialias,
     )
 
 
@@ -144,6 +146,7 @@ def build_dataset(recipe: Recipe, videos: list[Video], *, skip_unreadable: bool 
         clip_len=data.clip_len,
         frame_interval=data.frame_interval,
         out_of_range=data.out_of_range,
+        sampling=data.sampling,
         transform=transform,
         num_views=None if recipe.features.augment else 1,
         skip_unreadable=skip_unreadable,
@@ -158,7 +161,7 @@ def _without_augmentation(
 
 def augmentation(data: DataRecipe) -> dict[str, Any]:
     """The arguments of `transforms.augment`."""
-    names = ("short_side", "crop_size", "scale", "ratio", "flip", "mean", "std")
+    names = ("short_side", "crop_size", "scale", "ratio", "flip", "antialias", "mean", "std")
     return {name: getattr(data, name) for name in names}
 
 

@@ -51,11 +51,14 @@ class DataRecipe:
         frame_interval: distance of two of them in frames of the video.
         num_clips: clips per video in evaluation.
         out_of_range: what stands past the end of a short video.
+        sampling: where evaluation's clips of a video lie: "centers" of its parts (mmaction2 0.x), from "ends" to end
+            (1.x), or, in training too, a frame from each of `clip_len` equal "segments" (TSN).
         short_side: shorter side of a frame before the crop, in pixels.
         crop_size: height and width of the model's input, in pixels.
         scale: bounds of the random crop's share of the area.
         ratio: bounds of the random crop's width / height.
         flip: probability of a horizontal flip.
+        antialias: smooth frames that get smaller, as PIL does and OpenCV, and so mmaction2, does not.
         mean, std: normalization per channel, for values from 0 to 1.
         num_workers: processes per rank that decode.
         cache_frames: decode every training video once and keep it in memory (for small datasets).
@@ -72,11 +75,13 @@ class DataRecipe:
     frame_interval: int = 2
     num_clips: int = 8
     out_of_range: Literal["loop", "repeat_last"] = "loop"
+    sampling: Literal["centers", "ends", "segments"] = "centers"
     short_side: int = 256
     crop_size: int = 224
     scale: tuple[float, float] = (0.08, 1.0)
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
     flip: float = 0.5
+    antialias: bool = True
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     num_workers: int = 0

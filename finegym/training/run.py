@@ -162,7 +162,8 @@ class Run:
             return build_features_of(self.recipe, self.model, self.processor, self.videos, self.val_videos)
         dataset = build_dataset(self.recipe, self.videos)
         if self.recipe.data.cache_frames:
-            dataset.cache_frames(self.recipe.data.short_side, progress=self.accelerator.is_main_process)
+            data = self.recipe.data
+            dataset.cache_frames(data.short_side, antialias=data.antialias, progress=self.accelerator.is_main_process)
         return dataset, None
 
     def _build_loader(self, dataset: Dataset) -> None:

@@ -13,7 +13,8 @@ from torchvision.models import resnet50
 from transformers import AutoModel, AutoModelForVideoClassification, BertConfig, BertModel
 
 from finegym.data.labels import ActionClass, Labels
-from finegym.hub.convert import convert, locate, read_tensors
+from finegym.hub.convert import convert
+from finegym.hub.foreign_files import locate, read_tensors
 from finegym.hub.layouts import BERT_PREFIXES, LAYOUTS, MMACTION2, OURS, PYSLOWFAST, key_map
 from modeling_finegym import FineGymVideoProcessor, SlowOnlyConfig
 
@@ -109,8 +110,8 @@ def test_names_of_pytorchvideo_and_torchvision_come_from_their_own_networks(slow
 @pytest.mark.parametrize("parallel", [False, True], ids=["", "trained on several GPUs"])
 def test_slowonly_of_other_projects(tmp_path, slow_r50, layout, parallel):
     state = {("module." if parallel else "") + name: tensor for name, tensor in renamed(slow_r50, layout).items()}
-    torch.save({layout.wrapper: state, "meta": {"epoch": 3}}, tmp_path / "theirs.pth")
-    text = convert(str(tmp_path / "theirs.pth"), tmp_path / "ours")
+    torch.save({layout.wrapper: state, "meta": {"epoch": 3}}, tmp_path / "theirs_4x16x1.pth")
+    text = convert(str(tmp_path / "theirs_4x16x1.pth"), tmp_path / "ours")
     assert "taken     320 tensors" in text
     assert "new         0 tensors" in text
 
@@ -127,7 +128,22 @@ def test_slowonly_of_other_projects(tmp_path, slow_r50, layout, parallel):
     else:
         assert tuple(processor.image_mean) == (0.45, 0.45, 0.45)
         assert tuple(processor.image_std) == (0.225, 0.225, 0.225)
-    assert processor.num_frames == model.config.num_frames == layout.num_frames
+    assert (processor.num_frames, processor.frame_interval) == (4, 16) and not processor.antialias
+    assert (model.config.num_frames, model.config.frame_interval) == (4, 16)
+
+
+def test_a_file_that_does_not_tell_its_clips_is_asked_for_them(tmp_path, slow_r50):
+    torch.save({"state_dict": renamed(slow_r50, MMACTION2)}, tmp_path / "best.pth")
+    source = str(tmp_path / "best.pth")
+    with pytest.raises(ValueError, match="best.pth does not say.*--num_frames and --frame_interval"):
+        convert(source, tmp_path / "ours", num_frames=4)
+    assert not (tmp_path / "ours").exists()
+    convert(source, tmp_path / "ours", num_frames=8, frame_interval=4)
+    processor = FineGymVideoProcessor.from_pretrained(tmp_path / "ours")
+    assert (processor.num_frames, processor.frame_interval, processor.antialias) == (8, 4, False)
+    (tmp_path / "best.pth").rename(tmp_path / "slowonly_r50_8xb16-8x8x1-256e_kinetics400-rgb.pth")  # mmaction2 1.x
+    convert(str(next(tmp_path.glob("*.pth"))), tmp_path / "named")
+    assert SlowOnlyConfig.from_pretrained(tmp_path / "named").frame_interval == 8
 
 
 def test_full_size_shapes_are_those_of_the_released_checkpoints(tmp_path):
@@ -137,8 +153,8 @@ def test_full_size_shapes_are_those_of_the_released_checkpoints(tmp_path):
     state = {
         name: torch.zeros(tensor.shape, dtype=tensor.dtype) for name, tensor in renamed(network, MMACTION2).items()
     }
-    torch.save({"state_dict": state}, tmp_path / "theirs.pth")
-    convert(str(tmp_path / "theirs.pth"), tmp_path / "ours", num_frames=32, frame_interval=2)
+    torch.save({"state_dict": state}, tmp_path / "theirs_4x16x1.pth")
+    convert(str(tmp_path / "theirs_4x16x1.pth"), tmp_path / "ours", num_frames=32, frame_interval=2)
     config = SlowOnlyConfig.from_pretrained(tmp_path / "ours")
     assert (config.hidden_sizes, config.num_frames, config.frame_interval) == ([256, 512, 1024, 2048], 32, 2)
     sizes = [
@@ -151,8 +167,8 @@ def test_full_size_shapes_are_those_of_the_released_checkpoints(tmp_path):
 
 def test_round_trip_to_mmaction2_is_exact_to_the_bit(tmp_path, slow_r50):
     state = renamed(slow_r50, MMACTION2)
-    torch.save({"state_dict": state}, tmp_path / "theirs.pth")
-    convert(str(tmp_path / "theirs.pth"), tmp_path / "ours")
+    torch.save({"state_dict": state}, tmp_path / "theirs_4x16x1.pth")
+    convert(str(tmp_path / "theirs_4x16x1.pth"), tmp_path / "ours")
     convert(str(tmp_path / "ours"), tmp_path / "back.pth", to="mmaction2")
     back = torch.load(tmp_path / "back.pth", weights_only=True)["state_dict"]
     assert back.keys() == state.keys()
@@ -161,8 +177,8 @@ def test_round_trip_to_mmaction2_is_exact_to_the_bit(tmp_path, slow_r50):
 
 
 def test_a_classifier_with_more_rows_than_labels_is_cut_or_dropped_but_never_by_itself(tmp_path, slow_r50, labels):
-    torch.save({"state_dict": renamed(slow_r50, MMACTION2)}, tmp_path / "theirs.pth")
-    source = str(tmp_path / "theirs.pth")
+    torch.save({"state_dict": renamed(slow_r50, MMACTION2)}, tmp_path / "theirs_4x16x1.pth")
+    source = str(tmp_path / "theirs_4x16x1.pth")
     with pytest.raises(ValueError, match="9 rows, the labels are 2.*head=drop.*head=cut"):
         convert(source, tmp_path / "neither", labels=labels)
     assert not (tmp_path / "neither").exists()
@@ -196,15 +212,15 @@ def test_inflated_imagenet_resnet_sees_a_still_video_as_the_image(tmp_path):
 
 def test_old_torchvision_files_have_no_batch_counters(tmp_path, slow_r50):
     state = {name: tensor for name, tensor in renamed(slow_r50, MMACTION2).items() if "num_batches" not in name}
-    torch.save(state, tmp_path / "theirs.pth", _use_new_zipfile_serialization=False)
-    text = convert(str(tmp_path / "theirs.pth"), tmp_path / "ours")
+    torch.save(state, tmp_path / "theirs_4x16x1.pth", _use_new_zipfile_serialization=False)
+    text = convert(str(tmp_path / "theirs_4x16x1.pth"), tmp_path / "ours")
     assert "new        53 tensors" in text
 
 
 def test_half_precision_becomes_single(tmp_path, slow_r50):
     state = {name: t.half() if t.is_floating_point() else t for name, t in renamed(slow_r50, PYSLOWFAST).items()}
-    save_file(state, tmp_path / "theirs.safetensors")
-    convert(str(tmp_path / "theirs.safetensors"), tmp_path / "ours")
+    save_file(state, tmp_path / "theirs_8x8.safetensors")
+    convert(str(tmp_path / "theirs_8x8.safetensors"), tmp_path / "ours")
     assert {t.dtype for t in load_file(tmp_path / "ours" / "model.safetensors").values()} == {
         torch.float32,
         torch.int64,
@@ -231,8 +247,8 @@ def bert(num_layers: int) -> BertModel:
 
 @pytest.fixture
 def backbone(tmp_path, slow_r50) -> Path:
-    torch.save({"model_state": slow_r50.state_dict()}, tmp_path / "slow_r50.pyth")
-    convert(str(tmp_path / "slow_r50.pyth"), tmp_path / "backbone")
+    torch.save({"model_state": slow_r50.state_dict()}, tmp_path / "SLOW_8x8_R50.pyth")
+    convert(str(tmp_path / "SLOW_8x8_R50.pyth"), tmp_path / "backbone")
     return tmp_path / "backbone"
 
 
@@ -300,9 +316,9 @@ def test_bert_layers_need_a_backbone_and_enough_layers(tmp_path, backbone, label
 
 
 def refuse(tmp_path, state, message):
-    torch.save({"state_dict": state}, tmp_path / "theirs.pth")
+    torch.save({"state_dict": state}, tmp_path / "theirs_4x16x1.pth")
     with pytest.raises(ValueError, match=message):
-        convert(str(tmp_path / "theirs.pth"), tmp_path / "ours")
+        convert(str(tmp_path / "theirs_4x16x1.pth"), tmp_path / "ours")
     assert not (tmp_path / "ours").exists()
 
 
@@ -356,12 +372,12 @@ def test_a_file_that_carries_code_is_refused_and_the_code_never_runs(tmp_path, s
     content = (
         {"state_dict": state, "hook": Payload(trap)} if where.startswith("beside") else state | {"x": Payload(trap)}
     )
-    torch.save(content, tmp_path / "theirs.pth", _use_new_zipfile_serialization=zipped)
+    torch.save(content, tmp_path / "theirs_4x16x1.pth", _use_new_zipfile_serialization=zipped)
     with pytest.raises(ValueError, match=r"carries the object \w+\.mkdir, which could run code"):
-        convert(str(tmp_path / "theirs.pth"), tmp_path / "ours")
+        convert(str(tmp_path / "theirs_4x16x1.pth"), tmp_path / "ours")
     assert not trap.exists() and not (tmp_path / "ours").exists()
     # the trap does work: without the guard the code runs
-    torch.load(tmp_path / "theirs.pth", weights_only=False)
+    torch.load(tmp_path / "theirs_4x16x1.pth", weights_only=False)
     assert trap.exists()
 
 
@@ -380,7 +396,7 @@ def test_truncated_and_empty_files_are_damaged(tmp_path, slow_r50, suffix):
 
 
 def test_what_would_fill_the_memory_is_refused_unread(tmp_path, monkeypatch):
-    monkeypatch.setattr("finegym.hub.convert.MAX_BYTES", 100_000)
+    monkeypatch.setattr("finegym.hub.foreign_files.MAX_BYTES", 100_000)
     torch.save({"x": torch.zeros(1).expand(2**40)}, tmp_path / "stride.pth")  # 4 bytes that claim to be 4 TB
     with pytest.raises(ValueError, match="'x' need more than 100,000 bytes"):
         read_tensors(tmp_path / "stride.pth")
@@ -405,9 +421,9 @@ def test_sources_that_are_not_there_or_not_safe(tmp_path):
 
 
 def test_a_folder_that_holds_something_is_left_alone(tmp_path, slow_r50):
-    torch.save(slow_r50.state_dict(), tmp_path / "theirs.pth")
+    torch.save(slow_r50.state_dict(), tmp_path / "theirs_4x16x1.pth")
     (tmp_path / "ours").mkdir()
     (tmp_path / "ours" / "notes.txt").write_text("mine")
     with pytest.raises(ValueError, match="is not empty"):
-        convert(str(tmp_path / "theirs.pth"), tmp_path / "ours")
+        convert(str(tmp_path / "theirs_4x16x1.pth"), tmp_path / "ours")
     assert os.listdir(tmp_path / "ours") == ["notes.txt"]

@@ -31,6 +31,18 @@ def test_transform_agrees_with_torchvision():
     assert torch.allclose(ours, theirs, atol=1e-4)
 
 
+def test_without_antialiasing_frames_are_resized_as_by_opencv():
+    """mmaction2 and PySlowFast resize so, and fine texture then looks another."""
+    cv2 = pytest.importorskip("cv2")
+    frames = torch.randint(256, (2, 90, 108, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    settings = {"do_center_crop": False, "do_rescale": False, "do_normalize": False}
+    theirs = torch.stack([torch.from_numpy(cv2.resize(f.numpy().astype(np.float32), (48, 40))) for f in frames])
+    ours = small_processor(antialias=False, **settings).preprocess_frames(frames).permute(0, 2, 3, 1)
+    assert (ours - theirs).abs().max() < 0.01
+    smoothed = small_processor(**settings).preprocess_frames(frames).permute(0, 2, 3, 1)
+    assert (smoothed - theirs).abs().mean() > 5
+
+
 def test_path_array_and_list_give_the_same_clip(video_path):
     processor = small_processor()
     with open_video(video_path) as video:
@@ -71,7 +83,9 @@ def test_load_clips_of_a_part(video_path):
 
 
 def test_settings_survive_saving(tmp_path, video_path):
-    processor = small_processor(frame_interval=3, out_of_range="repeat_last", num_clips=5)
+    processor = small_processor(
+        frame_interval=3, out_of_range="repeat_last", sampling="ends", antialias=False, num_clips=5
+    )
     processor.save_pretrained(tmp_path)
     saved = json.loads((tmp_path / "video_preprocessor_config.json").read_text())
     assert saved["auto_map"]["AutoVideoProcessor"] == "video_processing_finegym.FineGymVideoProcessor"

@@ -1,0 +1,119 @@
+"""Checkpoint files of other projects: where they are, and their tensors.
+
+This is the only place of the project that reads pickled files, and it reads them with `weights_only=True`: a file that
+carries code is refused before any of it runs.
+"""
+
+import hashlib
+import pickle
+import re
+import zipfile
+from pathlib import Path
+
+import torch
+from huggingface_hub import hf_hub_download
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+
+# Files and their tensors may not be larger than this; a SlowOnly-R152 has 0.2 GB, a BERT-large 1.3 GB.
+MAX_BYTES = 4 * 2**30
+
+RELEASES = {
+    "slow_r50": "https://dl.fbaipublicfiles.com/pytorchvideo/model_zoo/kinetics/SLOW_8x8_R50.pyth",
+    "slowonly_gym99": "https://download.openmmlab.com/mmaction/recognition/slowonly/"
+    "slowonly_imagenet_pretrained_r50_4x16x1_120e_gym99_rgb/"
+    "slowonly_imagenet_pretrained_r50_4x16x1_120e_gym99_rgb_20201111-a9c34b54.pth",
+    "resnet50": "https://download.pytorch.org/models/resnet50-11ad3fa6.pth",
+}
+# mmaction2 and torchvision end their file names with the first digits of the file's SHA-256.
+SHA256_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.\w+$")
+
+
+def locate(source: str, *, sha256: str | None = None) -> Path:
+    """
+    The file behind `source`, downloaded if it lies elsewhere.
+
+    Args:
+        source: a file, an https address, a Hub repository (`owner/name`), or a name in `RELEASES`.
+        sha256: what the file's SHA-256 must begin with; by default what the file's name says, if anything.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the address is not https, or the file is not the one that was asked for.
+    """
+    address = RELEASES.get(source, source)
+    if "://" in address and not address.startswith("https://"):
+        raise ValueError(f"{source} is not an https address; checkpoints are not fetched in any other way.")
+    if not address.startswith("https://"):
+        path = Path(address)
+        if not path.exists() and re.fullmatch(r"[\w.-]+/[\w.-]+", address):
+            path = Path(hf_hub_download(address, "model.safetensors"))
+        if not path.is_file():
+            raise FileNotFoundError(f"There is no checkpoint file at {source}.")
+    else:
+        path = Path(torch.hub.get_dir()) / "checkpoints" / address.rsplit("/", 1)[-1]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.is_file():
+            torch.hub.download_url_to_file(address, str(path))
+        named = SHA256_IN_NAME.search(path.name)
+        sha256 = sha256 or (named.group(1) if named else None)
+    if sha256:
+        with open(path, "rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        if not digest.startswith(sha256.lower()):
+            raise ValueError(f"{path} has SHA-256 {digest}, expected {sha256}: delete it and fetch it again.")
+    return path
+
+
+def read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """
+    The tensors of a `.safetensors` file or of a file written by `torch.save`, without the wrappers around them.
+
+    Raises:
+        ValueError: naming the file, and the tensor where there is one, if the file carries anything but tensors and
+            plain values, is damaged or is too large.
+    """
+    content = _read_file(path)
+    for wrapper in ("state_dict", "model_state", "model"):
+        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
+            content = content[wrapper]
+            break
+    if not isinstance(content, dict) or not content:
+        raise ValueError(f"{path} holds a {type(content).__name__}, not the tensors of a network.")
+    num_bytes = 0
+    for name, tensor in content.items():
+        if not isinstance(tensor, torch.Tensor) or tensor.layout != torch.strided or tensor.is_quantized:
+            raise ValueError(f"{path}: {name!r} is not an ordinary tensor but a {type(tensor).__name__}.")
+        num_bytes += tensor.numel() * tensor.element_size()
+        if num_bytes > MAX_BYTES:
+            raise ValueError(f"{path}: the tensors up to {name!r} need more than {MAX_BYTES:,} bytes.")
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise ValueError(f"{path}: {name!r} has values that are not finite; the training it comes from diverged.")
+    return {name.removeprefix("module."): tensor for name, tensor in content.items()}
+
+
+def _read_file(path: Path) -> object:
+    num_bytes = path.stat().st_size
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                num_bytes = sum(member.file_size for member in archive.infolist())
+        if num_bytes > MAX_BYTES:
+            raise ValueError(f"{path} holds {num_bytes:,} bytes, more than the {MAX_BYTES:,} that are read.")
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        carried = re.search(r"GLOBAL ([\w.]+)", str(error))
+        what = f"the object {carried.group(1)}" if carried else "what is not a tensor"
+        raise ValueError(
+            f"{path} carries {what}, which could run code, so it was not opened; or it is damaged. If you trust its "
+            "origin, save the state dict alone where it was made: torch.save({'state_dict': ...}, ...)."
+        ) from error
+    except (SafetensorError, RuntimeError, EOFError, OSError, zipfile.BadZipFile) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"{path} is damaged or no checkpoint ({reason}). Fetch it again.") from error
+
+
+__all__ = ["RELEASES", "locate", "read_tensors"]
