@@ -2,8 +2,12 @@
 
 import copy
 
+import pytest
 import torch
 from transformers import AutoModelForVideoClassification
+from transformers.utils import is_flash_attn_2_available
+
+from tests.conftest import FAMILIES, small_model
 
 
 def logits(model, pixel_values: torch.Tensor) -> torch.Tensor:
@@ -92,3 +96,20 @@ def test_compiled_for_training(model, pixel_values):
             torch.testing.assert_close(parameter.grad, expected.grad, rtol=1e-3, atol=1e-4, msg=name)
     for (name, expected), buffer in zip(plain.named_buffers(), model.buffers(), strict=True):
         torch.testing.assert_close(buffer, expected, msg=name)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_attention_implementation_may_be_asked_for(family, tmp_path, pixel_values):
+    """The backbone has no attention, and so no objection to any."""
+    model = small_model(family)
+    model.save_pretrained(tmp_path)
+    load = AutoModelForVideoClassification.from_pretrained
+    for implementation in ("eager", "sdpa", "flex_attention"):
+        loaded = load(tmp_path, attn_implementation=implementation).eval()
+        assert loaded.config._attn_implementation == implementation
+        if implementation != "flex_attention":  # which needs a compiler to run
+            with torch.no_grad():
+                torch.testing.assert_close(loaded(pixel_values).logits, model(pixel_values).logits)
+    if not is_flash_attn_2_available():
+        with pytest.raises(ImportError, match="FlashAttention2.*installed"):
+            load(tmp_path, attn_implementation="flash_attention_2")
