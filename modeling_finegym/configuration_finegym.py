@@ -1,5 +1,7 @@
 """Configurations of SlowOnly, the 3D vision encoder and the video-text cross encoder."""
 
+import copy
+
 import transformers
 
 
@@ -77,8 +79,9 @@ class SlowOnlyConfig(PreTrainedConfig):
     Args:
         num_channels (`int`, defaults to 3): Channels of a frame.
         num_frames (`int`, defaults to 32): Frames of a clip (paper, section 4.2). Any other length is computed too.
-        frame_interval (`int`, defaults to 2): Distance in frames between two frames of a clip (paper, section 4.2).
-        image_size (`int`, defaults to 224): Height and width of a frame in pixels. Any other size is computed too.
+        frame_interval (`int`, defaults to 2), image_size (`int`, defaults to 224): The frames that the model was
+            trained on: their distance in the video, and their height and width in pixels (paper, section 4.2).
+            For information only: the video processor decides, and any other size is computed too.
         stem_width (`int`, defaults to 64): Output channels of the stem.
         hidden_sizes (`list[int]`, defaults to `(256, 512, 1024, 2048)`): Output channels of the stages; a bottleneck's
             inner width is a quarter of it.
@@ -123,12 +126,16 @@ class SlowOnlyConfig(PreTrainedConfig):
             raise ValueError(f"hidden_sizes must be multiples of 4, got {self.hidden_sizes}.")
         if any(size % 2 == 0 for size in self.temporal_kernel_sizes):
             raise ValueError(f"temporal_kernel_sizes must be odd, got {self.temporal_kernel_sizes}.")
+        self.check_stages()
+        super().__post_init__(**kwargs)
+        check_labels(self)
+
+    def check_stages(self) -> None:
+        """Raises `ValueError` unless there are as many stages as `num_trainable_stages` says."""
         if not 0 <= self.num_trainable_stages <= len(self.depths):
             raise ValueError(
                 f"num_trainable_stages must lie between 0 and {len(self.depths)}, got {self.num_trainable_stages}."
             )
-        super().__post_init__(**kwargs)
-        check_labels(self)
 
     @property
     def hidden_size(self) -> int:
@@ -138,6 +145,9 @@ class SlowOnlyConfig(PreTrainedConfig):
     def num_hidden_layers(self) -> int:
         return len(self.depths)
 
+
+# The backbones whose code is published with the encoders, by their model_type.
+OWN_BACKBONE_CONFIGS = {SlowOnlyConfig.model_type: SlowOnlyConfig}
 
 # How the tokens of a Transformers vision model lie in its `last_hidden_state`: how many come before the patches, and
 # whether the patches run over time first ("time") or over space first ("space"). Read from the models' embeddings.
@@ -161,7 +171,8 @@ class FineGymVisionConfig(PreTrainedConfig):
         vision_config (`dict` or `PreTrainedConfig`): The backbone: a [`SlowOnlyConfig`], or the configuration of any
             Transformers model that gives tokens per frame or tubelet (VideoMAE, V-JEPA 2, TimeSformer, ViViT, ViT,
             DINOv2).
-        num_frames (`int`): Frames of a clip. Taken from the backbone; needed only for image backbones.
+        num_frames (`int`): Frames of a clip. Taken from the backbone; needed only for image backbones. This field and
+            the next two are written into the configuration of a SlowOnly backbone.
         freeze_backbone (`bool`, defaults to `True`): Keep the backbone in eval mode and without gradients (section 3).
         num_trainable_stages (`int`, defaults to 0): With `freeze_backbone`, how many of SlowOnly's last stages learn.
         hidden_size (`int`, defaults to 768), num_hidden_layers (`int`, defaults to 3),
@@ -211,11 +222,11 @@ class FineGymVisionConfig(PreTrainedConfig):
             self.vision_config = SlowOnlyConfig()
         elif isinstance(self.vision_config, dict):
             values = dict(self.vision_config)
-            model_type = values.pop("model_type", "slowonly")
-            if model_type in ("finegym_vision", "finegym_video_text"):
+            model_type = values.pop("model_type", SlowOnlyConfig.model_type)
+            if model_type in (FineGymVisionConfig.model_type, FineGymVideoTextConfig.model_type):
                 raise ValueError(f"vision_config describes a {model_type}, which is an encoder and no backbone.")
-            if model_type == "slowonly":
-                self.vision_config = SlowOnlyConfig(**values)
+            if model_type in OWN_BACKBONE_CONFIGS:
+                self.vision_config = OWN_BACKBONE_CONFIGS[model_type](**values)
             else:
                 self.vision_config = AutoConfig.for_model(model_type, **values)
         if self.num_frames is None:
@@ -225,10 +236,20 @@ class FineGymVisionConfig(PreTrainedConfig):
         if self.num_frames is None:
             raise ValueError(f"{self.vision_config.model_type} is an image model: set num_frames, the clip's length.")
         check_sizes(self, kwargs.get("num_labels"))
-        if self.vision_config.model_type != "slowonly":
+        if self.vision_config.model_type in OWN_BACKBONE_CONFIGS:
+            self.configure_backbone()
+        else:
             self._describe_tokens()
         super().__post_init__(**kwargs)
         check_labels(self)
+
+    def configure_backbone(self) -> None:
+        """Write what both configurations hold, which is the encoder's to say, into the backbone's."""
+        self.vision_config = copy.deepcopy(self.vision_config)  # it may be another model's own
+        self.vision_config.num_frames = self.num_frames
+        self.vision_config.freeze_backbone = self.freeze_backbone
+        self.vision_config.num_trainable_stages = self.num_trainable_stages
+        self.vision_config.check_stages()
 
     def _describe_tokens(self):
         layout = TOKEN_LAYOUTS.get(self.vision_config.model_type)

@@ -14,12 +14,15 @@ from transformers.models.bert.modeling_bert import BertEncoder, BertLayer, BertS
 from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
-from .configuration_finegym import FineGymVideoTextConfig, FineGymVisionConfig
+from .configuration_finegym import FineGymVideoTextConfig, FineGymVisionConfig, SlowOnlyConfig
 from .modeling_slowonly import SlowOnlyModel, check_pixel_values
 from .publishing_finegym import PublishedModelMixin
 
 
 VIDEO_TOKEN_TYPE, TEXT_TOKEN_TYPE = 0, 1
+
+# The backbones whose code is published with the encoders: they freeze themselves and give features themselves.
+OWN_BACKBONES = {SlowOnlyConfig.model_type: SlowOnlyModel}
 
 
 class PositionEmbeddings(nn.Embedding):
@@ -132,17 +135,16 @@ class FineGymModel(FineGymPreTrainedModel):
 
     def __init__(self, config: FineGymVisionConfig):
         super().__init__(config)
-        if config.vision_config.model_type == "slowonly":
-            self.backbone = SlowOnlyModel(config.vision_config)
-            self.backbone.freeze_backbone = config.freeze_backbone
-            self.backbone.num_trainable_stages = config.num_trainable_stages
-        else:
-            self.backbone = AutoModel.from_config(config.vision_config)
+        backbone_class = OWN_BACKBONES.get(config.vision_config.model_type)
+        self.has_own_backbone = backbone_class is not None
+        if self.has_own_backbone:
+            config.configure_backbone()  # a field may have been set since the configuration was made
+        self.backbone = (backbone_class or AutoModel.from_config)(config.vision_config)
         self.video_embeddings = VideoEmbeddings(config)
 
     def train(self, mode: bool = True):
         super().train(mode)
-        if self.config.freeze_backbone and self.config.vision_config.model_type != "slowonly":
+        if self.config.freeze_backbone and not self.has_own_backbone:
             self.backbone.eval().requires_grad_(False)
         return self
 
@@ -169,7 +171,7 @@ class FineGymModel(FineGymPreTrainedModel):
                 f"This model takes clips of {self.config.num_frames} frames, got {pixel_values.shape[1]}: sample that "
                 "many (the video processor does), or load the model with another num_frames and train it."
             )
-        if self.config.vision_config.model_type == "slowonly":
+        if self.has_own_backbone:
             return self.backbone.get_video_features(pixel_values)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.freeze_backbone):
             return self._pool_tokens(pixel_values)

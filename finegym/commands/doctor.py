@@ -10,6 +10,7 @@ import huggingface_hub
 import torch
 from packaging.requirements import Requirement
 
+from finegym.architectures import ARCHITECTURES
 from finegym.data.index import COVERAGE_FILE, INDEX_FILE, LABELS_FILE, read_coverage, read_index
 from finegym.data.labels import Labels
 from finegym.data.text import read_yaml
@@ -122,7 +123,8 @@ def _recipe(path: Path) -> Iterator[Line]:
     version = data.get("annotation_version")
     yield from _root(root, root.name, version)
     labels = Path(data.get("labels") or root / LABELS_FILE)
-    if labels.is_file() and model.get("architecture") == "video_text":
+    row = ARCHITECTURES.get(model.get("architecture"))
+    if labels.is_file() and row and row.needs_attributes:
         attributes = Labels.read(labels).attributes
         cure = f"finegym import VIDEOS {root} --attributes names"
         yield bool(attributes), f"{labels}: {len(attributes)} attributes for the cross encoder", cure

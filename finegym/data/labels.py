@@ -96,9 +96,9 @@ class Labels:
         """
         if not self.attributes:
             raise ValueError(
-                f"The video-text cross encoder reads attribute texts, and {self.name!r} has none. Give them in an "
+                f"This architecture reads attribute texts, and {self.name!r} has none. Give them in an "
                 "`attributes` column of the metadata, `attributes.json` or by `finegym import --attributes names`; "
-                "or train the vision encoder, which needs no attributes."
+                "or take one that needs none, such as the vision encoder."
             )
         return self.attributes
 

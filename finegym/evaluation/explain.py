@@ -47,7 +47,7 @@ def attribute_attention(
     Raises:
         ValueError: if the model has no attributes or was loaded with another attention implementation.
     """
-    if model.config.model_type != "finegym_video_text":
+    if not getattr(model.config, "num_attributes", 0):
         raise ValueError(f"Only the video-text cross encoder has attributes; this is a {model.config.model_type}.")
     if model.config._attn_implementation != "eager":
         raise ValueError('Load the model with attn_implementation="eager": other kernels keep no attention weights.')

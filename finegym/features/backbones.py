@@ -6,11 +6,11 @@ from typing import Any
 import torch
 from transformers import AutoImageProcessor, AutoVideoProcessor, PreTrainedModel
 
+from finegym.architectures import find_architecture
 from finegym.data.checkpoints import check_processor, load_model
 from modeling_finegym import FineGymVideoProcessor, FineGymVisionConfig, FineGymVisionModel
 
 
-OWN_MODEL_TYPES = ("slowonly", "finegym_vision", "finegym_video_text")
 SETTINGS = ("size", "crop_size", "resample", "image_mean", "image_std", "rescale_factor", "do_rescale", "do_normalize")
 
 
@@ -33,7 +33,7 @@ def load_feature_model(
         processor = load_processor(name, clip_len=clip_len, frame_interval=frame_interval)
     except Exception as error:  # processors of Transformers take any value, and fail over it in any way
         raise ValueError(f"{name} cannot be loaded: {error}") from error
-    if config.model_type not in OWN_MODEL_TYPES:
+    if find_architecture(config.model_type) is None:
         # Only the pooling of this encoder is used; its own layers are as small as they can be.
         head = {"hidden_size": 1, "num_attention_heads": 1, "intermediate_size": 1, "num_hidden_layers": 0}
         wrapped = FineGymVisionModel(FineGymVisionConfig(vision_config=config, num_frames=clip_len, **head))

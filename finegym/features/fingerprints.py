@@ -22,6 +22,7 @@ from finegym.data.text import parse_json, read_text
 # taken this many seconds after the change. FAT, the coarsest in use, ticks every two seconds.
 CLOCK_TICK = 2.0
 READ_BYTES = 1 << 20
+UNFROZEN = {"freeze_backbone": False, "num_trainable_stages": 0}
 # The stamps of five million files.
 MAX_KNOWN_BYTES = 1 << 30
 SHA256 = re.compile("[0-9a-f]{64}")
@@ -57,6 +58,8 @@ def describe_backbone(model: PreTrainedModel) -> dict[str, Any]:
         "model_type",
     }
     settings = {key: value for key, value in backbone.config.to_dict().items() if key not in generic}
+    # Freezing changes no feature: an encoder that freezes its backbone shares the features of one that does not.
+    settings |= {key: value for key, value in UNFROZEN.items() if key in settings}
     digest = hashlib.sha256()
     for name, tensor in sorted(backbone.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())

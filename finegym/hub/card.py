@@ -107,7 +107,8 @@ def card_metadata(checkpoint: Checkpoint, base_model: str | None = None) -> Mode
         EvalResult(**dataset, metric_name=name, metric_value=round(metrics[key], 2))
         for name, key in (("top-1 accuracy (%)", "top1"), ("mean class accuracy (%)", "mean_class_accuracy"))
     ]
-    tags = ["video-classification", "action-recognition", "gymnastics", "slowonly"]
+    backbone = checkpoint.config.get("vision_config", checkpoint.config)["model_type"]
+    tags = ["video-classification", "action-recognition", "gymnastics", backbone]
     return ModelCardData(
         language="en",
         **_license(checkpoint),
@@ -149,12 +150,11 @@ def _backbone_repository(checkpoint: Checkpoint) -> str | None:
 
 def _description(checkpoint: Checkpoint) -> dict[str, Any]:
     config = checkpoint.config
-    attributes = config.get("attribute_names", ()) if config["model_type"] == "finegym_video_text" else ()
+    attributes = config.get("attribute_names", ()) if checkpoint.architecture.needs_attributes else ()
     rows = [(number, name or "(blank)") for number, name in enumerate(attributes)]
     return {
         "title": plain(checkpoint.title),
-        "model_type": config["model_type"],
-        "num_layers": checkpoint.num_layers,
+        "description": checkpoint.architecture.description.format(**config),
         "num_classes": len(config["id2label"]),
         "dataset": plain(checkpoint.dataset),
         "is_synthetic": checkpoint.is_synthetic,

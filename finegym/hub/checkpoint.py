@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from finegym.architectures import Architecture, find_architecture
 from finegym.data.labels import Labels
 from finegym.data.text import read_json, read_yaml
 from finegym.evaluation.report import read_metrics
@@ -62,21 +63,24 @@ class Checkpoint:
         return self.metrics["dataset"] in ("gym99", "gym288")
 
     @property
+    def architecture(self) -> Architecture:
+        """Which of the project's own architectures it is."""
+        row = find_architecture(self.config["model_type"])
+        if row is None:
+            raise ValueError(
+                f"{self.folder / 'config.json'}: {self.config['model_type']!r} is no model of this project."
+            )
+        return row
+
+    @property
     def num_layers(self) -> int | None:
-        """Encoder layers; None for SlowOnly, which has none."""
-        return None if self.config["model_type"] == "slowonly" else self.config["num_hidden_layers"]
+        """Encoder layers; None for a model without any."""
+        return self.config.get("num_hidden_layers")
 
     @property
     def model_name(self) -> str:
         """The model's name in the paper's words."""
-        match self.config["model_type"]:
-            case "slowonly":
-                return "SlowOnly"
-            case "finegym_vision":
-                return f"3D vision encoder (B = {self.num_layers})"
-            case "finegym_video_text":
-                return "Video-text cross encoder"
-        raise ValueError(f"{self.folder / 'config.json'}: {self.config['model_type']!r} is no model of this project.")
+        return self.architecture.title.format(**self.config)
 
     @property
     def title(self) -> str:

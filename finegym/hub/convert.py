@@ -10,14 +10,11 @@ from safetensors.torch import load_file
 from torch import nn
 from transformers import PreTrainedModel
 
+from finegym.architectures import ARCHITECTURES, ArchitectureName
 from finegym.data.files import replacing
 from finegym.data.labels import Labels
 from modeling_finegym import (
     FineGymVideoProcessor,
-    FineGymVideoTextConfig,
-    FineGymVideoTextForVideoClassification,
-    FineGymVisionConfig,
-    FineGymVisionForVideoClassification,
     SlowOnlyConfig,
     SlowOnlyForVideoClassification,
     SlowOnlyModel,
@@ -31,7 +28,6 @@ from .layouts import BERT_PREFIXES, MMACTION2, Layout, find_depths, find_layout,
 CLIP_IN_NAME = re.compile(r"(?<![0-9a-zA-Z])(\d+)x(\d+)(?:x\d+)?(?![0-9a-zA-Z])")
 
 Head = Literal["keep", "cut", "drop"]
-Architecture = Literal["slowonly", "vision", "video_text"]
 
 
 @dataclass
@@ -67,7 +63,7 @@ def convert(
     head: Head | None = None,
     num_frames: int | None = None,
     frame_interval: int | None = None,
-    architecture: Architecture = "slowonly",
+    architecture: ArchitectureName = "slowonly",
     backbone: Path | None = None,
     num_hidden_layers: int | None = None,
     sha256: str | None = None,
@@ -291,7 +287,7 @@ def make_encoder(
     tensors: dict[str, torch.Tensor],
     *,
     source: str,
-    architecture: Architecture,
+    architecture: ArchitectureName,
     backbone: Path | None,
     labels: Labels | None,
     num_hidden_layers: int | None,
@@ -311,7 +307,7 @@ def make_encoder(
             f"{source} has the names of no checkpoint that is known here (pytorchvideo, mmaction2, PySlowFast, a "
             f"ResNet of torchvision or timm, UniVL, BERT). Its first tensors are {sorted(tensors)[:3]}."
         )
-    if architecture == "slowonly" or not backbone or not labels:
+    if not ARCHITECTURES[architecture].needs_backbone or not backbone or not labels:
         raise ValueError(
             f"{source} holds BERT layers: say which encoder they are for (architecture: vision or video_text), on "
             "which SlowOnly checkpoint (backbone), and for which classes (labels)."
@@ -343,7 +339,7 @@ def make_encoder(
 
 
 def _new_encoder(
-    architecture: Architecture,
+    architecture: ArchitectureName,
     slowonly: SlowOnlyModel,
     labels: Labels,
     layers: dict[str, torch.Tensor],
@@ -363,12 +359,11 @@ def _new_encoder(
     if num_hidden_layers:
         sizes["num_hidden_layers"] = num_hidden_layers
     arguments = {"vision_config": slowonly.config, "id2label": labels.id2label, "label2id": labels.label2id, **sizes}
-    if architecture == "vision":
-        return FineGymVisionForVideoClassification(FineGymVisionConfig(**arguments))
-    if not labels.attributes:
-        raise ValueError(f"The labels {labels.name!r} have no attributes, which the video-text cross encoder needs.")
-    config = FineGymVideoTextConfig(attribute_names=labels.attributes, **arguments)
-    return FineGymVideoTextForVideoClassification(config)
+    row = ARCHITECTURES[architecture]
+    if row.needs_attributes:
+        labels.require_attributes()
+        arguments["attribute_names"] = labels.attributes
+    return row.classifier_class(row.config_class(**arguments))
 
 
 def to_mmaction2(checkpoint: str | Path, output: Path) -> str:

@@ -17,6 +17,7 @@ from torch import nn
 from tqdm import tqdm
 from transformers import AutoModelForVideoClassification, PreTrainedModel
 
+from finegym.architectures import find_architecture
 from finegym.data.checkpoints import load_model, load_video_processor
 from finegym.data.files import replacing
 from finegym.data.index import Video, read_index
@@ -197,8 +198,9 @@ def quantize(
     """The graph in 8-bit integers, and lines on what that costs and gains."""
     samples = evenly(read_index(root, "train"), num_videos)
     validation = evenly(read_index(root, "val"), num_videos)
+    row = find_architecture(model.config.model_type)
     # attention needs its softmax left in floating point
-    model_type = None if model.config.model_type == "slowonly" else nncf.ModelType.TRANSFORMER
+    model_type = nncf.ModelType.TRANSFORMER if row and row.is_transformer else None
     videos = tqdm(samples, desc="Calibrating", unit="video")
     data = nncf.Dataset(videos, lambda video: middle_clip(processor, video))
     quantized = nncf.quantize(graph, data, subset_size=len(samples), model_type=model_type)

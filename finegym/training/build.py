@@ -9,6 +9,7 @@ from torch.utils.data import Dataset
 from transformers import PreTrainedModel
 from transformers.utils import cached_file
 
+from finegym.architectures import ARCHITECTURES
 from finegym.data.checkpoints import load_model
 from finegym.data.dataset import IGNORED_LABEL, ClipDataset
 from finegym.data.index import LABELS_FILE, Coverage, Video, read_index
@@ -18,34 +19,19 @@ from finegym.data.transforms import augment
 from finegym.evaluation.report import read_metrics
 from finegym.features.backbones import check_normalization
 from finegym.features.cache import EvaluationViews, Features, TrainingViews, build_features
-from modeling_finegym import (
-    FineGymVideoProcessor,
-    FineGymVideoTextConfig,
-    FineGymVideoTextForVideoClassification,
-    FineGymVisionConfig,
-    FineGymVisionForVideoClassification,
-    SlowOnlyConfig,
-    SlowOnlyForVideoClassification,
-)
+from modeling_finegym import FineGymVideoProcessor
 
 from .recipe import DataRecipe, Recipe
-
-
-ARCHITECTURES = {
-    "slowonly": (SlowOnlyConfig, SlowOnlyForVideoClassification),
-    "vision": (FineGymVisionConfig, FineGymVisionForVideoClassification),
-    "video_text": (FineGymVideoTextConfig, FineGymVideoTextForVideoClassification),
-}
 
 
 def read_labels(recipe: Recipe) -> Labels:
     """The label file of a recipe.
 
     Raises:
-        ValueError: if the recipe trains the cross encoder and the dataset has no attributes.
+        ValueError: if the architecture needs attributes and the data set has none.
     """
     labels = Labels.read(recipe.data.labels or Path(recipe.data.root) / LABELS_FILE)
-    if recipe.model.architecture == "video_text":
+    if ARCHITECTURES[recipe.model.architecture].needs_attributes:
         labels.require_attributes()
     return labels
 
@@ -96,33 +82,35 @@ def build_model(recipe: Recipe, labels: Labels) -> PreTrainedModel:
     Raises:
         ValueError: naming the key, if `model.config` has one that the architecture does not know.
     """
-    config_class, model_class = ARCHITECTURES[recipe.model.architecture]
-    known = set(config_class.__dataclass_fields__) - {"vision_config", "num_labels", "id2label", "label2id"}
-    unknown = sorted(set(recipe.model.config) - known)
+    architecture = ARCHITECTURES[recipe.model.architecture]
+    unknown = sorted(set(recipe.model.config) - architecture.config_fields)
     if unknown:
         raise ValueError(
-            f"model.config has unknown key {unknown[0]!r}. {config_class.__name__} knows {sorted(known)}."
+            f"model.config has unknown key {unknown[0]!r}. {architecture.config_class.__name__} knows "
+            f"{sorted(architecture.config_fields)}."
         )
     settings: dict[str, Any] = {"id2label": labels.id2label, "label2id": labels.label2id}
-    settings |= {"num_frames": recipe.data.clip_len}
-    if recipe.model.architecture == "slowonly":
-        settings |= {"frame_interval": recipe.data.frame_interval, "image_size": recipe.data.crop_size}
-        model = model_class(config_class(**settings | recipe.model.config))
-        if recipe.model.backbone is not None:
-            model.slowonly.load_state_dict(load_backbone(recipe.model.backbone).state_dict())
-        return model
-    backbone = load_backbone(recipe.model.backbone)
-    check_normalization(recipe.model.backbone, build_processor(recipe.data))
-    if recipe.model.architecture == "video_text":
+    clip = {
+        "num_frames": recipe.data.clip_len,
+        "frame_interval": recipe.data.frame_interval,
+        "image_size": recipe.data.crop_size,
+    }
+    settings |= {name: value for name, value in clip.items() if name in architecture.config_fields}
+    if architecture.needs_attributes:
         settings["attribute_names"] = labels.attributes
-    model = model_class(config_class(vision_config=backbone.config, **settings | recipe.model.config))
-    model.base_model.backbone.load_state_dict(backbone.state_dict())
+    backbone = None if recipe.model.backbone is None else load_backbone(recipe.model.backbone)
+    if architecture.needs_backbone:
+        check_normalization(recipe.model.backbone, build_processor(recipe.data))
+        settings["vision_config"] = backbone.config
+    model = architecture.classifier_class(architecture.config_class(**settings | recipe.model.config))
+    if backbone is not None:
+        target = model.base_model.backbone if architecture.needs_backbone else model.base_model
+        target.load_state_dict(backbone.state_dict())
     return model
 
 
 def load_backbone(name: str) -> PreTrainedModel:
-    """A backbone without its classifier, from a checkpoint folder or the Hub: SlowOnly, or any other model of
-    Transformers.
+    """Load a backbone without its classifier, from a checkpoint folder or the Hub.
 
     Raises:
         ValueError: naming the backbone, if it cannot be read or lacks weights.

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import jsonargparse
 import yaml
 
+from finegym.architectures import ARCHITECTURES, ArchitectureName
 from finegym.data import arguments as _arguments  # noqa: F401 (recipes hold plain values)
 from finegym.data.files import write_text
 
@@ -25,12 +26,12 @@ class ModelRecipe:
         config: overrides of the architecture's configuration class, such as `num_hidden_layers: 1`.
     """
 
-    architecture: Literal["slowonly", "vision", "video_text"] = "slowonly"
+    architecture: ArchitectureName = "slowonly"
     backbone: str | None = None
     config: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self):
-        if self.architecture != "slowonly" and self.backbone is None:
+        if ARCHITECTURES[self.architecture].needs_backbone and self.backbone is None:
             raise ValueError(
                 f"model.backbone is missing: the {self.architecture} encoder needs a trained backbone. Train "
                 "slowonly first and give its output_dir, or a Hub id."
@@ -274,9 +275,10 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self):
-        if self.features.mode == "cached" and self.model.architecture == "slowonly":
+        if self.features.mode == "cached" and not ARCHITECTURES[self.model.architecture].takes_features:
             raise ValueError(
-                "features.mode: cached is for the encoders; SlowOnly itself is trained on pixels (mode: online)."
+                "features.mode: cached is for models on a frozen backbone; "
+                f"{self.model.architecture} itself is trained on pixels (mode: online)."
             )
         if self.features.mode == "cached" and self.model.config.get("num_trainable_stages"):
             raise ValueError(

@@ -1,5 +1,7 @@
 """What the three families promise beyond Transformers' own common tests."""
 
+import json
+
 import pytest
 import torch
 from transformers import AutoModel, AutoModelForVideoClassification, BertConfig
@@ -14,7 +16,7 @@ from modeling_finegym import (
     SlowOnlyConfig,
     SlowOnlyForVideoClassification,
 )
-from tests.conftest import LABELS, small_model
+from tests.conftest import LABELS, small_model, small_slowonly_config
 
 
 def backbone(model):
@@ -238,3 +240,24 @@ def test_overfits_eight_clips(request):
 
 def test_vision_model_without_head_is_what_the_classifier_holds():
     assert isinstance(small_model("vision").base_model, FineGymVisionModel)
+
+
+def test_the_encoder_decides_what_both_configurations_hold(tmp_path):
+    for family, config_class in (("vision", FineGymVisionConfig), ("video_text", FineGymVideoTextConfig)):
+        config = config_class(vision_config=small_slowonly_config(), num_trainable_stages=1, num_frames=4)
+        config.save_pretrained(tmp_path / family)
+        saved = json.loads((tmp_path / family / "config.json").read_text())["vision_config"]
+        assert (saved["freeze_backbone"], saved["num_trainable_stages"], saved["num_frames"]) == (True, 1, 4)
+
+
+def test_the_backbone_of_another_model_is_left_as_it_is():
+    backbone = small_slowonly_config()
+    FineGymVisionConfig(vision_config=backbone, num_trainable_stages=1)
+    assert (backbone.freeze_backbone, backbone.num_trainable_stages) == (False, 0)
+
+
+@pytest.mark.parametrize("config_class", [FineGymVisionConfig, FineGymVideoTextConfig])
+@pytest.mark.parametrize("num_trainable_stages", [-1, 5, 6])
+def test_an_encoder_cannot_train_stages_that_its_backbone_lacks(config_class, num_trainable_stages):
+    with pytest.raises(ValueError, match=f"num_trainable_stages must lie between 0 and 4, got {num_trainable_stages}"):
+        config_class(vision_config=small_slowonly_config(), num_trainable_stages=num_trainable_stages)

@@ -3,7 +3,7 @@
 import pytest
 import yaml
 
-from finegym.training.build import ARCHITECTURES
+from finegym.architectures import ARCHITECTURES
 from finegym.training.recipe import changed_fields, parse_recipe, recipe_hash
 from tests.training.launching import REPOSITORY
 
@@ -75,7 +75,7 @@ def test_a_saved_recipe_reads_back_the_same(arguments, tmp_path):
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_shipped_recipes_are_valid(path):
     recipe = parse_recipe(["--config", str(path)])
-    config_class, _ = ARCHITECTURES[recipe.model.architecture]
+    config_class = ARCHITECTURES[recipe.model.architecture].config_class
     config_class(**recipe.model.config)
     assert recipe.output_dir == f"outputs/{path.parent.name}/{path.stem}"
     for world_size in (1, 2, 4) if path.parent.name != "synthgym" else (1, 2):

@@ -1,0 +1,100 @@
+"""The project's own architectures, one row each; nothing else asks which of them a model is.
+
+A row says what a recipe calls the architecture, which classes it has, how cards describe it and what a recipe may ask
+of it. To add one: its modeling file in `modeling_finegym/` (which also exports and registers its classes), a row here,
+a recipe in `configuration/` and a test. Its published code is the file that defines its classes. A model that others
+are built on offers `get_video_features` and is named in `OWN_BACKBONES` of `modeling_finegym.py` as well.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from modeling_finegym import (
+    FineGymVideoTextConfig,
+    FineGymVideoTextForVideoClassification,
+    FineGymVideoTextModel,
+    FineGymVisionConfig,
+    FineGymVisionForVideoClassification,
+    FineGymVisionModel,
+    SlowOnlyConfig,
+    SlowOnlyForVideoClassification,
+    SlowOnlyModel,
+)
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """One row of the table.
+
+    Attributes:
+        config_class, model_class, classifier_class: its classes; `config_class.model_type` is its name in config.json.
+        title: its name in the paper's words, with fields of the configuration in braces.
+        description: what the first sentence of a card calls it, likewise.
+        needs_backbone: it stands on another model, whose configuration is its `vision_config`; a recipe names one.
+        takes_features: it can be trained on the cached features of a frozen backbone.
+        needs_attributes: it knows attribute texts, so that its labels must have some.
+        is_transformer: attention decides how it is quantized.
+    """
+
+    config_class: type[PreTrainedConfig]
+    model_class: type[PreTrainedModel]
+    classifier_class: type[PreTrainedModel]
+    title: str
+    description: str
+    needs_backbone: bool = False
+    takes_features: bool = False
+    needs_attributes: bool = False
+    is_transformer: bool = False
+
+    @property
+    def code_file(self) -> str:
+        """The published file that defines its classes, such as `modeling_slowonly.py`."""
+        return f"{self.classifier_class.__module__.rpartition('.')[2]}.py"
+
+    @property
+    def config_fields(self) -> set[str]:
+        """The fields of its configuration that a recipe's `model.config` may set."""
+        return set(self.config_class.__dataclass_fields__) - {"vision_config", "num_labels", "id2label", "label2id"}
+
+
+ARCHITECTURES = {
+    "slowonly": Architecture(
+        SlowOnlyConfig,
+        SlowOnlyModel,
+        SlowOnlyForVideoClassification,
+        title="SlowOnly",
+        description="A SlowOnly 3D CNN",
+    ),
+    "vision": Architecture(
+        FineGymVisionConfig,
+        FineGymVisionModel,
+        FineGymVisionForVideoClassification,
+        title="3D vision encoder (B = {num_hidden_layers})",
+        description="A Transformer encoder of {num_hidden_layers} layers over the features of a frozen 3D CNN",
+        needs_backbone=True,
+        takes_features=True,
+        is_transformer=True,
+    ),
+    "video_text": Architecture(
+        FineGymVideoTextConfig,
+        FineGymVideoTextModel,
+        FineGymVideoTextForVideoClassification,
+        title="Video-text cross encoder",
+        description="A Transformer over the features of a frozen 3D CNN and a fixed set of attribute texts",
+        needs_backbone=True,
+        takes_features=True,
+        needs_attributes=True,
+        is_transformer=True,
+    ),
+}
+
+# What `model.architecture` of a recipe may be.
+ArchitectureName = Literal[tuple(ARCHITECTURES)]
+
+
+def find_architecture(model_type: str) -> Architecture | None:
+    """The row of a `model_type` of config.json; None if it is not one of the project's own."""
+    rows = ARCHITECTURES.values()
+    return next((row for row in rows if row.config_class.model_type == model_type), None)
