@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from safetensors.torch import load_file
 from torch import nn
 from transformers import PreTrainedModel
 
 from finegym.architectures import ARCHITECTURES, ArchitectureName
+from finegym.data.checkpoints import load_config, load_model, load_video_processor
 from finegym.data.files import replacing
 from finegym.data.labels import Labels
 from modeling_finegym import (
@@ -125,7 +125,7 @@ def convert(
             labels=known_labels,
             num_hidden_layers=num_hidden_layers,
         )
-        processor = FineGymVideoProcessor.from_pretrained(backbone)
+        processor = load_video_processor(backbone)
     model.save_pretrained(output)
     processor.save_pretrained(output)
     clip = f"{processor.num_frames} frames, interval {processor.frame_interval}"
@@ -313,7 +313,7 @@ def make_encoder(
             "which SlowOnly checkpoint (backbone), and for which classes (labels)."
         )
     layers = {name.removeprefix(prefix): tensor for name, tensor in renamed.items() if name.startswith(prefix)}
-    slowonly = SlowOnlyModel.from_pretrained(backbone)
+    slowonly = load_model(backbone, SlowOnlyModel)
     model = _new_encoder(architecture, slowonly, labels, layers, num_hidden_layers, source=source)
     encoder = model.base_model.encoder
     report = Report(source, f"BERT layers under {prefix}")
@@ -377,8 +377,8 @@ def to_mmaction2(checkpoint: str | Path, output: Path) -> str:
     path = Path(checkpoint) / "model.safetensors"
     if not path.is_file():
         raise FileNotFoundError(f"There is no checkpoint in {checkpoint}: {path.name} is missing.")
-    tensors = {name.removeprefix("slowonly."): tensor for name, tensor in load_file(path).items()}
-    config = SlowOnlyConfig.from_pretrained(checkpoint)
+    tensors = {name.removeprefix("slowonly."): tensor for name, tensor in read_tensors(path).items()}
+    config = load_config(checkpoint)
     names = key_map(MMACTION2, tuple(config.depths))
     names |= {f"classifier.{tensor}": f"{MMACTION2.head}.{tensor}" for tensor in ("weight", "bias")}
     unknown = sorted(set(tensors) - set(names))

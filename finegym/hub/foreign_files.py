@@ -9,11 +9,16 @@ import pickle
 import re
 import zipfile
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import torch
 from huggingface_hub import hf_hub_download
-from safetensors import SafetensorError
 from safetensors.torch import load_file
+from tqdm import tqdm
+
+from finegym.data.files import replacing
+from finegym.data.text import shorten
+from modeling_finegym.downloading import download
 
 
 # Files and their tensors may not be larger than this; a SlowOnly-R152 has 0.2 GB, a BERT-large 1.3 GB.
@@ -28,6 +33,10 @@ RELEASES = {
 }
 # mmaction2 and torchvision end their file names with the first digits of the file's SHA-256.
 SHA256_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.\w+$")
+FILE_NAME = re.compile(r"[\w-][\w.-]{0,199}")
+# The longest name in any checkpoint that is known here has 71 characters.
+MAX_NAME = 500
+COUNTERS = (torch.int64, torch.int32)
 
 
 def locate(source: str, *, sha256: str | None = None) -> Path:
@@ -52,10 +61,13 @@ def locate(source: str, *, sha256: str | None = None) -> Path:
         if not path.is_file():
             raise FileNotFoundError(f"There is no checkpoint file at {source}.")
     else:
-        path = Path(torch.hub.get_dir()) / "checkpoints" / address.rsplit("/", 1)[-1]
-        path.parent.mkdir(parents=True, exist_ok=True)
+        name = urlsplit(address).path.rsplit("/", 1)[-1]
+        if not FILE_NAME.fullmatch(name):
+            raise ValueError(f"{source} names no file: its last part is {name[:80]!r}.")
+        path = Path(torch.hub.get_dir()) / "checkpoints" / name
         if not path.is_file():
-            torch.hub.download_url_to_file(address, str(path))
+            with replacing(path) as temporary, tqdm(desc=name, unit="B", unit_scale=True, leave=False) as bar:
+                download(address, temporary, max_bytes=MAX_BYTES, on_bytes=bar.update)
         named = SHA256_IN_NAME.search(path.name)
         sha256 = sha256 or (named.group(1) if named else None)
     if sha256:
@@ -82,15 +94,27 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
     if not isinstance(content, dict) or not content:
         raise ValueError(f"{path} holds a {type(content).__name__}, not the tensors of a network.")
     num_bytes = 0
+    tensors: dict[str, torch.Tensor] = {}
     for name, tensor in content.items():
+        if not isinstance(name, str) or len(name) > MAX_NAME:
+            raise ValueError(f"{path}: {shorten(name)} is no name of a tensor.")
         if not isinstance(tensor, torch.Tensor) or tensor.layout != torch.strided or tensor.is_quantized:
             raise ValueError(f"{path}: {name!r} is not an ordinary tensor but a {type(tensor).__name__}.")
         num_bytes += tensor.numel() * tensor.element_size()
         if num_bytes > MAX_BYTES:
             raise ValueError(f"{path}: the tensors up to {name!r} need more than {MAX_BYTES:,} bytes.")
+        if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+            raise ValueError(f"{path}: {name!r} has fewer numbers than its shape {tuple(tensor.shape)} says.")
+        # counters of batches and tables of positions are whole numbers, and no weights
+        if not tensor.is_floating_point() and (tensor.dtype not in COUNTERS or name.endswith((".weight", ".bias"))):
+            raise ValueError(f"{path}: {name!r} is of {tensor.dtype}, which no weight is.")
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise ValueError(f"{path}: {name!r} has values that are not finite; the training it comes from diverged.")
-    return {name.removeprefix("module."): tensor for name, tensor in content.items()}
+        plain = name.removeprefix("module.")
+        if plain in tensors:
+            raise ValueError(f"{path}: there are two tensors {plain!r}.")
+        tensors[plain] = tensor
+    return tensors
 
 
 def _read_file(path: Path) -> object:
@@ -98,22 +122,25 @@ def _read_file(path: Path) -> object:
     try:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
-                num_bytes = sum(member.file_size for member in archive.infolist())
-        if num_bytes > MAX_BYTES:
-            raise ValueError(f"{path} holds {num_bytes:,} bytes, more than the {MAX_BYTES:,} that are read.")
+                num_bytes = max(num_bytes, sum(member.file_size for member in archive.infolist()))
+    except Exception as error:
+        raise ValueError(f"{path} is damaged or no checkpoint ({error}). Fetch it again.") from error
+    if num_bytes > MAX_BYTES:
+        raise ValueError(f"{path} holds {num_bytes:,} bytes, more than the {MAX_BYTES:,} that are read.")
+    try:
         if path.suffix == ".safetensors":
             return load_file(path)
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        carried = re.search(r"GLOBAL ([\w.]+)", str(error))
+        carried = re.search(r"GLOBAL ([\w.]{1,100})", str(error)[:10_000])
         what = f"the object {carried.group(1)}" if carried else "what is not a tensor"
         raise ValueError(
             f"{path} carries {what}, which could run code, so it was not opened; or it is damaged. If you trust its "
             "origin, save the state dict alone where it was made: torch.save({'state_dict': ...}, ...)."
         ) from error
-    except (SafetensorError, RuntimeError, EOFError, OSError, zipfile.BadZipFile) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    except Exception as error:  # torch lets through whatever a damaged file makes its parts raise
+        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise ValueError(f"{path} is damaged or no checkpoint ({reason}). Fetch it again.") from error
 
 
-__all__ = ["RELEASES", "locate", "read_tensors"]
+__all__ = ["locate", "read_tensors"]
