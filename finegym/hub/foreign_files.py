@@ -143,4 +143,4 @@ def _read_file(path: Path) -> object:
         raise ValueError(f"{path} is damaged or no checkpoint ({reason}). Fetch it again.") from error
 
 
-__all__ = ["locate", "read_tensors"]
+__all__ = ["RELEASES", "locate", "read_tensors"]
