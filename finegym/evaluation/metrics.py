@@ -59,8 +59,7 @@ class Calibration:
 def top_k_accuracy(scores: ArrayLike, labels: ArrayLike, *, k: int = 1) -> float:
     """Percent of the videos whose class is among the `k` highest scores. With fewer than `k` classes it is 100."""
     scores, labels = _checked(scores, labels)
-    best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-    return 100.0 * float(np.mean(np.any(best == labels[:, None], axis=1)))
+    return 100.0 * float(np.mean(_in_top_k(scores, labels, k)))
 
 
 def mean_class_accuracy(
@@ -160,7 +159,7 @@ def bootstrap_interval(
     scores: ArrayLike,
     labels: ArrayLike,
     *,
-    metric: Literal["top1", "mean_class_accuracy"] = "top1",
+    metric: Literal["top1", "top5", "mean_class_accuracy"] = "top1",
     confidence: float = 0.95,
     num_resamples: int = 2000,
     seed: int = 0,
@@ -170,15 +169,17 @@ def bootstrap_interval(
     Args:
         scores: (N, C), or (S, N, C) for S training seeds: then seeds are resampled too, and the value is their mean.
         labels: (N,).
-        metric: which of the two.
+        metric: which of the three.
         confidence: the share of the resamples between the bounds.
         num_resamples: how often the videos are drawn with replacement.
         seed: fixes the draws.
     """
-    values = _values_of_metrics(_right(scores, labels), labels, num_resamples=num_resamples, seed=seed)
-    if metric not in values:
-        raise ValueError(f"metric must be one of {list(values)}, not {metric!r}.")
-    return _interval(*values[metric], confidence)
+    names = {"top1": ("top1", 1), "top5": ("top1", 5), "mean_class_accuracy": ("mean_class_accuracy", 1)}
+    if metric not in names:
+        raise ValueError(f"metric must be one of {list(names)}, not {metric!r}.")
+    name, k = names[metric]
+    values = _values_of_metrics(_right(scores, labels, k=k), labels, num_resamples=num_resamples, seed=seed)
+    return _interval(*values[name], confidence)
 
 
 def paired_difference(
@@ -236,11 +237,16 @@ def _checked(scores: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.ndarr
     return scores, labels.astype(np.int64)
 
 
-def _right(scores: ArrayLike, labels: ArrayLike) -> np.ndarray:
-    """Whether each video is predicted right, with each seed. (S, N)"""
+def _right(scores: ArrayLike, labels: ArrayLike, *, k: int = 1) -> np.ndarray:
+    """Whether the class of each video is among the `k` highest scores, with each seed. (S, N)"""
     scores = np.asarray(scores)
     seeds = scores[None] if scores.ndim == 2 else scores
-    return np.stack([_checked(one, labels)[0].argmax(axis=1) == np.asarray(labels) for one in seeds])
+    return np.stack([_in_top_k(*_checked(one, labels), k) for one in seeds])
+
+
+def _in_top_k(scores: np.ndarray, labels: np.ndarray, k: int) -> np.ndarray:
+    best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    return np.any(best == labels[:, None], axis=1)
 
 
 def _values_of_metrics(

@@ -1,0 +1,64 @@
+"""Pictures and short films of videos, small enough to stand inside an HTML file."""
+
+import base64
+import io
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from finegym.data.index import Video
+from finegym.data.transforms import resize_short_side
+from finegym.data.video_writing import write_video
+from modeling_finegym.video_decoding import VideoDecodingError, open_video
+
+
+# Pixels of the shorter side; a film is at most so many seconds long, at a rate that looks smooth.
+SHORT_SIDE = 144
+MAX_SECONDS = 6.0
+FRAME_RATE = 15.0
+
+
+def thumbnails(video: Video, *, count: int = 3, short_side: int = 72) -> str | None:
+    """`count` frames spread over a video, side by side, as the data address of a JPEG; None if it cannot be read."""
+    frames = _frames(video, lambda times: _spread(len(times), count), short_side)
+    if frames is None:
+        return None
+    buffer = io.BytesIO()
+    Image.fromarray(np.concatenate(list(frames), axis=1)).save(buffer, format="JPEG", quality=80)
+    return _address(buffer.getvalue(), "image/jpeg")
+
+
+def film(video: Video) -> str | None:
+    """The first seconds of a video as the data address of an H.264 MP4; None if it cannot be read."""
+
+    def regular(times: list[float]) -> list[int]:
+        wanted = np.arange(0, min(times[-1] - times[0], MAX_SECONDS) + 1e-9, 1 / FRAME_RATE) + times[0]
+        return np.clip(np.searchsorted(times, wanted, side="right") - 1, 0, len(times) - 1).tolist()
+
+    frames = _frames(video, regular, SHORT_SIDE)
+    if frames is None:
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "film.mp4"
+        write_video(path, frames[:, : frames.shape[1] // 2 * 2, : frames.shape[2] // 2 * 2], fps=FRAME_RATE, crf=28)
+        return _address(path.read_bytes(), "video/mp4")
+
+
+def _frames(video: Video, choose, short_side: int) -> np.ndarray | None:
+    try:
+        with open_video(video.path) as file:
+            first, stop = file.index_range(video.start, video.end)
+            frames = file.frames([first + place for place in choose(file.times[first:stop])])
+    except (VideoDecodingError, OSError):
+        return None
+    return resize_short_side(frames, short_side).numpy()
+
+
+def _spread(length: int, count: int) -> list[int]:
+    return np.linspace(0, length - 1, count + 2).round().astype(int)[1:-1].tolist()
+
+
+def _address(data: bytes, kind: str) -> str:
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
