@@ -1,5 +1,7 @@
 """`finegym evaluate`: a checkpoint under the paper's protocol."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -13,80 +15,131 @@ from finegym.data.launch import this_process
 from finegym.data.leakage import check_leakage, leaking_videos
 from finegym.features.cache import EvaluationViews, build_features
 
+from .html_report import HTML_FILE, ModelScores, ReportData, write_html_report
 from .protocol import Evaluation, evaluate
 from .report import HEADER, METRICS_FILE, metrics_row, read_metrics, render_table, write_report
 
 
-def evaluate_checkpoint(
-    *,
-    model: str,
-    root: Path,
-    split: Literal["train", "val"] = "val",
-    num_clips: int = 8,
-    batch_size: int = 8,
-    num_workers: int = 0,
-    precision: Literal["fp32", "bf16"] = "fp32",
-    features: Path | None = None,
-    leave_out_leaking: bool = False,
-    output: Path | None = None,
-) -> str:
-    """Measure a checkpoint by the paper's protocol and write `metrics.json`, the scores of every video and pictures.
+@dataclass(frozen=True)
+class Protocol:
+    """How checkpoints are evaluated.
 
-    `accelerate launch -m finegym evaluate ...` shares the videos among any number of GPUs and machines.
-
-    Args:
-        model: checkpoint folder or Hub id.
-        root: prepared dataset folder.
-        split: split of the index.
-        num_clips: windows spread over each video, equal ones run once (paper, section 4.2: 8).
+    Attributes:
+        root: the prepared data set folder.
+        split: of its index.
+        num_clips: clips spread over each video, equal ones run once (paper, section 4.2: 8).
         batch_size: clips per forward pass.
         num_workers: processes that decode ahead.
         precision: fp32, or weights and activations in bf16.
         features: folder to keep the backbone's features in, so that another head on it costs next to nothing.
-        leave_out_leaking: leave out videos that the model was trained on, instead of refusing.
-        output: folder to write to; by default the checkpoint's own, or the name of a model of the Hub.
+        leave_out_leaking: leave out videos that a model was trained on, instead of refusing.
+    """
+
+    root: Path
+    split: str = "val"
+    num_clips: int = 8
+    batch_size: int = 8
+    num_workers: int = 0
+    precision: Literal["fp32", "bf16"] = "fp32"
+    features: Path | None = None
+    leave_out_leaking: bool = False
+
+
+def evaluate_checkpoints(models: Sequence[str], protocol: Protocol, *, output: Path | None = None) -> str:
+    """Measure checkpoints by the paper's protocol; write the results of each, and one HTML report of all.
+
+    Args:
+        models: checkpoint folders or Hub ids. In the report the first is what the others are compared with.
+        protocol: how they are evaluated.
+        output: folder to write to, with a folder for each model where there are several; by default the results go
+            into the checkpoints' own folders, or into folders named like the models of the Hub, and the report beside
+            those of the first.
 
     Returns:
-        The result as a table.
+        The results as a table; empty in all processes but the main one.
 
     Raises:
-        FileNotFoundError: if the dataset is not there.
-        ValueError: if the checkpoint cannot be read, knows other classes than the dataset, or was trained on its
-            videos.
+        FileNotFoundError: if the data set is not there.
+        ValueError: if a checkpoint cannot be read, knows other classes than the data set, or was trained on its
+            videos, or two checkpoints have the same name.
     """
-    labels = Labels.read(root / LABELS_FILE)
-    videos = _unseen_videos(model, read_index(root, split), labels, leave_out_leaking)
-    state = this_process()
-    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    names = [Path(model).name for model in models]
+    if len(set(names)) < len(names):
+        raise ValueError(f"Models are told apart by the last part of their name, and these repeat: {names}.")
+    labels = Labels.read(protocol.root / LABELS_FILE)
+    evaluations, lines, rows = {}, [], []
+    for model, name in zip(models, names, strict=True):
+        evaluation = _evaluate(model, labels, protocol)
+        if not this_process().is_main_process:
+            continue
+        folder = Path(model) if output is None else output if len(models) == 1 else output / name
+        write_report(folder, evaluation, labels)
+        evaluations[name] = evaluation
+        rows.append(metrics_row(name, read_metrics(folder)))
+        lines += [f"{name}: left out, unreadable: {video}: {why}" for video, why in evaluation.unreadable.items()]
+        lines.append(f"Written to {folder}: {METRICS_FILE}, scores of every video, confusion and calibration.")
+    if not evaluations:
+        return ""
+    report = (Path(models[0]) if output is None else output) / HTML_FILE
+    write_html_report(report, *report_of(evaluations, labels, protocol.root, protocol.split))
+    return "\n".join([render_table(HEADER, rows), *lines, f"Open {report} in a browser to look into them."])
+
+
+def report_of(
+    evaluations: Mapping[str, Evaluation], labels: Labels, root: Path, split: str
+) -> tuple[ReportData, list[ModelScores]]:
+    """What an HTML report shows of evaluations on one split: the videos that every model could read."""
+    first, *others = evaluations.values()
+    shared = [video for video in first.video_ids if all(video in other.video_ids for other in others)]
+    models = []
+    for name, evaluation in evaluations.items():
+        place = {video: position for position, video in enumerate(evaluation.video_ids)}
+        models.append(ModelScores(name, evaluation.scores[[place[video] for video in shared]].double().numpy()))
+    place = {video: position for position, video in enumerate(first.video_ids)}
+    metrics = first.metrics
+    data = ReportData(
+        classes=labels,
+        ids=shared,
+        labels=first.labels[[place[video] for video in shared]].numpy(),
+        description=f"Evaluated {len(shared):,} of {metrics['num_expected']:,} videos of {labels.name}, "
+        f"split {split}, with {metrics['num_clips']} clips a video.",
+        videos={video.id: video for video in read_index(root, split)},
+        num_training_videos=_num_training_videos(root, len(labels.classes)),
+    )
+    return data, models
+
+
+def _num_training_videos(root: Path, num_classes: int) -> list[int] | None:
+    try:
+        videos = read_index(root, "train")
+    except ValueError:  # a data set to test on
+        return None
+    return torch.tensor([video.label for video in videos]).bincount(minlength=num_classes).tolist()
+
+
+def _evaluate(model: str, labels: Labels, protocol: Protocol) -> Evaluation:
+    root, split = protocol.root, protocol.split
+    videos = _unseen_videos(model, read_index(root, split), labels, protocol.leave_out_leaking)
+    dtype = torch.bfloat16 if protocol.precision == "bf16" else torch.float32
     classifier = load_model(model, AutoModelForVideoClassification, dtype=dtype)
     processor = load_video_processor(model)
     _check_classes(model, classifier, labels)
-    classifier.to(state.device).eval()
-    cached = None
-    options = {"batch_size": batch_size, "num_workers": num_workers}
-    if features is not None:
-        cached = build_features(
-            classifier, EvaluationViews(processor, videos, num_clips=num_clips), features, **options
-        )
-    result: Evaluation = evaluate(
+    classifier.to(this_process().device).eval()
+    options = {"batch_size": protocol.batch_size, "num_workers": protocol.num_workers}
+    features = None
+    if protocol.features is not None:
+        views = EvaluationViews(processor, videos, num_clips=protocol.num_clips)
+        features = build_features(classifier, views, protocol.features, **options)
+    return evaluate(
         classifier,
         processor,
         videos,
         labels,
-        num_clips=num_clips,
-        features=cached,
+        num_clips=protocol.num_clips,
+        features=features,
         split=split,
         coverage=read_coverage(root, split),
         **options,
-    )
-    if not state.is_main_process:
-        return ""
-    folder = output or Path(model)
-    write_report(folder, result, labels)
-    lines = [render_table(HEADER, [metrics_row(Path(model).name, read_metrics(folder))])]
-    lines += [f"left out, unreadable: {video_id}: {reason}" for video_id, reason in result.unreadable.items()]
-    return "\n".join(
-        [*lines, f"Written to {folder}: {METRICS_FILE}, scores of every video, confusion and calibration."]
     )
 
 

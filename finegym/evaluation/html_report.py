@@ -20,6 +20,7 @@ from . import analysis, charts, media
 from .metrics import bootstrap_interval, calibration, paired_difference
 
 
+HTML_FILE = "report.html"
 TEMPLATE = Path(__file__).with_name("report_template.html")
 
 
@@ -60,10 +61,8 @@ def write_html_report(path: str | Path, data: ReportData, models: Sequence[Model
     """
     # Imported only by those who draw: together they take a second.
     import jinja2
-    import plotly
     from plotly.offline import get_plotlyjs
 
-    del plotly
     _check(data, models)
     figures: dict[str, Any] = {"intervals": charts.intervals_chart(_interval_rows(data, models))}
     pictures = _Pictures(data)

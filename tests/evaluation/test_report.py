@@ -1,6 +1,7 @@
 """What is written about an evaluation; `finegym evaluate` and `finegym table` from a real checkpoint on."""
 
 import json
+import shutil
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -11,7 +12,7 @@ from PIL import Image
 from finegym.data.index import write_coverage, write_index
 from finegym.data.labels import ActionClass, Labels
 from finegym.data.video_writing import write_video
-from finegym.evaluation.evaluate import evaluate_checkpoint
+from finegym.evaluation.evaluate import Protocol, evaluate_checkpoints
 from finegym.evaluation.metrics import top_k_accuracy
 from finegym.evaluation.report import read_metrics, table
 from modeling_finegym import FineGymVideoProcessor
@@ -59,7 +60,7 @@ def test_metrics_of_an_earlier_version_are_read(tmp_path):
 
 def test_evaluate_writes_a_whole_report(root, checkpoint):
     (checkpoint / "metrics.json").write_text(json.dumps({"top1": 0.0, "train_seconds": 12.0}))
-    text = evaluate_checkpoint(model=str(checkpoint), root=root)
+    text = evaluate_checkpoints([str(checkpoint)], Protocol(root))
     metrics = read_metrics(checkpoint)
     assert (metrics["num_evaluated"], metrics["num_expected"], metrics["annotation_version"]) == (6, 7, "v1.0")
     assert metrics["train_seconds"] == 12.0, "what training wrote is kept"
@@ -75,21 +76,21 @@ def test_evaluate_writes_a_whole_report(root, checkpoint):
 
 
 def test_features_make_the_second_head_cheap(root, checkpoint, tmp_path, monkeypatch):
-    evaluate_checkpoint(model=str(checkpoint), root=root, features=tmp_path / "features")
+    evaluate_checkpoints([str(checkpoint)], Protocol(root, features=tmp_path / "features"))
     online = read_metrics(checkpoint)
     monkeypatch.setattr(FineGymVideoProcessor, "load_clips", None)  # nothing is decoded any more
-    evaluate_checkpoint(model=str(checkpoint), root=root, features=tmp_path / "features", output=tmp_path / "again")
+    evaluate_checkpoints([str(checkpoint)], Protocol(root, features=tmp_path / "features"), output=tmp_path / "again")
     assert read_metrics(tmp_path / "again")["per_class"] == online["per_class"]
 
 
 def test_evaluate_names_what_does_not_fit(root, checkpoint, tmp_path):
     with pytest.raises(ValueError, match="nowhere cannot be loaded"):
-        evaluate_checkpoint(model=str(tmp_path / "nowhere"), root=root)
+        evaluate_checkpoints([str(tmp_path / "nowhere")], Protocol(root))
     config = json.loads((checkpoint / "config.json").read_text())
     config["id2label"]["1"] = "wolf jump"
     (checkpoint / "config.json").write_text(json.dumps(config))
     with pytest.raises(ValueError, match=r"differ from class 1 on \(\['wolf jump'\] against \['sheep jump'\]\)"):
-        evaluate_checkpoint(model=str(checkpoint), root=root)
+        evaluate_checkpoints([str(checkpoint)], Protocol(root))
 
 
 def test_videos_trained_on_are_refused(root, checkpoint, monkeypatch):
@@ -97,8 +98,8 @@ def test_videos_trained_on_are_refused(root, checkpoint, monkeypatch):
     (checkpoint / "metrics.json").write_text(json.dumps({"top1": 0.0, "trained_on": trained_on}))
     monkeypatch.setattr("finegym.evaluation.evaluate.leaking_videos", lambda *dataset: frozenset(["2"]))
     with pytest.raises(ValueError, match="1 of 6 validation videos were trained on by small v1.0"):
-        evaluate_checkpoint(model=str(checkpoint), root=root)
-    evaluate_checkpoint(model=str(checkpoint), root=root, leave_out_leaking=True)
+        evaluate_checkpoints([str(checkpoint)], Protocol(root))
+    evaluate_checkpoints([str(checkpoint)], Protocol(root, leave_out_leaking=True))
     assert read_metrics(checkpoint)["num_evaluated"] == 5
 
 
@@ -145,3 +146,17 @@ def test_attention_between_attributes_and_moments(tmp_path):
     draw_attention(tmp_path / "attention.png", attention)
     with Image.open(tmp_path / "attention.png") as image:
         assert min(image.size) > 100
+
+
+def test_two_models_give_one_report_and_results_of_their_own(checkpoint, root, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(checkpoint, other)
+    text = evaluate_checkpoints([str(checkpoint), str(other)], Protocol(root), output=tmp_path / "results")
+    names = [checkpoint.name, "other"]
+    assert all(name in text for name in names) and "report.html" in text
+    report = (tmp_path / "results" / "report.html").read_text(encoding="utf-8")
+    assert "only other gets 0 right" in report, "equal models disagree nowhere"
+    for name in names:
+        assert read_metrics(tmp_path / "results" / name)["num_evaluated"] > 0
+    with pytest.raises(ValueError, match="these repeat"):
+        evaluate_checkpoints([str(other), str(other)], Protocol(root))
