@@ -11,8 +11,9 @@ from pathlib import Path
 
 import torch
 
-from finegym.data.files import replacing
 from modeling_finegym import FineGymVideoTextForVideoClassification
+
+from .pictures import new_figure, save_picture
 
 
 @dataclass(frozen=True)
@@ -68,19 +69,13 @@ def draw_attention(
     path: str | Path, attention: AttributeAttention, *, clip: int = 0, num_attributes: int = 12
 ) -> None:
     """A PNG of the attributes that attend most unevenly to one clip (rows) over its moments (columns)."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
     weights = attention.to_video[clip]
     unevenness = weights.amax(1) - weights.amin(1)
     chosen = unevenness.argsort(descending=True)[:num_attributes]
-    figure, axis = pyplot.subplots(figsize=(8, 0.6 + 0.25 * len(chosen)), layout="constrained")
+    figure = new_figure(8, 0.6 + 0.25 * len(chosen))
+    axis = figure.subplots()
     image = axis.imshow(weights[chosen].numpy(), aspect="auto", cmap="viridis")
     axis.set(xlabel="moment of the clip (video token)", yticks=range(len(chosen)))
     axis.set_yticklabels([attention.attributes[attribute] or "(blank)" for attribute in chosen], fontsize=7)
     figure.colorbar(image, ax=axis, label="attention")
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=120)
-    pyplot.close(figure)
+    save_picture(figure, path)

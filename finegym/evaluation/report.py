@@ -5,7 +5,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -13,7 +12,7 @@ from finegym.data.files import replacing, write_text
 from finegym.data.labels import Labels
 from finegym.data.text import read_json
 
-from .metrics import calibration, confusion_matrix
+from .pictures import draw_calibration, draw_confusion
 from .protocol import Evaluation
 
 
@@ -89,35 +88,6 @@ def write_scores(path: Path, evaluation: Evaluation) -> None:
         pq.write_table(table, temporary, compression="zstd")
 
 
-def draw_confusion(path: Path, evaluation: Evaluation, labels: Labels) -> None:
-    """The share of each class's videos (rows) that are taken for each class (columns), as a PNG."""
-    confusion = confusion_matrix(evaluation.scores, evaluation.labels)
-    shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
-    size = 4 + 0.12 * len(shares)
-    pyplot = _pyplot()
-    figure, axis = pyplot.subplots(figsize=(size, size), layout="constrained")
-    image = axis.imshow(shares, cmap="viridis", vmin=0, vmax=1)
-    ticks = range(len(shares)) if len(shares) <= 100 else []
-    axis.set(xlabel="predicted", ylabel="true", xticks=ticks, yticks=ticks)
-    if len(shares) <= 40:
-        axis.set_yticklabels(labels.names, fontsize=6)
-    figure.colorbar(image, ax=axis, shrink=0.6, label="share of the class")
-    _save(figure, path)
-
-
-def draw_calibration(path: Path, evaluation: Evaluation) -> None:
-    """Accuracy against confidence in bins of equal width, as a PNG."""
-    result = calibration(evaluation.scores, evaluation.labels)
-    edges = np.linspace(0, 100, len(result.num_videos) + 1)
-    pyplot = _pyplot()
-    figure, axis = pyplot.subplots(figsize=(4, 4), layout="constrained")
-    axis.bar(edges[:-1], np.nan_to_num(result.accuracy), width=edges[1], align="edge", edgecolor="white")
-    axis.plot([0, 100], [0, 100], color="black", linewidth=0.8)
-    axis.set(xlabel="confidence in %", ylabel="accuracy in %", xlim=(0, 100), ylim=(0, 100))
-    axis.set_title(f"expected calibration error {result.error:.1f} points")
-    _save(figure, path)
-
-
 def table(folder: Path) -> str:
     """The metrics of every finished checkpoint in a folder, side by side.
 
@@ -171,19 +141,3 @@ def render_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
         for row in rows
     ]
     return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
-
-
-def _pyplot():
-    # Imported only by those who draw: it takes a second.
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    return pyplot
-
-
-def _save(figure, path: Path) -> None:
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=120)
-    _pyplot().close(figure)

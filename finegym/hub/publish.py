@@ -43,7 +43,9 @@ PUBLISHED = (
     "labels.json",
     "curves.png",
     "confusion.png",
+    "confusion.pdf",
     "calibration.png",
+    "calibration.pdf",
 )
 SHARD = re.compile(r"model-\d{5}-of-\d{5}\.safetensors")
 # Texts of these files that are places on their author's machine, and where texts of any look belong.

@@ -16,8 +16,9 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
-from finegym.data.files import replacing, write_text
+from finegym.data.files import write_text
 from finegym.data.text import parse_json, read_text, shorten
+from finegym.evaluation.pictures import draw_curves
 
 from .processes import Exchange
 from .recipe import Recipe, flatten
@@ -243,26 +244,3 @@ def peak_flops(device: torch.device, precision: str) -> float | None:
         return None
     name = torch.cuda.get_device_name(device)
     return next((peaks.get(precision) for key, peaks in PEAK_FLOPS.items() if key in name), None)
-
-
-def draw_curves(rows: list[dict[str, float]], path: Path, *, title: str) -> None:
-    """Loss, learning rate and accuracies over the epochs, as a PNG."""
-    import matplotlib  # here, because it takes a second
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    panels = {"Loss": ["loss"], "Learning rate": ["learning_rate"], "Accuracy in %": ["top1", "mean_class_accuracy"]}
-    figure, axes = pyplot.subplots(1, len(panels), figsize=(12, 3.2), layout="constrained")
-    for axis, (label, names) in zip(axes, panels.items(), strict=True):
-        for name in names:
-            points = [(row["epoch"], row[name]) for row in rows if name in row]
-            if points:
-                axis.plot(*zip(*points, strict=True), label=name, marker="." if len(points) < 50 else None)
-        axis.set(xlabel="Epoch", ylabel=label)
-        if len(names) > 1:
-            axis.legend()
-    figure.suptitle(title)
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=120)
-    pyplot.close(figure)

@@ -23,12 +23,11 @@ from finegym.data.dataset import StepSampler, collate
 from finegym.data.files import write_text
 from finegym.data.index import read_coverage, read_index
 from finegym.data.transforms import derive_seed
+from finegym.evaluation.pictures import draw_calibration, draw_confusion
 from finegym.evaluation.protocol import Evaluation, evaluate
 from finegym.evaluation.report import (
     METRICS_FILE,
     SCORES_FILE,
-    draw_calibration,
-    draw_confusion,
     read_metrics,
     write_metrics,
     write_scores,
