@@ -1,6 +1,7 @@
 """`finegym predict`: what a checkpoint sees in videos, as a table, JSON or subtitles."""
 
 import argparse
+import contextlib
 import glob
 import json
 from collections.abc import Iterator, Sequence
@@ -12,9 +13,11 @@ from transformers import AutoModelForVideoClassification
 
 from finegym.data.checkpoints import load_model, load_video_processor
 from finegym.data.files import VIDEO_SUFFIXES, write_text
+from finegym.data.text import safe_text
 from modeling_finegym import FineGymPipeline
 from modeling_finegym.clip_scoring import VideoClips, score_videos
 
+from .apart import apart
 from .timeline import Segment, find_segments, score_windows, to_subtitles
 
 
@@ -70,6 +73,7 @@ def predict(
     batch_size: int = 8,
     device: str | None = None,
     progress: bool = True,
+    decode_apart: bool = False,
 ) -> list[dict[str, Any]]:
     """Classify videos under the paper's protocol.
 
@@ -83,6 +87,8 @@ def predict(
         batch_size: clips per forward pass, of several videos.
         device: such as "cuda:1" or "cpu"; by default an accelerator if there is one.
         progress: show a bar.
+        decode_apart: decode several videos in a process of its own, so that one which kills the decoder costs itself
+            alone. As with every process that Python starts, the caller's script needs `if __name__ == "__main__":`.
 
     Returns:
         For each video `{"video": name, "scores": [{"score", "label"}, ...]}`, best first, or `{"video": name, "error":
@@ -106,9 +112,12 @@ def predict(
             readable.append(name)
             yield clips
 
-    for number, scores in enumerate(score_videos(classify.model, load(), batch_size)):
-        name = readable[number]
-        answers[name] = {"video": name, "scores": classify.postprocess(scores, top_k=top_k)}
+    with contextlib.ExitStack() as stack:
+        if decode_apart and len(names) > 1:
+            classify.video_processor = stack.enter_context(apart(classify.video_processor))
+        for number, scores in enumerate(score_videos(classify.model, load(), batch_size)):
+            name = readable[number]
+            answers[name] = {"video": name, "scores": classify.postprocess(scores, top_k=top_k)}
     if not readable:
         raise ValueError("No video could be read. " + "; ".join(answer["error"] for answer in answers.values()))
     return [answers[name] for name in names]
@@ -170,7 +179,7 @@ def command(arguments: Sequence[str], prog: str = "finegym predict") -> str:
     if timeline["window"] is None:
         if subtitles is not None or timeline["stride"] is not None:
             parser.error("--stride and --srt belong to a timeline: give --window SECONDS")
-        answers = predict(videos, **options)
+        answers = predict(videos, **options, decode_apart=True)
         return json.dumps(answers, indent=2, ensure_ascii=False) if as_json else _table(answers)
     del options["top_k"]
     options["num_clips"] = options["num_clips"] or 1
@@ -217,12 +226,12 @@ def _parser(prog: str) -> argparse.ArgumentParser:
 
 
 def _table(answers: Sequence[dict[str, Any]]) -> str:
-    width = max(len(answer["video"]) for answer in answers)
+    width = max(len(safe_text(answer["video"], one_line=True)) for answer in answers)
     lines = []
     for answer in answers:
-        name = answer["video"]
+        name = safe_text(answer["video"], one_line=True)
         if "error" in answer:
-            lines.append(f"{name:{width}}  not read: {answer['error']}")
+            lines.append(f"{name:{width}}  not read: {safe_text(answer['error'], one_line=True)}")
         for score in answer.get("scores", ()):
             lines.append(f"{name:{width}}  {score['score']:6.4f}  {score['label']}")
             name = ""

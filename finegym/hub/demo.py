@@ -4,6 +4,7 @@ import os
 
 from transformers import Pipeline
 
+from finegym.evaluation.apart import ApartProcessor
 from finegym.evaluation.predict import load_pipeline
 from finegym.evaluation.timeline import find_segments, score_windows
 
@@ -37,6 +38,7 @@ def demo(
     if gradio is None:
         raise ImportError("The page needs Gradio: run `pip install 'gradio>=6,<7'`.")
     classify = load_pipeline(model, revision=revision, device=device)
+    classify.video_processor = ApartProcessor(classify.video_processor)
     build_page(classify, title=model, window=window).launch(server_name="127.0.0.1", server_port=port, share=False)
 
 

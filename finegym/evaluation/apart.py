@@ -1,0 +1,121 @@
+"""Decoding in a process of its own: a video that kills the decoder, or never ends, costs itself and nothing else."""
+
+import contextlib
+import json
+import multiprocessing
+import multiprocessing.connection
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+
+from modeling_finegym.clip_scoring import VideoClips
+from modeling_finegym.video_processing_finegym import FineGymVideoProcessor
+
+
+# Seconds that the clips of one video may take: a hundred times what those of a ten-minute film in 4K do.
+MAX_SECONDS = 600.0
+TENSORS, ERROR = b"tensors", b"error"
+
+
+class ApartProcessor:
+    """A video processor whose `load_clips` decodes files in another process, and is otherwise the one it is given.
+
+    What comes back from there is safetensors and JSON, so that nothing of it is unpickled.
+
+    Args:
+        processor: does the work.
+        seconds: time after which a video is given up.
+    """
+
+    def __init__(self, processor: FineGymVideoProcessor, *, seconds: float = MAX_SECONDS):
+        self.processor = processor
+        self.seconds = seconds
+        self._lock = threading.Lock()
+        self._process: multiprocessing.process.BaseProcess | None = None
+        self._connection: multiprocessing.connection.Connection | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.processor, name)
+
+    def load_clips(self, video, num_clips: int | None = None, **options: Any) -> VideoClips:
+        """As the processor's own `load_clips`.
+
+        Raises:
+            ValueError, OSError: as the processor's own, and where the video kills the process or takes too long.
+        """
+        if not isinstance(video, (str, Path)):
+            return self.processor.load_clips(video, num_clips, **options)
+        with self._lock:
+            if self._process is None:
+                self._start()
+            try:
+                self._connection.send((str(video), num_clips, options))
+                if not self._connection.poll(self.seconds):
+                    self.close()
+                    raise ValueError(f"{video} takes longer than {self.seconds:.0f} s to decode.")
+                kind, content = self._connection.recv_bytes(), self._connection.recv_bytes()
+            except (EOFError, ConnectionError):
+                self.close()
+                raise ValueError(f"{video} kills the decoder.") from None
+        if kind == TENSORS:
+            return VideoClips(**safetensors.torch.load(content))
+        name, message = json.loads(content)
+        raise (FileNotFoundError if name == "FileNotFoundError" else ValueError)(message)
+
+    def close(self) -> None:
+        """End the process; the next video starts another."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.join()
+            self._connection.close()
+            self._process = self._connection = None
+
+    def _start(self) -> None:
+        # forked from a server that has imported this module, and not from this process with its threads
+        method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+        context = multiprocessing.get_context(method)
+        if method == "forkserver":
+            context.set_forkserver_preload([__name__])
+        self._connection, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs, self.processor), daemon=True)
+        self._process.start()
+        theirs.close()
+
+
+@contextlib.contextmanager
+def apart(processor: FineGymVideoProcessor) -> Iterator[ApartProcessor]:
+    """An `ApartProcessor` whose process ends with the block."""
+    decoder = ApartProcessor(processor)
+    try:
+        yield decoder
+    finally:
+        decoder.close()
+
+
+def _serve(connection: multiprocessing.connection.Connection, processor: FineGymVideoProcessor) -> None:
+    """Decode what is asked for until the other side is gone."""
+    torch.set_num_threads(1)
+    threading.Thread(target=_end_with, args=(multiprocessing.parent_process().sentinel,), daemon=True).start()
+    while True:
+        try:
+            video, num_clips, options = connection.recv()
+        except EOFError:
+            return
+        try:
+            clips = processor.load_clips(video, num_clips, **options)
+            fields = {name: value for name, value in vars(clips).items() if isinstance(value, torch.Tensor)}
+            answer = TENSORS, safetensors.torch.save({name: value.contiguous() for name, value in fields.items()})
+        except (ValueError, OSError, MemoryError) as error:
+            answer = ERROR, json.dumps([type(error).__name__, str(error) or type(error).__name__]).encode()
+        for part in answer:
+            connection.send_bytes(part)
+
+
+def _end_with(sentinel: int) -> None:
+    multiprocessing.connection.wait([sentinel])
+    os._exit(1)
