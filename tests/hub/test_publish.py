@@ -112,8 +112,9 @@ def test_publish_from_the_command_line_and_follow_the_card(finished, tmp_path):
         first = child(hub, tmp_path, *command, PYTHONPATH=str(ROOT))
         assert first.returncode == 0, first.stderr
         sent = hub.files(REPO)
-        assert f"Published {len(sent)} files as one commit" in first.stdout
-        for line in sent[MANIFEST].decode().splitlines():
+        manifest = sent[MANIFEST].decode().splitlines()
+        assert f"Published {len(manifest) + 1} files as one commit" in first.stdout, "all of them and the manifest"
+        for line in manifest:
             sha256, path = line.split("  ")
             assert f"{path} " in first.stdout and sha256 in first.stdout
         commit = hub.repositories[REPO].branches["main"]
