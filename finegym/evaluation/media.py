@@ -25,8 +25,13 @@ def thumbnails(video: Video, *, count: int = 3, short_side: int = 72) -> str | N
     frames = _frames(video, lambda times: _spread(len(times), count), short_side)
     if frames is None:
         return None
+    return picture_address(np.concatenate(list(frames), axis=1))
+
+
+def picture_address(picture: np.ndarray) -> str:
+    """A picture (H, W, 3) of uint8 as the data address of a JPEG."""
     buffer = io.BytesIO()
-    Image.fromarray(np.concatenate(list(frames), axis=1)).save(buffer, format="JPEG", quality=80)
+    Image.fromarray(picture).save(buffer, format="JPEG", quality=80)
     return _address(buffer.getvalue(), "image/jpeg")
 
 

@@ -1,0 +1,161 @@
+"""A contact sheet of a data set: people check what a model will see before they train.
+
+In: an indexed data set and, if exactly the model's view is wanted, a recipe. Out: one HTML or PNG file with a strip of
+frames, the class and the attributes of each video. Nothing else is written.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from finegym.data.files import replacing, write_text
+from finegym.data.index import LABELS_FILE, Video, read_index
+from finegym.data.labels import Labels
+from finegym.data.transforms import clip_generator, resize_short_side
+from finegym.evaluation.media import picture_address
+from finegym.evaluation.pictures import new_figure
+from modeling_finegym.video_decoding import VideoDecodingError, open_video
+
+from .build import build_dataset, build_processor
+from .recipe import Recipe
+
+
+TEMPLATE = Path(__file__).with_name("contact_sheet_template.html")
+# Pixels of the shorter side of a frame where no recipe says what the model sees.
+SHORT_SIDE = 112
+
+
+@dataclass(frozen=True)
+class Strip:
+    """One video of a sheet: `frames` (T, H, W, 3) uint8, or the reason why there are none."""
+
+    video: Video
+    frames: np.ndarray | None
+    reason: str = ""
+
+
+def write_contact_sheet(
+    path: Path,
+    root: Path,
+    *,
+    split: str = "train",
+    num_videos: int = 24,
+    num_frames: int = 8,
+    seed: int = 0,
+    recipe: Recipe | None = None,
+    augmented: bool = False,
+) -> list[Strip]:
+    """Write a sheet of videos that are drawn at random, as evenly over the classes as they go.
+
+    Args:
+        path: the file to write, `.html` or `.png`.
+        root: the prepared data set folder.
+        split: of its index.
+        num_videos: how many videos are shown.
+        num_frames: frames of a video, evenly spread over what is shown of it.
+        seed: of the draw and of the augmentation.
+        recipe: whose clips are shown: its window of the video, its size and crop. None: the whole video, not cropped.
+        augmented: show the training view, with the random window, crop and flip of the first epoch, in place of the
+            test view.
+
+    Raises:
+        FileNotFoundError: if the data set is not there.
+        ValueError: if `path` ends otherwise, or the training view is asked for without a recipe.
+    """
+    if path.suffix.lower() not in (".html", ".png"):
+        raise ValueError(f"A contact sheet ends in .html or .png, not in {path.suffix!r} ({path}).")
+    if augmented and recipe is None:
+        raise ValueError("What augmentation does is said by a recipe: give one.")
+    labels = Labels.read(root / LABELS_FILE)
+    videos = choose_videos(read_index(root, split), num_videos, seed)
+    strips = [_strip(video, num_frames, recipe, augmented, seed) for video in videos]
+    view = "the whole video" if recipe is None else "the training view" if augmented else "the test view"
+    title = f"{labels.name}, {split}: {view}"
+    if path.suffix.lower() == ".html":
+        _write_html(path, strips, labels, title)
+    else:
+        _write_png(path, strips, labels, title)
+    return strips
+
+
+def choose_videos(videos: Sequence[Video], count: int, seed: int) -> list[Video]:
+    """Draw videos class by class in turn, so that rare classes are shown too; sorted by class."""
+    order = torch.randperm(len(videos), generator=clip_generator(seed, "sheet")).tolist()
+    queues: dict[int, list[Video]] = {}
+    for place in order:
+        queues.setdefault(videos[place].label, []).append(videos[place])
+    turns = sorted(
+        (
+            (turn, position, video)
+            for position, queue in enumerate(queues.values())
+            for turn, video in enumerate(queue)
+        ),
+        key=lambda entry: entry[:2],
+    )
+    return sorted((video for _, _, video in turns[:count]), key=lambda video: (video.label, video.id))
+
+
+def _strip(video: Video, num_frames: int, recipe: Recipe | None, augmented: bool, seed: int) -> Strip:
+    try:
+        if recipe is None:
+            with open_video(video.path) as file:
+                first, stop = file.index_range(video.start, video.end)
+                frames = file.frames([first + place for place in _spread(stop - first, num_frames)])
+            return Strip(video, resize_short_side(frames, SHORT_SIDE).numpy())
+        if augmented:
+            [pixels] = build_dataset(recipe, [video]).views(0, [0])
+        else:
+            processor = build_processor(recipe.data)
+            clips = processor.load_clips(video.path, 1, start=video.start, end=video.end)
+            pixels = clips.pixel_values[0]
+        mean, std = (torch.tensor(values).view(3, 1, 1) for values in (recipe.data.mean, recipe.data.std))
+        shown = (pixels[_spread(len(pixels), num_frames)] * std + mean).clamp(0, 1)
+        return Strip(video, (255 * shown).round().to(torch.uint8).permute(0, 2, 3, 1).numpy())
+    except (VideoDecodingError, OSError) as error:
+        return Strip(video, None, str(error))
+
+
+def _spread(length: int, count: int) -> list[int]:
+    return np.linspace(0, length - 1, min(count, length)).round().astype(int).tolist()
+
+
+def _attributes(video: Video, labels: Labels) -> str:
+    return ", ".join(labels.attributes[attribute] for attribute in labels.classes[video.label].attributes)
+
+
+def _write_html(path: Path, strips: Sequence[Strip], labels: Labels, title: str) -> None:
+    import jinja2  # imported only by those who draw
+
+    cards = [
+        {
+            "name": labels.names[strip.video.label],
+            "attributes": _attributes(strip.video, labels),
+            "id": strip.video.id,
+            "reason": strip.reason,
+            "picture": None if strip.frames is None else picture_address(np.concatenate(list(strip.frames), axis=1)),
+        }
+        for strip in strips
+    ]
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
+    write_text(path, template.render(title=title, cards=cards))
+
+
+def _write_png(path: Path, strips: Sequence[Strip], labels: Labels, title: str) -> None:
+    figure = new_figure(11, 0.6 + 1.45 * len(strips))
+    for axis, strip in zip(figure.subplots(len(strips), 1, squeeze=False)[:, 0], strips, strict=True):
+        attributes = _attributes(strip.video, labels)
+        text = f"{labels.names[strip.video.label]}   ({strip.video.id})" + (f"\n{attributes}" if attributes else "")
+        axis.set_title(text, fontsize=8, loc="left")
+        axis.axis("off")
+        if strip.frames is None:
+            axis.text(0, 0.5, strip.reason, fontsize=8, wrap=True, transform=axis.transAxes)
+        else:
+            axis.imshow(np.concatenate(list(strip.frames), axis=1), aspect="equal")
+            axis.set_anchor("W")
+    figure.suptitle(title)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=110)
