@@ -29,7 +29,7 @@ from finegym.data.transforms import augment
 from finegym.data.video_writing import write_video
 from finegym.evaluation.protocol import evaluate
 from finegym.features.cache import TrainingViews, build_features
-from finegym.training.build import FeatureDataset
+from finegym.features.dataset import FeatureDataset
 from modeling_finegym import (
     FineGymVideoProcessor,
     FineGymVideoTextConfig,
@@ -115,7 +115,7 @@ def bench_epochs(folder: Path, labels: Labels, *, batch_size: int, num_rounds: i
     features = build_features(backbone, views, folder / "features", batch_size=4)
     encoders = make_encoders(backbone, labels)
     sampler = StepSampler(len(videos), batch_size=batch_size, num_steps=10**6, seed=0)
-    loader = DataLoader(FeatureDataset(features, videos, 1), batch_sampler=sampler, collate_fn=collate)
+    loader = DataLoader(FeatureDataset(features, views), batch_sampler=sampler, collate_fn=collate)
     batches, wait = iter(loader), []
     parameters = {name: [p for p in model.parameters() if p.requires_grad] for name, model in encoders.items()}
     optimizers = {name: torch.optim.AdamW(values, lr=1e-4) for name, values in parameters.items()}

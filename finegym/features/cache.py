@@ -133,6 +133,10 @@ class TrainingViews:
         rule = {name: getattr(self.dataset, name) for name in names}
         return {"views": "training", "transform": self.transform, **rule}
 
+    def position(self, index: int, epoch: int) -> int:
+        """Where the view is that a video has in an epoch."""
+        return index * self.num_views + epoch % self.num_views
+
     def content(self, position: int) -> list[Any]:
         index, view = divmod(position, self.num_views)
         video = self.dataset.videos[index]
@@ -185,15 +189,22 @@ class Features(Dataset):
 
 
 def build_features(
-    model: PreTrainedModel, views: Views, root: str | Path, *, dtype: str = "float16", **options
+    model: PreTrainedModel,
+    views: Views,
+    root: str | Path,
+    *,
+    dtype: str = "float16",
+    backbone: dict[str, Any] | None = None,
+    **options,
 ) -> Features:
     """Open the features of these views below `root`, computing what is not there yet.
 
     Each way of computing features has a folder of its own there, named by the fingerprint of backbone, views and
     decoder. See `extract_features` for the other arguments and the errors.
     """
-    folder = Path(root) / fingerprint(_describe(model, views, dtype))[:16]
-    return extract_features(model, views, folder, dtype=dtype, **options)
+    backbone = backbone or describe_backbone(model)
+    folder = Path(root) / fingerprint(_describe(backbone, views, dtype))[:16]
+    return extract_features(model, views, folder, dtype=dtype, backbone=backbone, **options)
 
 
 def extract_features(
@@ -205,6 +216,7 @@ def extract_features(
     batch_size: int = 8,
     num_workers: int = 0,
     progress: bool = True,
+    backbone: dict[str, Any] | None = None,
 ) -> Features:
     """Open the features of these views in `folder`, computing what is not there yet.
 
@@ -218,6 +230,7 @@ def extract_features(
         batch_size: clips per forward pass, of several videos.
         num_workers: processes that decode ahead.
         progress: show the estimate and a bar on the main process.
+        backbone: what `describe_backbone` says of the model, for those who have asked it already.
 
     Raises:
         ValueError: if the folder was filled in another way, the disk cannot hold the features, or they do not fit
@@ -227,7 +240,7 @@ def extract_features(
     if dtype not in DTYPES:
         raise ValueError(f"dtype must be one of {list(DTYPES)}, not {dtype!r}.")
     folder = Path(folder)
-    description = _describe(model, views, dtype)
+    description = _describe(backbone or describe_backbone(model), views, dtype)
     _claim_folder(folder, description)
     digests = fingerprint_files(views.sources, folder / SOURCES_FILE)
     common = fingerprint(description)
@@ -249,10 +262,10 @@ def extract_features(
     return Features(folder, views.names, keys, [shards.entries[key] for key in keys])
 
 
-def _describe(model: PreTrainedModel, views: Views, dtype: str) -> dict[str, Any]:
+def _describe(backbone: dict[str, Any], views: Views, dtype: str) -> dict[str, Any]:
     return {
         "format": FORMAT_VERSION,
-        "backbone": describe_backbone(model),
+        "backbone": backbone,
         "views": views.describe(),
         "decoder": describe_decoder(),
         "dtype": dtype,

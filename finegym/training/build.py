@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 from transformers import PreTrainedModel
 from transformers.utils import cached_file
 
 from finegym.architectures import ARCHITECTURES
 from finegym.data.checkpoints import load_model
-from finegym.data.dataset import IGNORED_LABEL, ClipDataset
+from finegym.data.dataset import ClipDataset, StepSampler, collate
 from finegym.data.index import LABELS_FILE, Coverage, Video, read_index
 from finegym.data.labels import Labels
 from finegym.data.leakage import check_leakage, leaking_videos
@@ -19,9 +19,15 @@ from finegym.data.transforms import augment
 from finegym.evaluation.report import read_metrics
 from finegym.features.backbones import check_normalization
 from finegym.features.cache import EvaluationViews, Features, TrainingViews, build_features
+from finegym.features.dataset import FeatureDataset
 from modeling_finegym import FineGymVideoProcessor
 
+from .processes import start_worker
 from .recipe import DataRecipe, Recipe
+
+
+# Decoding one video takes milliseconds: a worker silent for this long is stuck.
+WORKER_TIMEOUT_SECONDS = 300
 
 
 def read_labels(recipe: Recipe) -> Labels:
@@ -153,51 +159,47 @@ def augmentation(data: DataRecipe) -> dict[str, Any]:
     return {name: getattr(data, name) for name in names}
 
 
-class FeatureDataset(Dataset):
-    """Cached features of training videos: epoch e sees view e mod K, which is what it would have computed in its first
-    K epochs."""
-
-    def __init__(self, features: Features, videos: list[Video], num_views: int):
-        self.features = features
-        self.videos = videos
-        self.num_views = num_views
-
-    def __len__(self) -> int:
-        return len(self.videos)
-
-    def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
-        epoch, index = key
-        video, view = self.videos[index], epoch % self.num_views
-        reason = self.features.failed.get(f"{video.id}#{view}")
-        if reason is None:
-            return {"video_features": self.features[index * self.num_views + view][0].float(), "labels": video.label}
-        return {"video_features": torch.zeros(self.shape), "labels": IGNORED_LABEL, "error": (video.id, reason)}
-
-    @functools.cached_property
-    def shape(self) -> tuple[int, int]:
-        """(T', D)"""
-        readable = next(place for place, name in enumerate(self.features.names) if name not in self.features.failed)
-        return tuple(self.features[readable].shape[1:])
-
-
 def build_features_of(
     recipe: Recipe,
     model: PreTrainedModel,
     processor: FineGymVideoProcessor,
+    *,
     videos: list[Video],
     val_videos: list[Video],
+    backbone: dict[str, Any] | None,
 ) -> tuple[FeatureDataset, Features]:
-    """Cached features of the training and the validation videos, computed now if they are not there."""
+    """Cached features of the training and the validation videos, computed now if they are not there.
+
+    Args:
+        backbone: what `describe_backbone` says of the model; None to let it be described here.
+    """
     dataset = build_dataset(recipe, videos, skip_unreadable=False)
     transform = augmentation(recipe.data) if recipe.features.augment else processor.to_dict()
-    num_views = recipe.features.views if recipe.features.augment else 1
     options = {
         "root": recipe.features.folder or Path(recipe.output_dir).parent / "features",
         "dtype": recipe.features.dtype,
         "batch_size": recipe.evaluation.batch_size,
         "num_workers": recipe.data.num_workers,
+        "backbone": backbone,
     }
+    num_views = recipe.features.views if recipe.features.augment else 1
     views = TrainingViews(dataset, num_views=num_views, transform=transform)
     train_features = build_features(model, views, **options)
     tests = EvaluationViews(processor, val_videos, num_clips=recipe.data.num_clips)
-    return FeatureDataset(train_features, videos, num_views), build_features(model, tests, **options)
+    return FeatureDataset(train_features, views), build_features(model, tests, **options)
+
+
+def build_loader(recipe: Recipe, dataset: Dataset, sampler: StepSampler, device: torch.device) -> DataLoader:
+    """This process's batches, decoded ahead by worker processes where frames are read."""
+    num_workers = recipe.data.num_workers if recipe.features.mode == "online" else 0
+    return DataLoader(
+        dataset,
+        batch_sampler=sampler,
+        num_workers=num_workers,
+        collate_fn=collate,
+        worker_init_fn=start_worker,
+        timeout=WORKER_TIMEOUT_SECONDS if num_workers else 0,
+        # Forked workers share cached frames with the run, and notice when it dies.
+        multiprocessing_context="fork" if num_workers else None,
+        pin_memory=device.type == "cuda",
+    )

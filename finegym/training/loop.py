@@ -1,5 +1,6 @@
 """The training loop, and what happens at its ends."""
 
+import logging
 import signal
 from typing import Any
 
@@ -8,17 +9,22 @@ from torch import nn
 from torch.nn import functional as F
 
 from finegym.data.dataset import IGNORED_LABEL
+from finegym.evaluation.report import read_metrics
 
 from .optimization import learning_rate_factor, set_learning_rate
 from .processes import StopSignals
 from .recipe import Recipe
 from .run import Run
+from .state import STATE_FOLDER
+
+
+logger = logging.getLogger(__name__)
 
 
 def train(recipe: Recipe) -> dict[str, Any] | None:
     """Train the model of a recipe and write its checkpoint folder.
 
-    A run that was stopped or killed goes on after the last state that it saved, on any number of processes.
+    A run that was stopped or killed resumes after the last state that it saved, on any number of processes.
 
     Returns:
         The metrics of the final evaluation; None if a signal stopped the run, whose state is saved then.
@@ -33,19 +39,22 @@ def train(recipe: Recipe) -> dict[str, Any] | None:
     settings = recipe.optimization
     with Run(recipe) as run, StopSignals() as signals:
         if run.is_complete:
-            return run.read_metrics()
+            logger.info(f"{run.folder} is complete. Delete it to train this recipe anew.")
+            return read_metrics(run.folder)
         for batch in run.report.watch(run.loader):
             errors = batch.pop("errors", {})
             num_readable = int((batch["labels"] != IGNORED_LABEL).sum())
             num_clips, num_errors, num_stopping = run.exchange.sum(num_readable, len(errors), bool(signals.received))
             if num_stopping:
                 run.save()
-                run.explain_stop(signals.received or signal.SIGTERM)
+                explain_stop(run, signals.received or signal.SIGTERM)
                 return None
             if num_errors:
-                run.leave_out(errors)
+                leave_out(run, errors)
 
-            learning_rate = settings.learning_rate * learning_rate_factor(run.step, run.steps_per_epoch, settings)
+            learning_rate = settings.learning_rate * learning_rate_factor(
+                run.step, run.inputs.steps_per_epoch, settings
+            )
             set_learning_rate(run.optimizer, learning_rate)
             loss = torch.zeros((), device=run.accelerator.device)
             for piece, context in run.pieces(batch):
@@ -72,3 +81,30 @@ def train(recipe: Recipe) -> dict[str, Any] | None:
             if run.save_is_due:
                 run.save()
         return run.finish()
+
+
+def explain_stop(run: Run, received: signal.Signals) -> None:
+    """Say where a stopped run is and how to resume it."""
+    logger.warning(
+        f"Stopped by {received.name} after step {run.step} of {run.inputs.num_steps}. The state is saved in "
+        f"{run.folder / STATE_FOLDER}; run the same command again to resume."
+    )
+
+
+def leave_out(run: Run, errors: dict[str, str]) -> None:
+    """Count unreadable training videos and name each once.
+
+    Raises:
+        ValueError: if they are more than the recipe allows.
+    """
+    for video_id, reason in run.exchange.merge(errors).items():
+        if video_id not in run.bad_videos:
+            run.bad_videos[video_id] = reason
+            logger.warning(f"Training video {video_id} is left out: {reason}")
+    allowed = run.recipe.data.max_bad_share
+    if len(run.bad_videos) > allowed * len(run.inputs.videos):
+        raise ValueError(
+            f"{len(run.bad_videos)} of {len(run.inputs.videos)} training videos cannot be read, more than "
+            f"data.max_bad_share {allowed:.2%}: {', '.join(sorted(run.bad_videos)[:20])}. Prepare them again, or "
+            "raise data.max_bad_share."
+        )

@@ -1,7 +1,7 @@
 """The state of a run on disk: whole or absent, verified when read, never pickled.
 
     output_dir/state/
-        lock                     held by the run that is going on
+        lock                     held by the run that is at work
         step_00000400/           after 400 steps
             model.safetensors        weights and buffers
             optimizer.safetensors    momentum or moments, by parameter name
@@ -25,23 +25,30 @@ import socket
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+import accelerate
 import safetensors.torch
 import torch
+import transformers
+from torch import nn
 
 from finegym.data.text import check_count, parse_json, read_json, read_text
+
+from .optimization import MovingAverage
+from .recipe import Recipe, changed_fields, recipe_hash
 
 
 logger = logging.getLogger(__name__)
 
+STATE_FOLDER = "state"
 STEP_FOLDER = re.compile(r"step_(\d{8,})")
 MANIFEST = "manifest.json"
 
 
 @dataclass
 class RunState:
-    """Everything a run needs to go on.
+    """Everything a run needs to resume.
 
     Attributes:
         step: completed steps.
@@ -64,6 +71,63 @@ class RunState:
     bad_videos: dict[str, str] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     tensors: dict[str, dict[str, torch.Tensor]] = field(default_factory=dict)
+
+
+class Resumable(Protocol):
+    """What a state is captured from and restored to: a `Run`."""
+
+    recipe: Recipe
+    fingerprints: dict[str, str]
+    step: int
+    best: dict[str, float]
+    bad_videos: dict[str, str]
+    seconds_before: float
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    average: MovingAverage | None
+
+    @property
+    def seconds(self) -> float: ...
+
+
+def capture(run: Resumable) -> RunState:
+    """Everything that a run needs to resume, as it is now."""
+    tensors = {"model": run.model.state_dict(), "optimizer": optimizer_tensors(run.optimizer)}
+    if run.average is not None:
+        tensors["average"] = run.average.averages
+    recipe = run.recipe.to_dict()
+    return RunState(
+        step=run.step,
+        recipe=recipe,
+        recipe_hash=recipe_hash(recipe),
+        inputs=run.fingerprints,
+        best=run.best,
+        seconds=run.seconds,
+        bad_videos=run.bad_videos,
+        versions=versions(),
+        tensors=tensors,
+    )
+
+
+def restore(run: Resumable, state: RunState) -> None:
+    """Bring a run whose parts are built to where `state` was captured."""
+    run.step, run.best, run.bad_videos = state.step, state.best, state.bad_videos
+    run.seconds_before = state.seconds
+    run.model.load_state_dict(state.tensors["model"])
+    restore_optimizer(run.optimizer, state.tensors["optimizer"])
+    if run.average is not None:
+        for name, average in run.average.averages.items():
+            average.copy_(state.tensors["average"][name])
+    if state.versions != versions():
+        logger.warning(
+            f"The state was saved by {state.versions} and is resumed by {versions()}: the last digits may differ from "
+            "those of a run that was never stopped."
+        )
+
+
+def versions() -> dict[str, str]:
+    """What a bit-exact repetition needs to be the same."""
+    return {library.__name__: library.__version__ for library in (torch, transformers, accelerate)}
 
 
 def save_state(folder: Path, state: RunState, *, keep: int) -> Path:
@@ -157,6 +221,28 @@ def load_state(path: Path) -> RunState:
             raise ValueError(f"{path}: {name!r} in state.json is no mapping. {remedy}")
     if type(state.seconds) not in (int, float) or not isinstance(state.recipe_hash, str):
         raise ValueError(f"{path}: state.json has a value of another type than was written. {remedy}")
+    return state
+
+
+def load_matching_state(path: Path, recipe: Recipe, fingerprints: dict[str, str]) -> RunState:
+    """Read a state of the same run: of a recipe that gives the same weights, fed with the same inputs.
+
+    Raises:
+        ValueError: naming what differs, or the state, if it is not one.
+    """
+    state = load_state(path)
+    changed = changed_fields(state.recipe, recipe.to_dict())
+    changed |= {
+        f"contents of {name}": (state.inputs.get(name, "none")[:12], value[:12])
+        for name, value in fingerprints.items()
+        if state.inputs.get(name) != value
+    }
+    if changed:
+        listing = ", ".join(f"{name} (was {before!r}, is {after!r})" for name, (before, after) in changed.items())
+        raise ValueError(
+            f"{path.parent.parent} holds a run that was started otherwise: {listing}. Give another --output_dir, put "
+            f"that back, or delete {path.parent} to start anew."
+        )
     return state
 
 

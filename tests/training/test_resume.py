@@ -2,10 +2,12 @@
 
 import json
 import random
+import shutil
 import signal
 import time
 
 import pytest
+import yaml
 
 from tests.training.launching import Launch, is_saving, num_steps_done, read_losses, run, weights_hash
 from tests.training.tiny import FAMILIES
@@ -134,6 +136,28 @@ def test_a_finished_run_is_left_alone(recipe, tmp_path):
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").iterdir() if path.is_file()}
     assert "is complete" in run(recipe("slowonly"), log=tmp_path / "log")
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "run").iterdir() if path.is_file()}
+
+
+def test_old_metrics_do_not_make_a_new_run_complete(recipe, tmp_path):
+    folder, arguments = tmp_path / "run", [*recipe("slowonly"), "--seed", "1"]
+    run(recipe("slowonly"), log=tmp_path / "log")
+    shutil.rmtree(folder / "state")
+    launch = Launch(arguments, log=tmp_path / "log")
+    assert launch.wait_until((folder / "state" / f"step_{NUM_STEPS:08d}").exists)
+    launch.kill()  # after the last state, and in all likelihood before the new metrics
+    run(arguments, log=tmp_path / "log")
+    run([*arguments, "--output_dir", tmp_path / "straight"], log=tmp_path / "log")
+    assert weights_hash(folder) == weights_hash(tmp_path / "straight")
+    assert yaml.safe_load((folder / "recipe.yaml").read_text())["seed"] == 1
+
+
+def test_a_finished_run_that_is_asked_for_another_split_is_evaluated_anew(recipe, tmp_path):
+    run(recipe("slowonly"), log=tmp_path / "log")
+    weights = weights_hash(tmp_path / "run")
+    run([*recipe("slowonly"), "--data.val_split", "train", "--data.num_clips", "3"], log=tmp_path / "log")
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert (metrics["split"], metrics["num_evaluated"], metrics["num_clips"]) == ("train", 16, 3)
+    assert weights_hash(tmp_path / "run") == weights
 
 
 def test_a_dying_process_ends_the_job(recipe, tmp_path):
