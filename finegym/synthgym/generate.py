@@ -19,8 +19,10 @@ from finegym.data.text import read_json
 from finegym.data.video_writing import write_video
 from finegym.preparation.annotations import EVENT_ID_LENGTH, EVENTS, VIDEO_ID_LENGTH, segments_file, split_file
 
-from .motions import Program, compose, simulate
+from .motions import compose
+from .program import Program
 from .scene import Rendering, render
+from .simulation import simulate
 
 
 # Raise it whenever the same seed gives other pictures: folders of another version are refused, not mixed.

@@ -7,8 +7,9 @@ from torch import nn
 
 from finegym.data.labels import Labels
 from finegym.synthgym.generate import LABELS
-from finegym.synthgym.motions import compose, simulate
+from finegym.synthgym.motions import compose
 from finegym.synthgym.scene import render
+from finegym.synthgym.simulation import simulate
 
 
 SIZE = 64

@@ -4,7 +4,9 @@ import pytest
 from finegym.data.labels import Labels
 from finegym.synthgym.figure import HANDS, JOINT_INDEX, MASS, SUPPORTS
 from finegym.synthgym.generate import LABELS
-from finegym.synthgym.motions import BAR_HEIGHT, BEAM_HEIGHT, GRAVITY, TABLE_HEIGHT, compose, simulate
+from finegym.synthgym.motions import compose
+from finegym.synthgym.program import BAR_HEIGHT, BEAM_HEIGHT, GRAVITY, TABLE_HEIGHT
+from finegym.synthgym.simulation import simulate
 
 
 CLASSES = Labels.read(LABELS["class"])

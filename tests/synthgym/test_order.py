@@ -12,7 +12,8 @@ from sklearn.preprocessing import StandardScaler
 
 from finegym.data.labels import Labels
 from finegym.synthgym.generate import LABELS, plan
-from finegym.synthgym.motions import compose, simulate
+from finegym.synthgym.motions import compose
+from finegym.synthgym.simulation import simulate
 from modeling_finegym import FineGymVisionConfig, FineGymVisionForVideoClassification, SlowOnlyConfig
 from modeling_finegym.clip_sampling import sample_clips
 

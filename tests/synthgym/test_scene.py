@@ -4,8 +4,9 @@ import pytest
 from finegym.data.labels import Labels
 from finegym.synthgym.figure import JOINT_INDEX
 from finegym.synthgym.generate import LABELS
-from finegym.synthgym.motions import compose, simulate
+from finegym.synthgym.motions import compose
 from finegym.synthgym.scene import Camera, Look, contact_sheet, render
+from finegym.synthgym.simulation import simulate
 
 
 CLASSES = Labels.read(LABELS["class"])
