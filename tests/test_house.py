@@ -2,9 +2,12 @@
 
 import ast
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.version import Version
 
 from benchmarks import readme
 
@@ -57,6 +60,56 @@ def test_nothing_is_unpickled_or_evaluated(path):
         assert keywords.get("shell") != "True" and keywords.get("allow_pickle") != "True", function
         if function == "torch.load":
             assert path == UNPICKLER and keywords.get("weights_only") == "True"
+
+
+# Who may do what, and does it within bounds.
+READS_TEXT = ROOT / "finegym" / "data" / "text.py"
+LOADING = ("data/checkpoints.py", "features/backbones.py", "hub/stranger.py")
+LOADS_MODELS = [ROOT / "finegym" / path for path in LOADING]
+NETWORK = ("urlopen", "urlretrieve", "requests.", "download_url_to_file", "load_state_dict_from_url", "torch.hub.load")
+
+
+@pytest.mark.parametrize("path", [path for path in SOURCES if path.parts[-2] != "benchmarks"], ids=name)
+def test_what_strangers_wrote_is_read_in_one_place(path):
+    for function, keywords in calls(ast.parse(path.read_text())):
+        called = function.rsplit(".", 1)[-1]
+        assert path == READS_TEXT or not re.fullmatch(r"json\.load|yaml\..*load(_all)?", function), function
+        assert not any(function.startswith(way) or function.endswith(way) for way in NETWORK), function
+        assert called not in ("mktemp", "extractall") and keywords.get("verify") != "False", function
+        if called == "from_pretrained" and path.is_relative_to(ROOT / "finegym"):
+            assert path in LOADS_MODELS, "load it by finegym.data.checkpoints"
+            assert path.name == "stranger.py" or "trust_remote_code" in keywords or "**options" in path.read_text()
+
+
+# The first versions without the holes that are known: CVE-2026-4372 and 5241, 2026-24747, FFmpeg 8.1 within PyAV 18
+# (2026-40962), 2023-47248, 2025-48379, 2024-34062, 2025-68146 and 2026-22701, 2025-27516.
+FLOORS = {
+    "transformers": "5.3",
+    "torch": "2.10",
+    "av": "18",
+    "pyarrow": "14.0.1",
+    "pillow": "11.3",
+    "tqdm": "4.66.3",
+    "filelock": "3.20.3",
+    "jinja2": "3.1.6",
+    "pyyaml": "5.4",
+}
+
+
+@pytest.mark.parametrize(("package", "floor"), FLOORS.items())
+def test_versions_with_known_holes_are_not_installed(package, floor):
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    [requirement] = [found for found in map(Requirement, declared) if found.name.lower() == package]
+    lowest = [Version(part.version) for part in requirement.specifier if part.operator == ">="]
+    assert lowest and lowest[0] >= Version(floor), f"{package} must be at least {floor}"
+
+
+def test_every_promise_of_security_names_its_tests():
+    rows = [line for line in (ROOT / "SECURITY.md").read_text().splitlines() if line.startswith("| **")]
+    assert len(rows) >= 12
+    for row in rows:
+        files = re.findall(r"`(tests/[\w/]+\.py)`", row)
+        assert files and all((ROOT / file).is_file() for file in files), row
 
 
 def test_the_published_folder_is_flat():

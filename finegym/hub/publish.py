@@ -249,7 +249,7 @@ def look_as_stranger(folder: Path) -> dict:
             raise PublishingError(
                 f"The published folder does not load in a fresh process:\n{process.stderr.strip()[-2000:]}"
             )
-        return json.loads(result.read_text(encoding="utf-8"))
+        return read_json(result, what="report", remedy="Run it again.")
 
 
 def own_logits(folder: Path) -> tuple[torch.Tensor, dict[str, float]]:
