@@ -7,21 +7,11 @@ are built on offers `get_video_features` and is named in `OWN_BACKBONES` of `mod
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from transformers import PreTrainedConfig, PreTrainedModel
 
-from modeling_finegym import (
-    FineGymVideoTextConfig,
-    FineGymVideoTextForVideoClassification,
-    FineGymVideoTextModel,
-    FineGymVisionConfig,
-    FineGymVisionForVideoClassification,
-    FineGymVisionModel,
-    SlowOnlyConfig,
-    SlowOnlyForVideoClassification,
-    SlowOnlyModel,
-)
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel
 
 
 @dataclass(frozen=True)
@@ -29,7 +19,8 @@ class Architecture:
     """One row of the table.
 
     Attributes:
-        config_class, model_class, classifier_class: its classes; `config_class.model_type` is its name in config.json.
+        prefix: what the names of its classes begin with, in `modeling_finegym`. They are looked up when they are asked
+            for, so that a recipe can be read without torch.
         title: its name in the paper's words, with fields of the configuration in braces.
         description: what the first sentence of a card calls it, likewise.
         needs_backbone: it stands on another model, whose configuration is its `vision_config`; a recipe names one.
@@ -38,15 +29,31 @@ class Architecture:
         is_transformer: attention decides how it is quantized.
     """
 
-    config_class: type[PreTrainedConfig]
-    model_class: type[PreTrainedModel]
-    classifier_class: type[PreTrainedModel]
+    prefix: str
     title: str
     description: str
     needs_backbone: bool = False
     takes_features: bool = False
     needs_attributes: bool = False
     is_transformer: bool = False
+
+    @property
+    def config_class(self) -> "type[PreTrainedConfig]":
+        """Its configuration; `config_class.model_type` is its name in config.json."""
+        return self._class("Config")
+
+    @property
+    def model_class(self) -> "type[PreTrainedModel]":
+        return self._class("Model")
+
+    @property
+    def classifier_class(self) -> "type[PreTrainedModel]":
+        return self._class("ForVideoClassification")
+
+    def _class(self, suffix: str) -> type:
+        import modeling_finegym
+
+        return getattr(modeling_finegym, self.prefix + suffix)
 
     @property
     def code_file(self) -> str:
@@ -61,16 +68,12 @@ class Architecture:
 
 ARCHITECTURES = {
     "slowonly": Architecture(
-        SlowOnlyConfig,
-        SlowOnlyModel,
-        SlowOnlyForVideoClassification,
+        "SlowOnly",
         title="SlowOnly",
         description="A SlowOnly 3D CNN",
     ),
     "vision": Architecture(
-        FineGymVisionConfig,
-        FineGymVisionModel,
-        FineGymVisionForVideoClassification,
+        "FineGymVision",
         title="3D vision encoder (B = {num_hidden_layers})",
         description="A Transformer encoder of {num_hidden_layers} layers over the features of a frozen 3D CNN",
         needs_backbone=True,
@@ -78,9 +81,7 @@ ARCHITECTURES = {
         is_transformer=True,
     ),
     "video_text": Architecture(
-        FineGymVideoTextConfig,
-        FineGymVideoTextModel,
-        FineGymVideoTextForVideoClassification,
+        "FineGymVideoText",
         title="Video-text cross encoder",
         description="A Transformer over the features of a frozen 3D CNN and a fixed set of attribute texts",
         needs_backbone=True,

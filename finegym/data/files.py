@@ -1,9 +1,10 @@
-"""Writing files so that they are either there as a whole or not at all."""
+"""Finding video files, and writing files so that they are either there as a whole or not at all."""
 
 import contextlib
+import glob
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 
@@ -44,3 +45,26 @@ def write_text(path: str | Path, text: str) -> None:
     """Write a small UTF-8 text file as a whole."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="\n")
+
+
+def find_videos(names: Sequence[str]) -> list[str]:
+    """List files, addresses, and the video files in folders and behind patterns; each once, in this order.
+
+    Raises:
+        FileNotFoundError: naming what is no video, folder or pattern.
+    """
+    videos: dict[str, None] = {}
+    for name in names:
+        path = Path(name)
+        if name.startswith(("http://", "https://")) or path.is_file():
+            found = [name]
+        elif path.is_dir():
+            found = sorted(str(file) for file in path.rglob("*") if file.suffix.lower() in VIDEO_SUFFIXES)
+        else:
+            found = sorted(file for file in glob.glob(name, recursive=True) if Path(file).is_file())
+        if not found:
+            raise FileNotFoundError(
+                f"{name} is no video, and no folder or pattern with videos ({', '.join(sorted(VIDEO_SUFFIXES))})."
+            )
+        videos.update(dict.fromkeys(found))
+    return list(videos)

@@ -6,14 +6,15 @@ validated on the other has seen them.
 """
 
 from collections.abc import Iterable
-from pathlib import Path
+
+from finegym.paths import CONFIGURATION
 
 from .index import Video
 from .text import read_json
 
 
 # Computed from FineGym's lists; a test computes them again where the lists are.
-LEAKS_FILE = Path(__file__).parents[2] / "configuration" / "leaking_videos.json"
+LEAKS_FILE = CONFIGURATION / "leaking_videos.json"
 
 
 def leaking_videos(train_dataset: str, train_version: str, val_dataset: str) -> frozenset[str]:

@@ -1,24 +1,20 @@
-"""`finegym predict`: what a checkpoint sees in videos, as a table, JSON or subtitles."""
+"""What a checkpoint sees in videos: the scores of single actions, or the timeline of a whole routine."""
 
-import argparse
 import contextlib
-import glob
-import json
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
+import torch
 from tqdm import tqdm
 from transformers import AutoModelForVideoClassification
 
 from finegym.data.checkpoints import load_model, load_video_processor
-from finegym.data.files import VIDEO_SUFFIXES, write_text
-from finegym.data.text import safe_text
+from finegym.data.files import find_videos
 from modeling_finegym import FineGymPipeline
 from modeling_finegym.clip_scoring import VideoClips, score_videos
 
 from .apart import apart
-from .timeline import Segment, find_segments, score_windows, to_subtitles
+from .timeline import Segment, find_segments, score_windows
 
 
 def load_pipeline(
@@ -29,6 +25,7 @@ def load_pipeline(
     Raises:
         ValueError: naming the model, if it cannot be loaded.
     """
+    check_device(device)
     return FineGymPipeline(
         model=load_model(model, AutoModelForVideoClassification, revision=revision),
         video_processor=load_video_processor(model, revision=revision),
@@ -38,27 +35,22 @@ def load_pipeline(
     )
 
 
-def find_videos(names: Sequence[str]) -> list[str]:
-    """Files, addresses, and the video files below folders and behind patterns; each once, in this order.
+def check_device(name: str | None) -> None:
+    """Refuse a device that torch does not know or does not see on this machine.
 
     Raises:
-        FileNotFoundError: naming what stands for no video.
+        ValueError: naming the device and those that there are.
     """
-    videos: dict[str, None] = {}
-    for name in names:
-        path = Path(name)
-        if name.startswith(("http://", "https://")) or path.is_file():
-            found = [name]
-        elif path.is_dir():
-            found = sorted(str(file) for file in path.rglob("*") if file.suffix.lower() in VIDEO_SUFFIXES)
-        else:
-            found = sorted(file for file in glob.glob(name, recursive=True) if Path(file).is_file())
-        if not found:
-            raise FileNotFoundError(
-                f"{name} is no video, and no folder or pattern with videos ({', '.join(sorted(VIDEO_SUFFIXES))})."
-            )
-        videos.update(dict.fromkeys(found))
-    return list(videos)
+    if name is None:
+        return
+    kind = torch.accelerator.current_accelerator()
+    seen = ["cpu"] + [f"{kind}:{index}" for index in range(torch.accelerator.device_count())] if kind else ["cpu"]
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    if device is None or f"{device.type}:{device.index or 0}" not in [*seen, "cpu:0"]:
+        raise ValueError(f"--device {name}: torch sees no such device here. It sees {', '.join(seen)}.")
 
 
 def predict(
@@ -167,72 +159,3 @@ def predict_timeline(
     )
     names = classify.model.config.id2label
     return find_segments(windows, scores, [names[label] for label in range(len(names))], min_score=min_score)
-
-
-def command(arguments: Sequence[str], prog: str = "finegym predict") -> str:
-    """The command line: returns what is printed."""
-    parser = _parser(prog)
-    options = vars(parser.parse_args(arguments))
-    videos, as_json, subtitles = options.pop("videos"), options.pop("json"), options.pop("srt")
-    options["progress"] = True
-    timeline = {name: options.pop(name) for name in ("window", "stride", "min_score")}
-    if timeline["window"] is None:
-        if subtitles is not None or timeline["stride"] is not None:
-            parser.error("--stride and --srt belong to a timeline: give --window SECONDS")
-        answers = predict(videos, **options, decode_apart=True)
-        return json.dumps(answers, indent=2, ensure_ascii=False) if as_json else _table(answers)
-    del options["top_k"]
-    options["num_clips"] = options["num_clips"] or 1
-    names = find_videos(videos)
-    files = [f"{Path(name).stem}.srt" for name in names]
-    if subtitles is not None and len(set(files)) < len(files):
-        repeated = next(file for file in files if files.count(file) > 1)
-        raise ValueError(f"Several videos would write {repeated}: give them one by one, with a folder each.")
-    found = {name: predict_timeline(name, **timeline, **options) for name in names}
-    if subtitles is not None:
-        for file, segments in zip(files, found.values()):
-            write_text(subtitles / file, to_subtitles(segments))
-    if as_json:
-        report = [{"video": name, "segments": [segment.to_dict() for segment in found[name]]} for name in found]
-        return json.dumps(report, indent=2, ensure_ascii=False)
-    return "\n\n".join("\n".join([name, *map(str, segments)]) for name, segments in found.items())
-
-
-def _parser(prog: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog=prog, description="Classify videos, or draw the timeline of a whole routine."
-    )
-    parser.add_argument(
-        "videos", nargs="+", metavar="VIDEO", help="files, folders, patterns such as 'clips/*.mp4', URLs"
-    )
-    parser.add_argument("--model", required=True, help="checkpoint folder or Hub id")
-    parser.add_argument("--revision", help="commit, tag or branch of a Hub id")
-    parser.add_argument("--top_k", type=int, default=5, help="classes to show (5)")
-    parser.add_argument("--num_clips", type=int, help="clips per video (8) or window (1)")
-    parser.add_argument("--start", type=float, help="look only at what is shown after this second")
-    parser.add_argument("--end", type=float, help="and before this one")
-    parser.add_argument("--batch_size", type=int, default=8, help="clips per forward pass (8)")
-    parser.add_argument("--device", help="cpu, cuda:1, ...; by default an accelerator if there is one")
-    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    parser.add_argument("--window", type=float, metavar="SECONDS", help="find the actions of a whole routine")
-    parser.add_argument(
-        "--stride", type=float, metavar="SECONDS", help="from one window to the next (a quarter of it)"
-    )
-    parser.add_argument(
-        "--min_score", type=float, default=0.5, help="leave weaker stretches of a timeline blank (0.5)"
-    )
-    parser.add_argument("--srt", type=Path, metavar="FOLDER", help="also write a timeline as subtitles")
-    return parser
-
-
-def _table(answers: Sequence[dict[str, Any]]) -> str:
-    width = max(len(safe_text(answer["video"], one_line=True)) for answer in answers)
-    lines = []
-    for answer in answers:
-        name = safe_text(answer["video"], one_line=True)
-        if "error" in answer:
-            lines.append(f"{name:{width}}  not read: {safe_text(answer['error'], one_line=True)}")
-        for score in answer.get("scores", ()):
-            lines.append(f"{name:{width}}  {score['score']:6.4f}  {score['label']}")
-            name = ""
-    return "\n".join(lines)

@@ -58,7 +58,6 @@ def convert(
     source: str,
     output: Path,
     *,
-    to: Literal["checkpoint", "mmaction2", "onnx", "openvino"] = "checkpoint",
     labels: Path | None = None,
     head: Head | None = None,
     num_frames: int | None = None,
@@ -67,17 +66,16 @@ def convert(
     backbone: Path | None = None,
     num_hidden_layers: int | None = None,
     sha256: str | None = None,
-    calibration: Path | None = None,
 ) -> str:
     """
-    Convert a checkpoint into this project's form, or one of this project's into another.
+    Turn the weights of another project into a checkpoint folder.
+
+    mmaction2, pytorchvideo, PySlowFast, ImageNet ResNets of torchvision and timm, UniVL and BERT are told apart by the
+    names of their tensors.
 
     Args:
-        source: a file, an https address, a Hub repository, or one of slow_r50, slowonly_gym99 and resnet50. With `to`
-            other than "checkpoint": a checkpoint folder.
-        output: what to write: a new checkpoint folder, or a file (.pth, .onnx or .xml).
-        to: "checkpoint" reads mmaction2, pytorchvideo, PySlowFast, ImageNet ResNets of torchvision and timm, UniVL and
-            BERT, told apart by the names of their tensors; the others read a checkpoint folder of this project.
+        source: a file, an https address, a Hub repository, or one of slow_r50, slowonly_gym99 and resnet50.
+        output: a new checkpoint folder.
         labels: a labels.json that names the classes.
         head: what to do with a classifier whose rows are not the labels: "cut" it to the first rows or "drop" it.
         num_frames: frames of a clip, where the file's name does not tell, as `slowonly_r50_4x16x1_..pth` does.
@@ -86,21 +84,14 @@ def convert(
         backbone: for BERT layers, the SlowOnly checkpoint folder to build it on.
         num_hidden_layers: for BERT layers, how many of the first ones to take.
         sha256: what the file's SHA-256 must begin with.
-        calibration: for OpenVINO, a prepared dataset; with it the weights and activations become 8-bit integers.
 
     Returns:
-        What was done, for people to read: the tensors taken, dropped and newly made, or the measured error and speed.
+        What was done, for people to read: the tensors taken, dropped and newly made.
 
     Raises:
         FileNotFoundError: there is no such source.
         ValueError: naming the file and the tensor, if the source is not what it should be.
     """
-    if to in ("onnx", "openvino"):
-        from .export import export  # needs the `export` extra
-
-        return export(source, output, to=to, calibration=calibration)
-    if to == "mmaction2":
-        return to_mmaction2(source, output)
     if Path(output).exists() and any(Path(output).iterdir()):
         raise ValueError(f"{output} is not empty: name a new folder for the checkpoint.")
     tensors = read_tensors(locate(source, sha256=sha256))

@@ -1,4 +1,4 @@
-"""`finegym convert --to onnx|openvino`: a classifier as a graph that runs without torch, verified on the spot.
+"""A classifier as a graph that runs without torch, verified on the spot.
 
 Needs the `export` extra: `pip install .[export]`.
 """

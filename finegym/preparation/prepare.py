@@ -1,10 +1,11 @@
-"""`finegym prepare`: from FineGym's videos, as people have them, to short videos, an index and a coverage report."""
+"""From FineGym's videos, as people have them, to short videos, an index and a coverage report."""
 
 from pathlib import Path
 from typing import Literal
 
 from finegym.data.index import INDEX_FILE, LABELS_FILE
 from finegym.data.labels import Labels
+from finegym.paths import shipped
 
 from .annotations import read_annotation
 from .assemble import assemble
@@ -12,9 +13,6 @@ from .coverage import describe_coverage
 from .cutting import Encoding
 from .plan import plan_finegym
 from .sources import find_videos
-
-
-CONFIGURATION = Path(__file__).parents[2] / "configuration"
 
 
 def prepare(
@@ -55,7 +53,7 @@ def prepare(
         ValueError: naming the file, if it is not of the documented form; or if not one video can be made.
     """
     encoding = Encoding(short_side, key_interval, crf)
-    classes = Labels.read(labels or CONFIGURATION / dataset / LABELS_FILE)
+    classes = Labels.read(labels or shipped(f"{dataset}/{LABELS_FILE}"))
     annotation = read_annotation(annotations, dataset, annotation_version, classes)
     plan = plan_finegym(find_videos(source), annotation, source=source)
     report = assemble(plan, root, encoding, num_workers)

@@ -17,6 +17,7 @@ from finegym.data.index import COVERAGE_FILE, INDEX_FILE, LABELS_FILE, write_cov
 from finegym.data.labels import Labels
 from finegym.data.text import read_json
 from finegym.data.video_writing import write_video
+from finegym.paths import CONFIGURATION
 from finegym.preparation.annotations import EVENT_ID_LENGTH, EVENTS, VIDEO_ID_LENGTH, segments_file, split_file
 
 from .motions import compose
@@ -29,8 +30,10 @@ from .simulation import simulate
 VERSION = 1
 STATE_FILE = "synthgym.json"
 ANNOTATION_VERSION = "v1.0"
-CONFIGURATION = Path(__file__).resolve().parents[2] / "configuration" / "synthgym"
-LABELS = {"class": CONFIGURATION / "labels.json", "order": CONFIGURATION / "order_labels.json"}
+LABELS = {
+    "class": CONFIGURATION / "synthgym" / "labels.json",
+    "order": CONFIGURATION / "synthgym" / "order_labels.json",
+}
 
 # FineGym's videos have 25 to 30 frames per second; a series fits one clip of 16 frames, every third, at 25.
 FRAME_RATES = {"class": (25.0, 25.0, 30.0), "order": (25.0,)}

@@ -1,18 +1,27 @@
 """A recipe: everything that decides a training run, read from one YAML file and the command line."""
 
+import argparse
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
-import jsonargparse
 import yaml
+from jsonargparse import Namespace
 
 from finegym.architectures import ARCHITECTURES, ArchitectureName
-from finegym.data import arguments as _arguments  # noqa: F401 (recipes hold plain values)
+from finegym.data.arguments import Parser, UsageError
 from finegym.data.files import write_text
+from finegym.data.text import read_yaml
+from finegym.paths import did_you_mean, shipped
+
+
+CONFIG_HELP = (
+    "The recipe to train: a file, or a shipped one such as synthgym/slowonly.yaml. Several are laid over one another, "
+    "and later ones win."
+)
 
 
 @dataclass(frozen=True)
@@ -20,10 +29,11 @@ class ModelRecipe:
     """What is trained.
 
     Attributes:
-        architecture: slowonly (the CNN alone), vision (3D vision encoder) or video_text (video-text cross encoder).
-        backbone: checkpoint folder or Hub id. For slowonly the weights to start from (None: random); the encoders need
-            one.
-        config: overrides of the architecture's configuration class, such as `num_hidden_layers: 1`.
+        architecture: The network to train: slowonly is the CNN alone, vision the 3D vision encoder, video_text the
+            video-text cross encoder.
+        backbone: The checkpoint folder or Hub id of the backbone. The encoders need one; slowonly starts from its
+            weights, or at random without one.
+        config: Overrides of the architecture's configuration class, such as `num_hidden_layers: 1`.
     """
 
     architecture: ArchitectureName = "slowonly"
@@ -43,27 +53,31 @@ class DataRecipe:
     """Which videos, and how a clip of one becomes model input.
 
     Attributes:
-        root: prepared dataset folder (index.parquet, coverage.json, videos).
-        labels: the label file; None: labels.json in `root`.
-        train_split, val_split: splits of the index.
-        annotation_version: of the annotation the dataset must have been prepared from; None: any.
-        leave_out_leaking: leave validation videos out that the backbone was trained on, rather than refuse to start.
-        clip_len: frames of a clip.
-        frame_interval: distance of two of them in frames of the video.
-        num_clips: clips per video in evaluation.
-        out_of_range: what stands past the end of a short video.
-        sampling: where evaluation's clips of a video lie: "centers" of its parts (mmaction2 0.x), from "ends" to end
-            (1.x), or, in training too, a frame from each of `clip_len` equal "segments" (TSN).
-        short_side: shorter side of a frame before the crop, in pixels.
-        crop_size: height and width of the model's input, in pixels.
-        scale: bounds of the random crop's share of the area.
-        ratio: bounds of the random crop's width / height.
-        flip: probability of a horizontal flip.
-        antialias: smooth frames that get smaller, as PIL does and OpenCV, and so mmaction2, does not.
-        mean, std: normalization per channel, for values from 0 to 1.
-        num_workers: processes per rank that decode.
-        cache_frames: decode every training video once and keep it in memory (for small datasets).
-        max_bad_share: share of training videos that may turn out unreadable before the run stops.
+        root: The prepared data set folder, a folder of your own videos, or the id of a data set on the Hub.
+        labels: The label file. By default, it is labels.json in `root`.
+        train_split: The split of the index to train on.
+        val_split: The split of the index to validate on.
+        annotation_version: The annotation version that the data set must have been prepared from, such as v1.0. By
+            default, any will do.
+        leave_out_leaking: Leave out validation videos that the backbone was trained on, rather than refuse to start.
+        clip_len: The number of frames of a clip.
+        frame_interval: The distance between two frames of a clip, in frames of the video.
+        num_clips: The number of clips of each video in evaluation.
+        out_of_range: What follows the end of a video that is shorter than a clip: the video again (loop) or its last
+            frame (repeat_last).
+        sampling: Where the clips of a video lie in evaluation: in the centers of its parts (mmaction2 0.x), from end to
+            end (ends, mmaction2 1.x), or, in training too, a frame from each of `clip_len` equal segments (TSN).
+        short_side: The length of the shorter side of a frame before the crop, in pixels.
+        crop_size: The height and width of the model's input, in pixels.
+        scale: The bounds of the random crop's share of the frame's area.
+        ratio: The bounds of the random crop's width divided by its height.
+        flip: The probability of a horizontal flip.
+        antialias: Smooth frames that get smaller, as PIL does. OpenCV, and so mmaction2, does not.
+        mean: The mean of each color channel, for values from 0 to 1. It is subtracted.
+        std: The standard deviation of each color channel, for values from 0 to 1. It divides.
+        num_workers: The number of processes that decode, for each training process.
+        cache_frames: Decode every training video once and keep it in memory, for small data sets.
+        max_bad_share: The share of training videos that may turn out unreadable before the run stops.
     """
 
     root: str
@@ -103,15 +117,16 @@ class FeaturesRecipe:
     """How an encoder gets the features of its frozen backbone.
 
     Attributes:
-        mode: online computes them from pixels in every step, with fresh augmentation, as the paper does; cached
-            computes `views`
-            versions of each video once and reads them back: exact for evaluation, fewer augmentations for training.
-        views: versions of each training video in the cache.
-        augment: draw window, crop and flip at random; otherwise one window per video, the same in every epoch, under
-            the test transform.
-        seed: of these draws; None: the recipe's. With a seed of their own, runs of several seeds share one cache.
-        dtype: of the cache.
-        folder: of the cache; None: `features` beside the run's output folder.
+        mode: online computes the features from pixels in every step, with fresh augmentation, as the paper does.
+            cached computes `views` versions of each video once and reads them back, which is exact for evaluation and
+            means fewer augmentations in training.
+        views: The number of versions of each training video in the cache.
+        augment: Draw window, crop and flip at random. Otherwise there is one window for each video, the same in every
+            epoch, under the test transform.
+        seed: The seed of these draws. By default, it is the recipe's. With a seed of their own, runs of several seeds
+            share one cache.
+        dtype: The number format of the cache.
+        folder: The folder of the cache. By default, it is `features` beside the run's output folder.
     """
 
     mode: Literal["online", "cached"] = "online"
@@ -127,31 +142,36 @@ class OptimizationRecipe:
     """How the weights move.
 
     Attributes:
-        optimizer: sgd or adamw.
-        learning_rate: at its peak; for the global batch as it stands, nothing is scaled.
-        momentum: of SGD.
-        betas, eps: of AdamW.
-        weight_decay: see `decay_all`.
-        decay_all: decay every weight, as mmaction2's SGD does; otherwise not normalization, biases and embeddings of
-            positions.
-        schedule: step multiplies by `gamma` at the `milestones`; cosine falls to 0 at the end.
-        milestones: in epochs.
-        gamma: factor at a milestone.
-        warmup_epochs: linear rise of the learning rate, step by step.
-        epochs: passes over the training videos.
-        batch_size: clips of a step over all processes.
-        micro_batch_size: clips of one forward pass. Every batch is cut into pieces of this size, dealt to the
-            processes in order; each piece has its own dropout masks and batch statistics. With a fixed size these are
-            the same on any number of processes. None: each process's share in one piece.
-        gradient_accumulation: instead of `micro_batch_size`: pieces into which each process cuts its share.
-        grad_clip: largest norm of the gradient; None: no clipping.
-        precision: fp32, or bf16 autocast.
-        deterministic: only deterministic kernels and a fixed order of sums between processes; for bit-exact runs on
-            CUDA.
-        compile: torch.compile.
-        ema_decay: of an exponential moving average of the weights, which is then evaluated and saved; None: off.
-        batch_norm: live (statistics of each forward pass), sync (of all processes' together) or frozen (of the start).
-        backbone_lr_scale: factor on the learning rate of an encoder's backbone, where
+        optimizer: The optimizer: stochastic gradient descent or AdamW.
+        learning_rate: The learning rate at its peak, for the global batch. It is not scaled by anything.
+        momentum: The momentum of SGD.
+        betas: The decay rates of AdamW's two moments.
+        eps: The number that AdamW adds to its divisor.
+        weight_decay: The weight decay. `decay_all` says of which weights.
+        decay_all: Decay every weight, as mmaction2's SGD does. Otherwise normalization, biases and position embeddings
+            are not decayed.
+        schedule: step multiplies the learning rate by `gamma` at the `milestones`; cosine lets it fall to 0 at the
+            end.
+        milestones: The epochs at which the learning rate steps down.
+        gamma: The factor on the learning rate at a milestone.
+        warmup_epochs: The number of epochs in which the learning rate rises linearly, step by step.
+        epochs: The number of passes over the training videos.
+        batch_size: The number of clips in a step, over all processes.
+        micro_batch_size: The number of clips in a forward pass. Every batch is cut into pieces of this size, dealt to
+            the processes in order; each piece has its own dropout masks and batch statistics. With a fixed size these
+            are the same on any number of processes. By default, each process's share is one piece.
+        gradient_accumulation: In place of `micro_batch_size`: the number of pieces into which each process cuts its
+            share.
+        grad_clip: The largest norm of the gradient. By default, it is not clipped.
+        precision: Compute in fp32, or in bf16 where autocast allows it.
+        deterministic: Use only deterministic kernels and a fixed order of sums between processes, for bit-exact runs
+            on CUDA.
+        compile: Compile the model with torch.compile.
+        ema_decay: The decay of an exponential moving average of the weights, which is then evaluated and saved. By
+            default, there is none.
+        batch_norm: Batch normalization uses the statistics of each forward pass (live), of all processes' together
+            (sync) or those of the start (frozen).
+        backbone_lr_scale: The factor on the learning rate of an encoder's backbone, where
             model.config.num_trainable_stages lets its last stages learn.
     """
 
@@ -215,8 +235,8 @@ class EvaluationRecipe:
     """When and how the validation split is scored.
 
     Attributes:
-        every_epochs: distance of evaluations during training; 0: only at the end.
-        batch_size: clips of a forward pass.
+        every_epochs: The number of epochs between two evaluations. With 0 there is one, at the end.
+        batch_size: The number of clips in a forward pass.
     """
 
     every_epochs: int = 0
@@ -228,8 +248,8 @@ class LoggingRecipe:
     """What is reported.
 
     Attributes:
-        every_steps: distance of the lines.
-        trackers: any of tensorboard and trackio (which must be installed).
+        every_steps: The number of steps between two lines.
+        trackers: The trackers to write to. trackio must be installed.
     """
 
     every_steps: int = 20
@@ -241,8 +261,8 @@ class CheckpointingRecipe:
     """How often the state of the run is saved, so that it can be resumed.
 
     Attributes:
-        every_steps: distance of the saves; None: at the end of each epoch.
-        keep: how many states stay on disk.
+        every_steps: The number of steps between two saves. By default, there is one at the end of each epoch.
+        keep: The number of states that stay on disk.
     """
 
     every_steps: int | None = None
@@ -258,9 +278,16 @@ class Recipe:
     """One experiment.
 
     Attributes:
-        name: of the experiment.
-        output_dir: the checkpoint folder it produces; its state and logs lie below.
-        seed: of the initial weights, the order of the videos, augmentation and dropout.
+        name: The name of the experiment.
+        output_dir: The checkpoint folder to write. The run's state and logs lie in it.
+        model: What is trained.
+        data: Which videos, and how a clip of one becomes model input.
+        optimization: How the weights move.
+        features: How an encoder gets the features of its frozen backbone.
+        evaluation: When and how the validation split is scored.
+        logging: What is reported.
+        checkpointing: How often the state of the run is saved.
+        seed: The seed of the initial weights, the order of the videos, augmentation and dropout.
     """
 
     name: str
@@ -314,19 +341,96 @@ HARMLESS_FIELDS = (
 )
 
 
-def parse_recipe(arguments: Sequence[str] | None = None, *, prog: str = "train.py") -> Recipe:
-    """Read a recipe from command-line arguments: `--config FILE` and any `--section.key value`; later ones win.
+class RecipeParser(Parser):
+    """Reads a recipe: `--config FILE` and any `--section.key value`. Later ones win."""
 
-    An unknown or ill-typed key ends the program with a message that names it.
+    def __init__(self, **options: Any):
+        super().__init__(**options)
+        self._has_recipe = True
+        self.add_argument("--config", action="config", metavar="RECIPE", help=CONFIG_HELP)
+        self.add_class_arguments(Recipe)
+        for action in self._actions:
+            if action.help == "Path to a configuration file.":
+                action.help = argparse.SUPPRESS  # a section from a file of its own: a second --config does the same
+            if "--print_config" in action.option_strings:
+                action.help = "Print the recipe with every key, and exit."
+
+    def parse_args(self, args: Sequence[str], **options: Any) -> Namespace:
+        self._has_recipe = any(argument.partition("=")[0] == "--config" for argument in args)
+        return super().parse_args(_with_checked_recipes(args), **options)
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        if "arguments are required" in message and not self._has_recipe:
+            raise UsageError(f"--config is missing. {CONFIG_HELP}") from ex
+        super().error(message, ex)
+
+    def recipe(self, values: Namespace) -> Recipe:
+        """The recipe among parsed arguments.
+
+        Raises:
+            UsageError: naming the key, if it is unknown or contradicts another.
+        """
+        try:
+            fields = vars(self.instantiate(values))
+            return Recipe(**{name: value for name, value in fields.items() if name in Recipe.__dataclass_fields__})
+        except ValueError as error:
+            raise UsageError(str(error)) from error
+
+
+def parse_recipe(arguments: Sequence[str], *, prog: str = "finegym train") -> Recipe:
+    """Read a recipe from command-line arguments: `--config FILE` and any `--section.key value`. Later ones win.
+
+    Raises:
+        FileNotFoundError: if there is no such file, here or among the shipped recipes.
+        UsageError: naming the key that is unknown, missing, of another type or contradicts another.
     """
-    parser = jsonargparse.ArgumentParser(prog=prog, description="Train one model from one recipe.", allow_abbrev=False)
-    parser.add_argument("--config", action="config", help="a recipe; several are laid over one another")
-    parser.add_class_arguments(Recipe)
-    try:
-        values = parser.instantiate(parser.parse_args(arguments))
-        return Recipe(**{name: value for name, value in vars(values).items() if name in Recipe.__dataclass_fields__})
-    except ValueError as error:
-        parser.error(str(error))
+    parser = RecipeParser(prog=prog)
+    return parser.recipe(parser.parse_args(arguments))
+
+
+def vary(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
+    """The recipe with other values of some fields, such as `{"optimization.epochs": 3}`.
+
+    Raises:
+        UsageError: naming the field that is unknown or has a value of another type.
+    """
+    values = recipe.to_dict()
+    for field_name, value in changes.items():
+        *sections, key = field_name.split(".")
+        section = values
+        for name in sections:
+            section = section.setdefault(name, {})
+        section[key] = value
+    _check_sections(values, "the variation")
+    parser = RecipeParser(prog="finegym train")
+    return parser.recipe(parser.parse_object(values))
+
+
+def _with_checked_recipes(arguments: Sequence[str]) -> list[str]:
+    """The arguments with each recipe's path, which may be that of a shipped one."""
+    checked = list(arguments)
+    for place, argument in enumerate(arguments):
+        if argument == "--config" and place + 1 < len(arguments):
+            checked[place + 1] = str(_checked(arguments[place + 1]))
+        elif argument.startswith("--config="):
+            checked[place] = f"--config={_checked(argument.partition('=')[2])}"
+    return checked
+
+
+def _checked(name: str) -> Path:
+    path = shipped(name)
+    content = read_yaml(path, what="recipe")
+    if not isinstance(content, dict):
+        raise UsageError(f"{path} is not a recipe: it holds no keys. The shipped ones show what a recipe looks like.")
+    _check_sections(content, str(path))
+    return path
+
+
+def _check_sections(content: Mapping[str, Any], where: str) -> None:
+    known = list(Recipe.__dataclass_fields__)
+    unknown = next((key for key in content if key not in known), None)
+    if unknown is not None:
+        raise UsageError(f"{where}: there is no key {unknown} in a recipe.{did_you_mean(str(unknown), known)}")
 
 
 def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

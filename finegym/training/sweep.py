@@ -1,20 +1,18 @@
 """Many runs from one recipe: encoders of several depths, rates and seeds over the same cached features."""
 
-import argparse
 import itertools
 import json
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from finegym.data.text import read_yaml
 
-from .recipe import Recipe, parse_recipe
+from .recipe import Recipe, vary
 
 
-def parse_recipes(arguments: Sequence[str], *, prog: str = "train.py") -> list[Recipe]:
-    """Read one recipe, or, with `--sweep FILE`, one for each of the variations that the YAML file names.
+def expand(recipe: Recipe, sweep: Path) -> list[Recipe]:
+    """One recipe for each of the variations that a YAML file names.
 
     The file is either a mapping of fields to lists of values, of which every combination is taken, or a list of
     mappings of fields to values:
@@ -22,28 +20,24 @@ def parse_recipes(arguments: Sequence[str], *, prog: str = "train.py") -> list[R
         model.config.num_hidden_layers: [1, 3]        - {model.config.num_hidden_layers: 1, seed: 0}
         seed: [0, 1]                                  - {optimization.learning_rate: 3.0e-4}
 
-    Each run has its own folder in the recipe's `output_dir`, named after what it varies. They share the folder of
-    features, so that the frozen backbone runs once: cached views are drawn with the first recipe's seed, whatever seed
-    a run has, unless `features.seed` says otherwise.
+    Each run has its own folder in the recipe's `output_dir`, named after what it varies. They share the features of
+    the recipe itself, so that the frozen backbone runs once and not at all if the recipe was trained before: cached
+    views are drawn with the recipe's seed, whatever seed a run has, unless `features.seed` says otherwise.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: naming the file, if it is neither.
+        UsageError: naming the field that is unknown or has a value of another type.
+        ValueError: naming the file, if it has neither form.
     """
-    parser = argparse.ArgumentParser(prog=prog, add_help=False)
-    parser.add_argument("--sweep", type=Path)
-    options, arguments = parser.parse_known_args(arguments)
-    recipe = parse_recipe(arguments, prog=prog)
-    if options.sweep is None:
-        return [recipe]
+    folder = recipe.features.folder or str(Path(recipe.output_dir).parent / "features")
     recipes = []
-    for changes in read_variations(options.sweep):
-        extra = [part for field, value in changes.items() for part in (f"--{field}", _as_text(value))]
+    for changes in read_variations(sweep):
         name = ",".join(f"{field.rsplit('.', 1)[-1]}={_as_text(value)}" for field, value in changes.items())
-        varied = parse_recipe([*arguments, *extra], prog=prog)
-        if varied.features.mode == "cached" and varied.features.seed is None:
-            varied = replace(varied, features=replace(varied.features, seed=recipe.seed))
-        recipes.append(replace(varied, name=f"{recipe.name} {name}", output_dir=str(Path(recipe.output_dir) / name)))
+        varied = vary(recipe, changes)
+        features = replace(varied.features, folder=varied.features.folder or folder)
+        if features.mode == "cached" and features.seed is None:
+            features = replace(features, seed=recipe.seed)
+        output_dir = str(Path(recipe.output_dir) / name)
+        recipes.append(replace(varied, name=f"{recipe.name} {name}", output_dir=output_dir, features=features))
     return recipes
 
 

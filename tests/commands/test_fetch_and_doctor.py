@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
-from finegym.commands.doctor import doctor
+from finegym.commands.line import main
 from finegym.preparation.fetch import KNOWN_SHA256, fetch_annotations
 
 
@@ -77,24 +77,72 @@ def test_without_network_the_addresses_are_given(tmp_path):
         fetch_annotations(tmp_path, "file:///etc/")
 
 
-def test_the_doctor_names_a_cure_for_everything_missing(tmp_path):
-    recipe = tmp_path / "recipe.yaml"
-    recipe.write_text(
-        f"model: {{architecture: video_text, backbone: {tmp_path}/backbone}}\ndata: {{root: {tmp_path}/gym99}}\n"
-    )
-    lines = doctor(recipe, tmp_path / "annotations").splitlines()
+RECIPE = """
+name: test
+output_dir: {folder}/out
+model: {{architecture: video_text, backbone: {backbone}}}
+data: {{root: {root}}}
+"""
+
+
+@pytest.fixture
+def examined(tmp_path, capsys):
+    """`examined(root, backbone)` gives the exit status of the doctor and what it says, line by line."""
+
+    def examine(root: Path, backbone: str) -> tuple[int, list[str]]:
+        recipe = tmp_path / "recipe.yaml"
+        recipe.write_text(RECIPE.format(folder=tmp_path, root=root, backbone=backbone))
+        status = main(["doctor", "--recipe", str(recipe), "--annotations", str(tmp_path / "annotations")])
+        return status, capsys.readouterr().out.splitlines()
+
+    return examine
+
+
+def cure_of(lines: list[str], what: str) -> str:
+    """The command behind the one line with `what` that is to be mended."""
+    [place] = [place for place, line in enumerate(lines) if line.startswith("--") and what in line]
+    return lines[place + 1].removeprefix("      -> ")
+
+
+def test_the_doctor_names_a_cure_for_everything_missing(examined, tmp_path):
+    status, lines = examined(tmp_path / "gym99", f"{tmp_path}/backbone")
+    assert status == 1 and lines[-1].endswith("to mend.")
     wanting = [number for number, line in enumerate(lines) if line.startswith("--")]
-    assert wanting and all(lines[number + 1].lstrip().startswith("->") for number in wanting)
-    text = "\n".join(lines)
-    assert f"finegym fetch --folder {tmp_path}/annotations" in text
-    assert f"finegym prepare VIDEOS {tmp_path}/gym99 --dataset gym99" in text
-    assert f"model.backbone {tmp_path}/backbone: not here" in text
-    assert "libx264" in text and text.endswith("to mend.")
+    assert wanting and all(lines[number + 1].startswith("      -> ") for number in wanting)
+    assert any("libx264" in line for line in lines)
+    assert cure_of(lines, "FineGym's lists") == f"finegym fetch --folder {tmp_path}/annotations"
+    assert cure_of(lines, "index.parquet") == f"finegym prepare VIDEOS {tmp_path}/gym99 --dataset gym99"
+    assert cure_of(lines, "model.backbone") == f"finegym convert WEIGHTS {tmp_path}/backbone"
 
 
-def test_the_doctor_refuses_what_is_no_recipe(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no recipe"):
-        doctor(tmp_path / "nothing.yaml")
+def test_the_doctor_prepares_no_folder_of_own_videos(examined, tmp_path):
+    """Training imports it by itself; one that is not there is to be imported, not prepared as FineGym's."""
+    own = tmp_path / "my_clips"
+    assert cure_of(examined(own, "someone/backbone")[1], "index.parquet") == f"finegym import YOUR_VIDEOS {own}"
+    (own / "cartwheel").mkdir(parents=True)
+    lines = examined(own, "someone/backbone")[1]
+    assert f"ok  {own}: your own videos, which training imports first" in lines
+    assert not any("finegym prepare" in line and "my_clips" in line for line in lines)
+
+
+def test_the_doctor_tells_a_folder_from_a_name_on_the_hub(examined, tmp_path):
+    lines = examined(tmp_path / "gym99", "someone/backbone")[1]
+    assert cure_of(lines, "model.backbone") == "hf download someone/backbone"
+    lines = examined(tmp_path / "gym99", "checkpoints/resnet50")[1]
+    assert cure_of(lines, "model.backbone") == "finegym convert WEIGHTS checkpoints/resnet50"
+    trained = RECIPE.format(folder="outputs", root="x", backbone="y").replace("outputs/out", "outputs/slowonly")
+    (tmp_path / "slowonly.yaml").write_text(trained)
+    lines = examined(tmp_path / "gym99", "outputs/slowonly")[1]
+    assert cure_of(lines, "model.backbone") == f"finegym train --config {tmp_path}/slowonly.yaml"
+
+
+def test_the_doctor_is_content_where_nothing_is_missing(tmp_path, site, capsys):
+    fetch_annotations(tmp_path / "here", site[1])
+    assert main(["doctor", "--annotations", str(tmp_path / "here")]) == 0
+    assert capsys.readouterr().out.endswith("\nNothing is missing.\n")
+
+
+def test_the_doctor_refuses_what_is_no_recipe(tmp_path, capsys):
     (tmp_path / "list.yaml").write_text("- 1\n")
-    with pytest.raises(ValueError, match="list.yaml is not a recipe"):
-        doctor(tmp_path / "list.yaml")
+    assert main(["doctor", "--recipe", str(tmp_path / "list.yaml")]) != 0
+    assert "list.yaml is not a recipe" in capsys.readouterr().err

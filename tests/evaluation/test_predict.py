@@ -1,17 +1,21 @@
 """`finegym predict` at a terminal."""
 
+import contextlib
+import io
 import json
 import shutil
 import subprocess
 import sys
 
 import pytest
+import torch
 
-from finegym.__main__ import main
+from finegym.commands.line import main
+from finegym.data.files import find_videos
 from finegym.data.index import Video
 from finegym.data.labels import ActionClass, Labels
 from finegym.data.video_writing import write_video
-from finegym.evaluation.predict import command, find_videos, load_pipeline, predict, predict_timeline
+from finegym.evaluation.predict import load_pipeline, predict, predict_timeline
 from finegym.evaluation.protocol import evaluate
 from modeling_finegym import FineGymPipeline, FineGymVideoProcessor
 from tests.conftest import LABELS, moving_square, small_model
@@ -84,6 +88,21 @@ def test_predictions_agree_with_the_evaluation(checkpoint, tmp_path):
         )
 
 
+def command(arguments: list[str]) -> str:
+    """What `finegym predict` prints."""
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        assert main(["predict", *arguments]) == 0
+    return printed.getvalue().removesuffix("\n")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@pytest.mark.parametrize("device", ["cuda:0", "gpu"])
+def test_a_device_that_is_not_there(checkpoint, folder, device, capsys):
+    assert main(["predict", str(folder), "--model", str(checkpoint), "--device", device]) == 1
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"finegym predict: --device {device}: ") and "cpu" in line
+
+
 def test_a_damaged_video_among_others_is_listed(checkpoint, folder):
     (folder / "broken.mp4").write_bytes(b"no video")
     *read, failed = predict([str(folder)], model=str(checkpoint), device="cpu", progress=False)
@@ -124,15 +143,15 @@ def test_timeline_as_text_json_and_subtitles(checkpoint, video_path, tmp_path):
 
 def test_options_that_need_a_window(checkpoint, video_path, capsys):
     for option in (["--srt", "."], ["--stride", "1"]):
-        with pytest.raises(SystemExit):
-            command([str(video_path), "--model", str(checkpoint), *option])
+        assert main(["predict", str(video_path), "--model", str(checkpoint), *option]) == 2
         assert "give --window SECONDS" in capsys.readouterr().err
 
 
-def test_subtitles_that_would_overwrite_each_other(checkpoint, folder, tmp_path):
+def test_subtitles_that_would_overwrite_each_other(checkpoint, folder, tmp_path, capsys):
     shutil.copy(folder / "a.mp4", folder / "b" / "a.mp4")
-    with pytest.raises(ValueError, match="a.srt"):
-        command([str(folder), "--model", str(checkpoint), "--window", "1", "--srt", str(tmp_path)])
+    arguments = [str(folder), "--model", str(checkpoint), "--window", "1", "--srt", str(tmp_path)]
+    assert main(["predict", *arguments]) == 1
+    assert "Several videos would write a.srt" in capsys.readouterr().err
     assert not list(tmp_path.glob("*.srt"))
 
 

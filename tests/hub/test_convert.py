@@ -13,7 +13,7 @@ from torchvision.models import resnet50
 from transformers import AutoModel, AutoModelForVideoClassification, BertConfig, BertModel
 
 from finegym.data.labels import ActionClass, Labels
-from finegym.hub.convert import convert
+from finegym.hub.convert import convert, to_mmaction2
 from finegym.hub.foreign_files import locate, read_tensors
 from finegym.hub.layouts import BERT_PREFIXES, LAYOUTS, MMACTION2, OURS, PYSLOWFAST, key_map
 from modeling_finegym import FineGymVideoProcessor, SlowOnlyConfig
@@ -169,7 +169,7 @@ def test_round_trip_to_mmaction2_is_exact_to_the_bit(tmp_path, slow_r50):
     state = renamed(slow_r50, MMACTION2)
     torch.save({"state_dict": state}, tmp_path / "theirs_4x16x1.pth")
     convert(str(tmp_path / "theirs_4x16x1.pth"), tmp_path / "ours")
-    convert(str(tmp_path / "ours"), tmp_path / "back.pth", to="mmaction2")
+    to_mmaction2(str(tmp_path / "ours"), tmp_path / "back.pth")
     back = torch.load(tmp_path / "back.pth", weights_only=True)["state_dict"]
     assert back.keys() == state.keys()
     for name, tensor in state.items():

@@ -2,12 +2,15 @@
 
 import contextlib
 import shutil
+import socket
+import sys
 from collections.abc import Iterator
 
 import pytest
 
+from finegym.commands.line import main
 from finegym.evaluation.predict import load_pipeline, predict_timeline
-from finegym.hub import demo
+from finegym.hub.markdown import plain
 from modeling_finegym import FineGymVideoProcessor
 from tests.conftest import small_model
 
@@ -21,16 +24,29 @@ def checkpoint(tmp_path_factory) -> str:
     return str(folder)
 
 
-def test_without_gradio_the_remedy_is_named(checkpoint, monkeypatch):
-    monkeypatch.setattr(demo, "gradio", None)
-    with pytest.raises(ImportError, match="pip install 'gradio"):
-        demo.demo(model=checkpoint)
+def test_without_gradio_the_remedy_is_named(checkpoint, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    assert main(["demo", "--model", checkpoint]) == 1
+    assert capsys.readouterr().err == "finegym demo: The page needs Gradio: run `pip install 'gradio>=6,<7'`.\n"
+
+
+def test_a_port_that_is_taken_is_named(checkpoint, capsys):
+    pytest.importorskip("gradio", reason="the demo extra is not installed")
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        assert main(["demo", "--model", checkpoint, "--port", str(port)]) == 1
+    [line] = capsys.readouterr().err.splitlines()
+    assert line == f"finegym demo: Port {port} cannot be had (Address already in use): give another --port."
 
 
 @contextlib.contextmanager
 def served(classify) -> Iterator[str]:
     """The address of the page while it is served."""
-    page = demo.build_page(classify, title="<b>model</b>")
+    from finegym.evaluation.demo import build_page
+
+    page = build_page(classify, title=plain("<b>model</b>"))
     _, address, _ = page.launch(server_name="127.0.0.1", prevent_thread_lock=True, quiet=True)
     try:
         yield address

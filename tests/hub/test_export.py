@@ -10,14 +10,14 @@ import torch
 
 from finegym.data.index import write_index
 from finegym.data.video_writing import write_video
-from finegym.hub.convert import convert
 from modeling_finegym import FineGymVideoProcessor, SlowOnlyConfig, SlowOnlyForVideoClassification
 
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="needs the `export` extra")
 openvino = pytest.importorskip("openvino", reason="needs the `export` extra")
 pytest.importorskip("nncf", reason="needs the `export` extra")
-write_onnx = importlib.import_module("finegym.hub.export").write_onnx
+export_module = importlib.import_module("finegym.hub.export")
+export, write_onnx = export_module.export, export_module.write_onnx
 
 SIZE = 32
 ENCODERS = ("vision", "video_text")  # slow: the exporter takes its time
@@ -55,7 +55,7 @@ def logits_of(model, pixel_values: np.ndarray) -> np.ndarray:
 )
 def test_onnx_gives_the_logits_of_the_checkpoint_at_any_batch_size(tmp_path, model):
     save(model, tmp_path / "checkpoint")
-    text = convert(str(tmp_path / "checkpoint"), tmp_path / "model.onnx", to="onnx")
+    text = export(str(tmp_path / "checkpoint"), tmp_path / "model.onnx", to="onnx")
     assert "ONNX Runtime: largest difference" in text and "times as fast" in text
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
     labels = json.loads(session.get_modelmeta().custom_metadata_map["labels"])
@@ -92,8 +92,8 @@ def dataset(tmp_path_factory):
 def test_openvino_in_single_precision_and_in_8_bits(tmp_path, dataset):
     model = small_slowonly()
     save(model, tmp_path / "checkpoint")
-    convert(str(tmp_path / "checkpoint"), tmp_path / "model.xml", to="openvino")
-    text = convert(str(tmp_path / "checkpoint"), tmp_path / "int8.xml", to="openvino", calibration=dataset)
+    export(str(tmp_path / "checkpoint"), tmp_path / "model.xml", to="openvino")
+    text = export(str(tmp_path / "checkpoint"), tmp_path / "int8.xml", to="openvino", calibration=dataset)
     assert "int8, calibrated on 6 training videos" in text and "top-1" in text and "mean class accuracy" in text
 
     core = openvino.Core()
@@ -132,12 +132,12 @@ def test_a_graph_that_computes_something_else_is_not_written(tmp_path, monkeypat
 
     monkeypatch.setattr("finegym.hub.export.write_onnx", write_another_model)
     with pytest.raises(ValueError, match="ONNX Runtime differs from torch by .* nothing is written"):
-        convert(str(tmp_path / "checkpoint"), tmp_path / "model.onnx", to="onnx")
+        export(str(tmp_path / "checkpoint"), tmp_path / "model.onnx", to="onnx")
     assert not (tmp_path / "model.onnx").exists()
 
 
 def test_wrong_endings_and_calibration_of_onnx(tmp_path):
     with pytest.raises(ValueError, match="must end in .xml"):
-        convert(str(tmp_path), tmp_path / "model.onnx", to="openvino")
+        export(str(tmp_path), tmp_path / "model.onnx", to="openvino")
     with pytest.raises(ValueError, match="for OpenVINO"):
-        convert(str(tmp_path), tmp_path / "model.onnx", to="onnx", calibration=tmp_path)
+        export(str(tmp_path), tmp_path / "model.onnx", to="onnx", calibration=tmp_path)

@@ -15,7 +15,7 @@ import yaml
 from huggingface_hub import HfApi
 from packaging.requirements import Requirement
 
-import push_to_hub
+from finegym.commands.line import main
 from finegym.hub import stranger
 from finegym.hub.publish import EXAMPLE, build_folder, publish, validate, write_example
 from finegym.hub.sending import MANIFEST, PublishingError, list_files
@@ -26,7 +26,7 @@ from tests.hub.loopback_hub import LoopbackHub
 
 
 REPO = "someone/model"
-ROOT = Path(push_to_hub.__file__).parent
+ROOT = Path(__file__).parents[2]
 # Runs every code block of a card, each in a namespace of its own, where this project cannot be imported.
 READER = """
 import re, sys
@@ -173,8 +173,8 @@ def test_options_that_exclude_each_other(finished, options, message):
 
 
 def test_mistakes_end_in_one_line(capsys, tmp_path):
-    assert push_to_hub.main([str(tmp_path / "nowhere"), REPO]) == 1
-    assert capsys.readouterr().err == f"push_to_hub.py: There is no checkpoint folder at {tmp_path / 'nowhere'}.\n"
+    assert main(["push", str(tmp_path / "nowhere"), REPO], prog="push_to_hub.py") == 1
+    assert capsys.readouterr().err == f"push_to_hub.py: There is no checkpoint folder {tmp_path / 'nowhere'}.\n"
 
 
 def test_without_a_token_and_without_a_network(finished, monkeypatch):

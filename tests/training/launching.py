@@ -20,7 +20,14 @@ STEADY = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM
 # tenth of a second; `test_commands.py` and benchmarks/resume.py start the real commands.
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(
-    ["train", "torch._dynamo", "torch.nn.parallel", "pyarrow.dataset", "matplotlib.pyplot"]
+    [
+        "finegym.training.loop",
+        "finegym.hub.card",
+        "torch._dynamo",
+        "torch.nn.parallel",
+        "pyarrow.dataset",
+        "matplotlib.pyplot",
+    ]
 )
 
 
@@ -117,11 +124,10 @@ def _train(arguments: list[str], environment: dict[str, str], log: str) -> None:
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
-    sys.argv = ["train.py", *arguments]
     multiprocessing.set_start_method("fork", force=True)  # as in a process started from a shell
     import torch
 
     torch.set_num_threads(1)
-    import train
+    from finegym.commands.line import main
 
-    train.main()
+    sys.exit(main(["train", *arguments], prog="train.py"))

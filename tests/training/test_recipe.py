@@ -1,9 +1,12 @@
 """Recipes: what is refused and by which words, what is shipped, what may change."""
 
+import re
+
 import pytest
 import yaml
 
 from finegym.architectures import ARCHITECTURES
+from finegym.data.arguments import UsageError
 from finegym.training.recipe import changed_fields, parse_recipe, recipe_hash
 from tests.training.launching import REPOSITORY
 
@@ -45,17 +48,36 @@ def arguments(tmp_path):
         (["--optimization.micro_batch_size", "4", "--optimization.gradient_accumulation", "2"], "micro_batch_size"),
     ],
 )
-def test_mistakes_end_with_a_message_that_names_the_key(arguments, override, words, capsys):
-    with pytest.raises(SystemExit):
+def test_mistakes_end_with_a_message_that_names_the_key(arguments, override, words):
+    with pytest.raises(UsageError, match=re.escape(words)):
         parse_recipe([*arguments, *override])
-    assert words in capsys.readouterr().err
 
 
-def test_an_unknown_key_in_a_file_is_named(arguments, tmp_path, capsys):
-    (tmp_path / "more.yaml").write_text("optimization: {learning_rat: 1}")
-    with pytest.raises(SystemExit):
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            "optimization: {learning_rat: 1}",
+            "optimization.learning_rat in a recipe. Did you mean optimization.learning_rate",
+        ),
+        ("optimization: {lr: 1}", "no key optimization.lr in a recipe. Did you mean optimization.learning_rate?"),
+        ("optimisation: {epochs: 1}", "there is no key optimisation in a recipe. Did you mean optimization?"),
+        ("modle: {}", "more.yaml: there is no key modle in a recipe. Did you mean model?"),
+        ("optimization: {epochs: many}", "optimization.epochs must be a whole number, not many."),
+        ("data: {mean: [0.5]}", "data.mean must be a list: [a number, a number, a number], not [0.5]."),
+        ("just words", "more.yaml is not a recipe: it holds no keys."),
+    ],
+)
+def test_a_mistake_in_a_file_is_named(arguments, tmp_path, content, message):
+    (tmp_path / "more.yaml").write_text(content)
+    with pytest.raises(UsageError, match=re.escape(message)):
         parse_recipe([*arguments, "--config", str(tmp_path / "more.yaml")])
-    assert "learning_rat" in capsys.readouterr().err
+
+
+def test_a_recipe_that_is_not_yaml_is_named(arguments, tmp_path):
+    (tmp_path / "more.yaml").write_text("name: [x")
+    with pytest.raises(ValueError, match="more.yaml"):
+        parse_recipe([*arguments, "--config", str(tmp_path / "more.yaml")])
 
 
 def test_the_command_line_and_later_files_win(arguments, tmp_path):

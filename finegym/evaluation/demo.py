@@ -1,49 +1,25 @@
-"""`finegym demo`: a page on this machine that classifies uploaded videos."""
+"""A page that classifies uploaded videos. Importing this needs Gradio, the `demo` extra."""
 
 import os
 
 from transformers import Pipeline
 
-from finegym.evaluation.apart import ApartProcessor
-from finegym.evaluation.predict import load_pipeline
-from finegym.evaluation.timeline import find_segments, score_windows
-
-from .markdown import plain
+from .timeline import find_segments, score_windows
 
 
 # Gradio reports every start to its makers unless it is told not to before it is imported.
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
-try:
-    import gradio
-except ImportError:
-    gradio = None
-
-
-def demo(
-    *, model: str, revision: str | None = None, device: str | None = None, port: int = 7860, window: float = 2.5
-) -> None:
-    """Serve a page that classifies uploaded videos, to this machine alone, until it is interrupted.
-
-    Args:
-        model: checkpoint folder or Hub id.
-        revision: commit, tag or branch of a Hub id.
-        device: such as "cuda:1" or "cpu"; by default an accelerator if there is one.
-        port: of the page, http://127.0.0.1:PORT.
-        window: seconds that are looked at as one action in a whole routine.
-
-    Raises:
-        ImportError: Gradio is not installed.
-        ValueError: the model cannot be loaded.
-    """
-    if gradio is None:
-        raise ImportError("The page needs Gradio: run `pip install 'gradio>=6,<7'`.")
-    classify = load_pipeline(model, revision=revision, device=device)
-    classify.video_processor = ApartProcessor(classify.video_processor)
-    build_page(classify, title=model, window=window).launch(server_name="127.0.0.1", server_port=port, share=False)
+import gradio  # noqa: E402
 
 
 def build_page(classify: Pipeline, *, title: str, window: float = 2.5):
-    """The page, not yet served: one tab for a single action, one for the timeline of a routine."""
+    """Build the page, not yet served: one tab for a single action, one for the timeline of a routine.
+
+    Args:
+        classify: the pipeline to ask.
+        title: of the page, in Markdown.
+        window: seconds that are looked at as one action in a routine.
+    """
     model = classify.model
     names = [model.config.id2label[label] for label in range(model.config.num_labels)]
 
@@ -58,7 +34,7 @@ def build_page(classify: Pipeline, *, title: str, window: float = 2.5):
         return [[round(found.start, 2), round(found.end, 2), found.label, round(found.score, 4)] for found in segments]
 
     with gradio.Blocks(title="Fine-grained action recognition") as page:
-        gradio.Markdown(f"# {plain(title)}\n{len(names)} classes. Videos stay on this machine.")
+        gradio.Markdown(f"# {title}\n{len(names)} classes. Videos stay on this machine.")
         with gradio.Tab("One action"):
             video = gradio.Video(label="Video", sources=["upload"], height=320)
             with gradio.Row():

@@ -1,0 +1,61 @@
+"""`finegym convert`."""
+
+from pathlib import Path
+from typing import Literal
+
+from finegym.architectures import ArchitectureName
+from finegym.data.arguments import Count
+from finegym.paths import shipped
+
+
+def convert(
+    source: str,
+    output: Path,
+    *,
+    labels: Path | None = None,
+    head: Literal["keep", "cut", "drop"] | None = None,
+    num_frames: Count | None = None,
+    frame_interval: Count | None = None,
+    architecture: ArchitectureName = "slowonly",
+    backbone: Path | None = None,
+    num_hidden_layers: Count | None = None,
+    sha256: str | None = None,
+) -> str:
+    """Turn the weights of another project into a checkpoint folder.
+
+    It reads mmaction2, pytorchvideo, PySlowFast, ImageNet ResNets of torchvision and timm, UniVL and BERT, and tells
+    them apart by the names of their tensors. It prints which tensors were taken, dropped and newly made.
+
+    Args:
+        source: A file, an https address, a Hub repository, or one of slow_r50, slowonly_gym99 and resnet50.
+        output: The checkpoint folder to write.
+        labels: The label file that names the classes.
+        head: What to do with a classifier whose rows are not the labels. cut keeps the first rows, drop makes a new
+            one.
+        num_frames: The number of frames of a clip, where the file's name does not tell, as slowonly_r50_4x16x1.pth
+            does.
+        frame_interval: The distance between two frames of a clip, in frames of the video, likewise.
+        architecture: The encoder to build from BERT layers.
+        backbone: The SlowOnly checkpoint folder to build that encoder on.
+        num_hidden_layers: The number of BERT layers to take, from the first. By default all are taken.
+        sha256: The digits that the file's SHA-256 must begin with.
+
+    Examples:
+        finegym convert resnet50 checkpoints/resnet50 --labels configuration/gym99/labels.json
+        finegym convert slowonly.pth checkpoints/slowonly
+    """
+    labels = None if labels is None else shipped(labels)
+    from finegym.hub.convert import convert
+
+    return convert(
+        source,
+        output,
+        labels=labels,
+        head=head,
+        num_frames=num_frames,
+        frame_interval=frame_interval,
+        architecture=architecture,
+        backbone=backbone,
+        num_hidden_layers=num_hidden_layers,
+        sha256=sha256,
+    )

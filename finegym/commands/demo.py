@@ -1,0 +1,49 @@
+"""`finegym demo`."""
+
+import importlib.util
+import socket
+
+from finegym.data.arguments import UsageError
+from finegym.paths import require_path_or_hub_id
+
+
+HOST = "127.0.0.1"
+
+
+def demo(
+    *, model: str, revision: str | None = None, device: str | None = None, port: int = 7860, window: float = 2.5
+) -> None:
+    """Open a page on this machine that classifies uploaded videos.
+
+    The page is served to this machine alone, until Ctrl-C. It needs the `demo` extra: pip install 'finegym[demo]'.
+
+    Args:
+        model: The checkpoint folder or Hub id.
+        revision: The commit, tag or branch of a Hub id.
+        device: The device to compute on, such as cpu or cuda:1. By default it is an accelerator if there is one.
+        port: The port of the page, http://127.0.0.1:PORT, from 1 to 65535.
+        window: The length of what is looked at as one action in a whole routine, in seconds.
+
+    Examples:
+        finegym demo --model outputs/synthgym/video_text
+    """
+    if not 0 < port < 2**16:
+        raise UsageError(f"--port must be a whole number from 1 to 65535, not {port}.")
+    require_path_or_hub_id(model, "checkpoint folder")
+    if importlib.util.find_spec("gradio") is None:
+        raise ImportError("The page needs Gradio: run `pip install 'gradio>=6,<7'`.")
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError as error:
+            raise OSError(f"Port {port} cannot be had ({error.strerror}): give another --port.") from error
+    from finegym.evaluation.apart import ApartProcessor
+    from finegym.evaluation.demo import build_page
+    from finegym.evaluation.predict import load_pipeline
+    from finegym.hub.markdown import plain
+
+    classify = load_pipeline(model, revision=revision, device=device)
+    classify.video_processor = ApartProcessor(classify.video_processor)
+    page = build_page(classify, title=plain(model), window=window)
+    page.launch(server_name=HOST, server_port=port, share=False)

@@ -1,0 +1,95 @@
+"""`finegym predict`."""
+
+import json
+from pathlib import Path
+
+from finegym.data.arguments import Count, UsageError
+from finegym.data.files import find_videos, write_text
+from finegym.data.text import safe_text
+from finegym.paths import require_path_or_hub_id
+
+
+def predict(
+    videos: list[str],
+    *,
+    model: str,
+    revision: str | None = None,
+    top_k: Count = 5,
+    num_clips: Count | None = None,
+    start: float | None = None,
+    end: float | None = None,
+    batch_size: Count = 8,
+    device: str | None = None,
+    json: bool = False,
+    window: float | None = None,
+    stride: float | None = None,
+    min_score: float = 0.5,
+    srt: Path | None = None,
+) -> str:
+    """Classify videos, or draw the timeline of a whole routine.
+
+    Args:
+        videos: Files, folders, patterns such as 'clips/*.mp4', or https addresses.
+        model: The checkpoint folder or Hub id.
+        revision: The commit, tag or branch of a Hub id.
+        top_k: The number of classes to show.
+        num_clips: The number of clips spread over each video, or over each window of a timeline. By default it is the
+            checkpoint's own, which is 8 in the paper, and 1 for each window.
+        start: The second of the video to begin at.
+        end: The second of the video to end at.
+        batch_size: The number of clips in a forward pass.
+        device: The device to compute on, such as cpu or cuda:1. By default it is an accelerator if there is one.
+        json: Print JSON in place of a table.
+        window: Find the actions of a whole routine, looking at this many seconds as one action.
+        stride: The seconds from one window to the next. By default it is a quarter of the window.
+        min_score: Leave stretches of a timeline blank whose best class scores less, from 0 to 1.
+        srt: The folder to write a timeline to as subtitles too.
+
+    Examples:
+        finegym predict clip.mp4 --model outputs/synthgym/video_text
+        finegym predict routine.mp4 --model outputs/synthgym/video_text --window 2
+    """
+    if window is None and (srt is not None or stride is not None):
+        raise UsageError("--stride and --srt belong to a timeline: give --window SECONDS.")
+    names = find_videos(videos)
+    files = [f"{Path(name).stem}.srt" for name in names]
+    if srt is not None and len(set(files)) < len(files):
+        repeated = next(file for file in files if files.count(file) > 1)
+        raise ValueError(f"Several videos would write {repeated}: give them one by one, with a folder each.")
+    require_path_or_hub_id(model, "checkpoint folder")
+    from finegym.evaluation.predict import predict, predict_timeline
+
+    shared = {"model": model, "revision": revision, "start": start, "end": end}
+    shared |= {"batch_size": batch_size, "device": device}
+    if window is None:
+        answers = predict(names, top_k=top_k, num_clips=num_clips, decode_apart=True, **shared)
+        return _as_json(answers) if json else _as_table(answers)
+    timeline = {"window": window, "stride": stride, "min_score": min_score, "num_clips": num_clips or 1}
+    found = {name: predict_timeline(name, **timeline, **shared) for name in names}
+    if srt is not None:
+        from finegym.evaluation.timeline import to_subtitles
+
+        for file, segments in zip(files, found.values(), strict=True):
+            write_text(srt / file, to_subtitles(segments))
+    if json:
+        return _as_json(
+            [{"video": name, "segments": [segment.to_dict() for segment in found[name]]} for name in found]
+        )
+    return "\n\n".join("\n".join([name, *map(str, segments)]) for name, segments in found.items())
+
+
+def _as_json(answers: list[dict]) -> str:
+    return json.dumps(answers, indent=2, ensure_ascii=False)
+
+
+def _as_table(answers: list[dict]) -> str:
+    width = max(len(safe_text(answer["video"], one_line=True)) for answer in answers)
+    lines = []
+    for answer in answers:
+        name = safe_text(answer["video"], one_line=True)
+        if "error" in answer:
+            lines.append(f"{name:{width}}  not read: {safe_text(answer['error'], one_line=True)}")
+        for score in answer.get("scores", ()):
+            lines.append(f"{name:{width}}  {score['score']:6.4f}  {score['label']}")
+            name = ""
+    return "\n".join(lines)

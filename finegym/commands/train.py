@@ -1,0 +1,78 @@
+"""`finegym train`."""
+
+import logging
+import os
+import re
+from pathlib import Path
+
+from finegym.paths import shipped
+from finegym.training.recipe import Recipe
+
+from .parsing import Report
+
+
+logger = logging.getLogger(__name__)
+
+
+def train(recipe: Recipe, *, sweep: Path | None = None) -> Report | None:
+    """Train one model from one recipe. The same command resumes a run that was stopped or killed.
+
+    Any number of processes computes the same. On four GPUs of one machine:
+
+        accelerate launch --config_file configuration/accelerate/multi_gpu.yaml -m finegym train --config RECIPE
+
+    On two machines, on each of them:
+
+        torchrun --nnodes 2 --nproc_per_node 4 --rdzv_backend c10d --rdzv_endpoint FIRST_MACHINE:29500 \\
+            -m finegym train --config RECIPE
+
+    Args:
+        recipe: The recipe.
+        sweep: A YAML file that maps keys of the recipe to lists of values. Every combination is trained, over one
+            cache of features, and one table shows what came out.
+
+    Examples:
+        finegym train --config synthgym/slowonly.yaml --optimization.epochs 10
+        finegym train --config synthgym/vision_encoder.yaml --sweep sweeps/layers_and_seeds.yaml
+    """
+    if sweep is None:
+        recipes = [recipe]
+    else:
+        from finegym.training.sweep import expand
+
+        recipes = expand(recipe, shipped(sweep))
+    is_main_process = os.environ.get("RANK", "0") == "0"
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("finegym").setLevel(logging.INFO if is_main_process else logging.ERROR)
+    import transformers
+
+    from finegym.training.loop import train
+
+    transformers.utils.logging.disable_progress_bar()
+    for recipe in recipes:
+        if train(recipe) is None:
+            return Report("", status=128 + 15)  # what a process ended by SIGTERM returns
+        if is_main_process:
+            _write_card(Path(recipe.output_dir))
+    if is_main_process and len(recipes) > 1:
+        from finegym.evaluation.report import table
+
+        return Report(table(Path(recipes[0].output_dir).parent))
+    return None
+
+
+def _write_card(folder: Path) -> None:
+    from finegym.data.files import write_text
+    from finegym.hub.card import render_card
+    from finegym.hub.checkpoint import Checkpoint
+
+    # a name that the Hub would take; publishing writes the card anew with the real one
+    repository = f"OWNER/{re.sub(r'[^A-Za-z0-9]+', '-', folder.name).strip('-')}"
+    try:
+        card = f"{render_card(Checkpoint.read(folder), repository)}\n"
+    except ValueError as error:  # the checkpoint is good all the same
+        logger.warning(f"No card was written. {error}")
+        return
+    path = folder / "README.md"
+    if not path.exists() or path.read_text(encoding="utf-8") != card:  # a finished run is left alone
+        write_text(path, card)
