@@ -43,20 +43,28 @@ class SlowOnlyModelOutput(ModelOutput):
     hidden_states: tuple[torch.FloatTensor, ...] | None = None
 
 
+class BatchNorm(nn.BatchNorm2d):
+    """Batch normalization over frames, in float32 also where the model is built in a shorter type."""
+
+    def __init__(self, config: SlowOnlyConfig, num_channels: int):
+        dtype = torch.promote_types(torch.get_default_dtype(), torch.float32)
+        super().__init__(num_channels, config.batch_norm_eps, config.batch_norm_momentum, dtype=dtype)
+
+
 class SlowOnlyStem(nn.Module):
     """1 x 7 x 7 convolution and 1 x 3 x 3 maximum of stride 2: (B*T, C, H, W) -> (B*T, stem_width, H/4, W/4)."""
 
     def __init__(self, config: SlowOnlyConfig):
         super().__init__()
         self.conv = FactorizedConv3d(config.num_channels, config.stem_width, space=7, stride=2)
-        self.norm = nn.BatchNorm2d(config.stem_width, config.batch_norm_eps, config.batch_norm_momentum)
+        self.norm = BatchNorm(config, config.stem_width)
 
     def forward(self, frames: torch.Tensor, num_frames: int) -> torch.Tensor:
         frames = F.relu(convolve_and_normalize(frames, num_frames, self.conv, self.norm), inplace=True)
         return F.max_pool2d(frames, kernel_size=3, stride=2, padding=1)
 
 
-class ResidualBatchNorm(nn.BatchNorm2d):
+class ResidualBatchNorm(BatchNorm):
     """The last normalization of a residual branch: with `zero_init_residual` the branch adds nothing at first."""
 
 
@@ -68,13 +76,12 @@ class SlowOnlyBottleneck(nn.Module):
     ):
         super().__init__()
         width = out_channels // 4
-        normalization = (config.batch_norm_eps, config.batch_norm_momentum)
         self.conv_a = FactorizedConv3d(in_channels, width, time=temporal_kernel_size)
-        self.norm_a = nn.BatchNorm2d(width, *normalization)
+        self.norm_a = BatchNorm(config, width)
         self.conv_b = FactorizedConv3d(width, width, space=3, stride=stride)
-        self.norm_b = nn.BatchNorm2d(width, *normalization)
+        self.norm_b = BatchNorm(config, width)
         self.conv_c = FactorizedConv3d(width, out_channels)
-        self.norm_c = ResidualBatchNorm(out_channels, *normalization)
+        self.norm_c = ResidualBatchNorm(config, out_channels)
 
     def forward(self, frames: torch.Tensor, num_frames: int) -> torch.Tensor:
         frames = F.relu(convolve_and_normalize(frames, num_frames, self.conv_a, self.norm_a), inplace=True)
@@ -91,7 +98,7 @@ class SlowOnlyResidualBlock(GradientCheckpointingLayer):
         super().__init__()
         if in_channels != out_channels or stride != 1:
             self.branch1_conv = FactorizedConv3d(in_channels, out_channels, stride=stride)
-            self.branch1_norm = nn.BatchNorm2d(out_channels, config.batch_norm_eps, config.batch_norm_momentum)
+            self.branch1_norm = BatchNorm(config, out_channels)
         else:
             self.branch1_conv = None
         self.branch2 = SlowOnlyBottleneck(config, in_channels, out_channels, temporal_kernel_size, stride)

@@ -2,16 +2,15 @@ import functools
 import http.server
 import json
 import threading
-from pathlib import Path
 
 import pytest
 from huggingface_hub import constants
 
 from finegym.commands.line import main
 from finegym.preparation.fetch import KNOWN_SHA256, fetch_annotations
+from tests.real_lists import REAL_LISTS, REASON
 
 
-REAL_LISTS = Path(__file__).parents[3] / "shared" / "finegym"
 CLIP = ("0LtLS9wROrk", "E_002407_002435", "A_0003_0005")
 JSON = {
     CLIP[0]: {
@@ -28,8 +27,8 @@ JSON = {
 def site(tmp_path, monkeypatch):
     """A web server on this machine with a copy of FineGym's files and JSON files of our own, and leave to reach it."""
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    if not REAL_LISTS.is_dir():
-        pytest.skip(f"FineGym's lists are not in {REAL_LISTS}")
+    if REAL_LISTS is None:
+        pytest.skip(REASON)
     folder = tmp_path / "site"
     folder.mkdir()
     for name in KNOWN_SHA256:

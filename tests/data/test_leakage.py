@@ -7,13 +7,13 @@ from finegym.data.labels import Labels
 from finegym.data.leakage import check_leakage, leaking_videos
 from finegym.preparation.annotations import read_annotation, read_split
 from finegym.preparation.coverage import coverage_report, describe_coverage
+from tests.real_lists import REAL_LISTS, needs_real_lists
 
 
 ROOT = Path(__file__).parents[2]
-REAL_LISTS = ROOT / ".." / "shared" / "finegym"
 
 
-@pytest.mark.skipif(not REAL_LISTS.is_dir(), reason=f"FineGym's lists are not in {REAL_LISTS}")
+@needs_real_lists
 @pytest.mark.parametrize("version", ["v1.0", "v1.1"])
 @pytest.mark.parametrize("train", ["gym99", "gym288"])
 @pytest.mark.parametrize("val", ["gym99", "gym288"])
@@ -44,7 +44,7 @@ def test_leaking_videos_are_refused_or_left_out():
     assert check_leakage([], videos, seen_by="nothing") == videos
 
 
-@pytest.mark.skipif(not REAL_LISTS.is_dir(), reason=f"FineGym's lists are not in {REAL_LISTS}")
+@needs_real_lists
 @pytest.mark.parametrize(("version", "ceiling"), [("v1.0", 100 * 287 / 288), ("v1.1", 100)])
 def test_the_report_says_that_a_class_of_gym288_cannot_be_learnt(version, ceiling):
     labels = Labels.read(ROOT / "configuration" / "gym288" / "labels.json")

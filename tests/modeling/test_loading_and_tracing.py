@@ -113,3 +113,15 @@ def test_every_attention_implementation_may_be_asked_for(family, tmp_path, pixel
     if not is_flash_attn_2_available():
         with pytest.raises(ImportError, match="FlashAttention2.*installed"):
             load(tmp_path, attn_implementation="flash_attention_2")
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_built_in_a_short_type_as_it_is_loaded_in_it(tmp_path, model, dtype):
+    """Batch normalization stays in float32 either way."""
+    model.save_pretrained(tmp_path)
+    loaded = AutoModelForVideoClassification.from_pretrained(tmp_path, dtype=dtype)
+    built = AutoModelForVideoClassification.from_config(copy.deepcopy(model.config), dtype=dtype)
+    types = {name: tensor.dtype for name, tensor in built.state_dict().items() if tensor.is_floating_point()}
+    assert types == {name: loaded.state_dict()[name].dtype for name in types}
+    assert {types[name] for name in types if name.endswith("running_var")} == {torch.float32}
+    assert types["classifier.weight"] == dtype
