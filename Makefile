@@ -4,6 +4,8 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 EXPORT_INSTALLED := .venv/.export-installed
 DEMO_INSTALLED := .venv/.demo-installed
+WORKERS ?= 2
+IN_PARALLEL := -n $(WORKERS) --dist worksteal
 BENCHES := synthgym slowonly decode features resume
 
 .PHONY: install train test test-kernels test-slow lint bench $(addprefix bench-,$(BENCHES)) clean
@@ -28,11 +30,11 @@ test: $(INSTALLED)
 	$(BIN)/ruff check --quiet .
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(IN_PARALLEL)
 
 # The suite under other kernels of torch, oneDNN, MKL and NumPy than this processor's own: half an hour.
 test-kernels: $(INSTALLED)
-	$(BIN)/python -m tests.kernels
+	$(BIN)/python -m tests.kernels $(IN_PARALLEL)
 
 test-slow: $(DEMO_INSTALLED)
 	$(BIN)/python -m pytest -m slow

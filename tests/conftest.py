@@ -1,11 +1,13 @@
 """Shared by all tests: small real videos, small real models."""
 
 import os
+from collections import Counter
 
 
 # before torch and transformers are imported: tests are reproducible and never reach for the network
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # there are as many test processes as cores
 
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
@@ -22,6 +24,53 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if "gpu" in item.keywords and not torch.cuda.is_available():
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device, and this machine has none"))
+
+
+# What did not run and why is said in a few lines, whether tests ran in this process or in those of pytest-xdist, which
+# all see the same tests.
+_deselected: Counter[str] = Counter()
+
+
+def pytest_deselected(items):
+    for item in items:
+        if "slow" in item.keywords:
+            reason = "take minutes: `make test-slow`"
+        elif "hf_common" in item.path.parts:
+            reason = "Transformers' tests of what these models do not have: tests/hf_common/not_applicable.py"
+        else:
+            reason = "were not asked for"
+        _deselected[reason] += 1
+
+
+def pytest_sessionfinish(session):
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["deselected"] = dict(_deselected)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node, error):
+    _deselected.clear()
+    _deselected.update(getattr(node, "workeroutput", {}).get("deselected", {}))
+
+
+def pytest_terminal_summary(terminalreporter):
+    skipped, missing = Counter(), set()
+    for report in terminalreporter.stats.get("skipped", []):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        reason = reason.removeprefix("Skipped: ")
+        if reason.startswith("test requires "):  # Transformers' wording
+            missing.add(reason.removeprefix("test requires "))
+        else:
+            skipped[reason] += 1
+    num_missing = len(terminalreporter.stats.get("skipped", [])) - skipped.total()
+    if missing:
+        skipped[f"Transformers' tests that need what is not here: {', '.join(sorted(missing))}"] = num_missing
+    if skipped or _deselected:
+        terminalreporter.section("not run", sep="-")
+        for reason, count in skipped.most_common():
+            terminalreporter.write_line(f"{count} skipped: {reason}")
+        for reason, count in _deselected.most_common():
+            terminalreporter.write_line(f"{count} left out: {reason}")
 
 
 LABELS = {0: "split leap", 1: "sheep jump", 2: "switch leap"}

@@ -124,3 +124,18 @@ def follow_the_card(environment: BuiltEnvironment, build, folder: Path) -> None:
         reading = environment.run(*arguments, offline=False, **hub.environment(folder / "home"))
     assert reading.returncode == 0, reading.stderr[-3000:]
     assert reading.stdout.count("-- block") == 4
+
+
+def test_the_newest_transformers_passes_its_common_tests_and_ours_of_the_models(tmp_path):
+    """Its own package before the one installed here; all else is this environment's."""
+    install = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(tmp_path), NEWEST]
+    subprocess.run(install, check=True)
+    repository = Path(__file__).parents[2]
+    variables = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(repository)])}
+    version = "import transformers; print(transformers.__file__)"
+    found = subprocess.run([sys.executable, "-c", version], env=variables, capture_output=True, text=True, check=True)
+    assert found.stdout.startswith(str(tmp_path))
+    tests = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "tests/hf_common", "tests/modeling"]
+    result = subprocess.run(tests, cwd=repository, env=variables, capture_output=True, text=True, timeout=3600)
+    assert result.returncode == 0, result.stdout[-5000:]
+    assert "neither in .cache/ nor downloadable" not in result.stdout

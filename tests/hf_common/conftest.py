@@ -13,6 +13,8 @@ from pathlib import Path
 
 import transformers
 
+from tests.hf_common.not_applicable import why_not
+
 
 CACHE = Path(__file__).parents[2] / ".cache" / f"transformers_tests-{transformers.__version__}"
 PACKAGE = "transformers_tests"
@@ -82,6 +84,16 @@ def pytest_configure(config):
         config.addinivalue_line("markers", f"{marker}: set by Transformers' common tests")
     for marker in ("flash_attn_4_test", "torch_export_test", "slow"):
         config.addinivalue_line("markers", f"{marker}: set by Transformers' common tests")
+
+
+def pytest_collection_modifyitems(config, items):
+    not_applicable = [
+        item
+        for item in items
+        if item.path.parent == Path(__file__).parent and why_not(item.cls.__name__, item.name) is not None
+    ]
+    config.hook.pytest_deselected(items=not_applicable)
+    items[:] = [item for item in items if item not in set(not_applicable)]
 
 
 make_common_tests_importable()

@@ -99,16 +99,6 @@ class CommonModelTest(ModelTesterMixin):
     def test_config(self):
         self.config_tester.run_common_tests()
 
-    @unittest.skip("The input is a video: there is no embedding of tokens to get or to set")
-    def test_model_get_set_embeddings(self):
-        pass
-
-    # In Transformers a method of this name is the vision tower of a generating model and returns a ModelOutput. Here
-    # it returns the tensor that a forward takes in place of frames, and tests/modeling holds it to that.
-    test_get_video_features_output_0 = test_get_video_features_output_1 = test_get_video_features_output_2 = (
-        test_get_video_features_hidden_states
-    ) = test_get_video_features_attentions = unittest.skip("get_video_features returns a tensor")(lambda self: None)
-
 
 class SlowOnlyModelTester(VideoModelTester):
     def get_config(self) -> SlowOnlyConfig:

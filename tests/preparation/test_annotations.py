@@ -59,8 +59,8 @@ def test_labels_are_those_of_the_real_files(dataset, num_classes):
 
 @pytest.mark.skipif(
     REAL_LISTS is None or not (REAL_LISTS / "tqn_gym99_attributes.txt").is_file(),
-    reason="the attribute lists of Temporal Query Networks (github.com/Chuhanxx/Temporal_Query_Networks) are not beside "
-    "FineGym's, as tqn_gym99_attributes.txt and so on",
+    reason="the lists of github.com/Chuhanxx/Temporal_Query_Networks are not beside FineGym's, as "
+    "tqn_gym99_attributes.txt and so on",
 )
 @pytest.mark.parametrize(("dataset", "num_attributes"), [("gym99", 66), ("gym288", 98)])
 def test_attributes_are_those_of_the_real_files(dataset, num_attributes):
