@@ -18,6 +18,7 @@ from modeling_finegym import FineGymVideoTextConfig, FineGymVisionConfig, SlowOn
 from modeling_finegym import FineGymVideoTextForVideoClassification as VideoTextClassifier  # noqa: E402
 from modeling_finegym import FineGymVisionForVideoClassification as VisionClassifier  # noqa: E402
 from modeling_finegym import SlowOnlyForVideoClassification as SlowOnlyClassifier  # noqa: E402
+from tests.hf_common.not_applicable import why_not  # noqa: E402
 
 
 def pytest_collection_modifyitems(items):
@@ -35,7 +36,7 @@ def pytest_deselected(items):
     for item in items:
         if "slow" in item.keywords:
             reason = "take minutes: `make test-slow`"
-        elif "hf_common" in item.path.parts:
+        elif "hf_common" in item.path.parts and why_not(item.cls.__name__, item.name) is not None:
             reason = "Transformers' tests of what these models do not have: tests/hf_common/not_applicable.py"
         else:
             reason = "were not asked for"
