@@ -2,6 +2,7 @@ import functools
 import http.server
 import json
 import threading
+from pathlib import Path
 
 import pytest
 from huggingface_hub import constants
