@@ -8,7 +8,7 @@ WORKERS ?= 2
 IN_PARALLEL := -n $(WORKERS) --dist worksteal
 BENCHES := synthgym slowonly decode features resume
 
-.PHONY: install train test test-kernels test-slow lint bench $(addprefix bench-,$(BENCHES)) clean
+.PHONY: install train test fuzz test-kernels test-slow lint bench $(addprefix bench-,$(BENCHES)) clean
 
 install: $(INSTALLED)
 
@@ -43,6 +43,10 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/lint-imports
+
+# Ten thousand changed films and a hundred thousand changed files of every other kind; goes on where it was stopped.
+fuzz: $(EXPORT_INSTALLED)
+	$(BIN)/python -m benchmarks.robustness
 
 bench: $(addprefix bench-,$(BENCHES))
 
