@@ -8,10 +8,10 @@ from finegym.paths import require_path_or_hub_id
 
 
 def evaluate(
+    models: list[str],
     *,
-    model: str,
     root: Path,
-    split: Literal["train", "val"] = "val",
+    split: str = "val",
     num_clips: Count = 8,
     batch_size: Count = 8,
     num_workers: CountOrZero = 0,
@@ -20,13 +20,15 @@ def evaluate(
     leave_out_leaking: bool = False,
     output: Path | None = None,
 ) -> str:
-    """Measure a checkpoint by the paper's eight-clip protocol.
+    """Measure checkpoints by the paper's eight-clip protocol and report what they confuse.
 
-    It writes metrics.json, the scores of every video, a confusion matrix and a calibration curve.
+    It writes metrics.json, the scores of every video and still pictures for each model, and report.html, one page
+    about all of them that opens from disk: charts to hover over, the worst confusions, the most confident mistakes
+    and, for several models, their comparison with the first.
     `accelerate launch -m finegym evaluate ...` shares the videos among any number of GPUs and machines.
 
     Args:
-        model: The checkpoint folder or Hub id.
+        models: The checkpoint folders or Hub ids.
         root: The prepared data set folder.
         split: The split of its index.
         num_clips: The number of clips spread over each video. Equal ones are computed once. The paper takes 8.
@@ -34,26 +36,19 @@ def evaluate(
         num_workers: The number of processes that decode ahead.
         precision: The number format of weights and activations.
         features: The folder to keep the backbone's features in, so that another head on it costs next to nothing.
-        leave_out_leaking: Leave out videos that the model was trained on, rather than refuse.
-        output: The folder to write to. By default it is the checkpoint's own, or the name of a model of the Hub.
+        leave_out_leaking: Leave out videos that a model was trained on, rather than refuse.
+        output: The folder to write to, with one for each of several models. By default each model's results go to its
+            own folder, or to the name of a model of the Hub, and the report to that of the first.
 
     Examples:
-        finegym evaluate --model outputs/synthgym/video_text --root data/synthgym
+        finegym evaluate outputs/synthgym/video_text --root data/synthgym
+        finegym evaluate outputs/synthgym/slowonly outputs/synthgym/video_text --root data/synthgym --output results
     """
-    require_path_or_hub_id(model, "checkpoint folder")
+    for model in models:
+        require_path_or_hub_id(model, "checkpoint folder")
     if not root.is_dir():
         raise FileNotFoundError(f"There is no data set folder {root}.")
-    from finegym.evaluation.evaluate import evaluate_checkpoint
+    from finegym.evaluation.evaluate import Protocol, evaluate_checkpoints
 
-    return evaluate_checkpoint(
-        model=model,
-        root=root,
-        split=split,
-        num_clips=num_clips,
-        batch_size=batch_size,
-        num_workers=num_workers,
-        precision=precision,
-        features=features,
-        leave_out_leaking=leave_out_leaking,
-        output=output,
-    )
+    protocol = Protocol(root, split, num_clips, batch_size, num_workers, precision, features, leave_out_leaking)
+    return evaluate_checkpoints(models, protocol, output=output)

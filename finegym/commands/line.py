@@ -29,6 +29,7 @@ from .parsing import Report, name_of, parse, summary_of
 from .predict import predict
 from .prepare import prepare
 from .push import push
+from .show import show
 from .synthgym import synthgym
 from .table import table
 from .train import train
@@ -38,7 +39,7 @@ from .train import train
 GROUPS: dict[str, tuple[Callable, ...]] = {
     "Data": (synthgym, fetch, prepare, import_),
     "Train": (doctor, convert, features, train),
-    "Look": (evaluate, table, predict, demo),
+    "Look": (show, evaluate, table, predict, demo),
     "Publish": (push, export),
 }
 COMMANDS = {name_of(command): command for group in GROUPS.values() for command in group}

@@ -85,24 +85,6 @@ def evaluate_checkpoints(models: Sequence[str], protocol: Protocol, *, output: P
     return "\n".join([render_table(HEADER, rows), *lines, f"Open {report} in a browser to look into them."])
 
 
-def evaluate_checkpoint(
-    *,
-    model: str,
-    root: Path,
-    split: Literal["train", "val"] = "val",
-    num_clips: int = 8,
-    batch_size: int = 8,
-    num_workers: int = 0,
-    precision: Literal["fp32", "bf16"] = "fp32",
-    features: Path | None = None,
-    leave_out_leaking: bool = False,
-    output: Path | None = None,
-) -> str:
-    """Measure a checkpoint by the paper's protocol; see `Protocol` and `evaluate_checkpoints`."""
-    protocol = Protocol(root, split, num_clips, batch_size, num_workers, precision, features, leave_out_leaking)
-    return evaluate_checkpoints([model], protocol, output=output)
-
-
 def report_of(
     evaluations: Mapping[str, Evaluation], labels: Labels, root: Path, split: str
 ) -> tuple[ReportData, list[ModelScores]]:
