@@ -7,6 +7,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForVideoClassification
 from transformers.models.auto.video_processing_auto import AutoVideoProcessor
 
 from .configuration_finegym import FineGymVideoTextConfig, FineGymVisionConfig, SlowOnlyConfig, __version__
+from .configuration_video_resnet import VideoResNetConfig
 from .modeling_finegym import (
     FineGymVideoTextForVideoClassification,
     FineGymVideoTextModel,
@@ -14,12 +15,14 @@ from .modeling_finegym import (
     FineGymVisionModel,
 )
 from .modeling_slowonly import SlowOnlyForVideoClassification, SlowOnlyModel
+from .modeling_video_resnet import VideoResNetForVideoClassification, VideoResNetModel
 from .pipeline_finegym import FineGymPipeline
 from .video_processing_finegym import FineGymVideoProcessor
 
 
 for config_class, model_class, classifier_class in (
     (SlowOnlyConfig, SlowOnlyModel, SlowOnlyForVideoClassification),
+    (VideoResNetConfig, VideoResNetModel, VideoResNetForVideoClassification),
     (FineGymVisionConfig, FineGymVisionModel, FineGymVisionForVideoClassification),
     (FineGymVideoTextConfig, FineGymVideoTextModel, FineGymVideoTextForVideoClassification),
 ):
@@ -40,5 +43,8 @@ __all__ = [
     "SlowOnlyConfig",
     "SlowOnlyForVideoClassification",
     "SlowOnlyModel",
+    "VideoResNetConfig",
+    "VideoResNetForVideoClassification",
+    "VideoResNetModel",
     "__version__",
 ]

@@ -50,7 +50,13 @@ def check_sizes(config: PreTrainedConfig, num_labels: int | None) -> None:
         # an encoder without layers is what other backbones' features are read with
         smallest = 0 if name == "num_hidden_layers" else 1
         sizes = value if isinstance(value, (list, tuple)) else (1,) if value is None else (value,)
-        if len(sizes) > MAX_STAGES or not all(smallest <= size <= largest for size in sizes):
+        if len(sizes) <= MAX_STAGES:  # a stage may have a size for each of its blocks
+            sizes = [
+                size for one in sizes for size in (one[: largest + 1] if isinstance(one, (list, tuple)) else [one])
+            ]
+        if (isinstance(value, (list, tuple)) and len(value) > MAX_STAGES) or not all(
+            smallest <= size <= largest for size in sizes
+        ):
             raise ValueError(f"{name} must lie between {smallest} and {largest}, got {value}.")
     if num_labels is not None and not 0 <= num_labels <= MAX_LABELS:
         raise ValueError(f"num_labels must lie between 0 and {MAX_LABELS}, got {num_labels}.")
@@ -124,7 +130,7 @@ class SlowOnlyConfig(PreTrainedConfig):
             )
         if any(size % 4 for size in self.hidden_sizes):
             raise ValueError(f"hidden_sizes must be multiples of 4, got {self.hidden_sizes}.")
-        if any(size % 2 == 0 for size in self.temporal_kernel_sizes):
+        if any(size % 2 == 0 for stage in range(len(self.depths)) for size in self.kernel_sizes_of(stage)):
             raise ValueError(f"temporal_kernel_sizes must be odd, got {self.temporal_kernel_sizes}.")
         self.check_stages()
         super().__post_init__(**kwargs)
@@ -136,6 +142,10 @@ class SlowOnlyConfig(PreTrainedConfig):
             raise ValueError(
                 f"num_trainable_stages must lie between 0 and {len(self.depths)}, got {self.num_trainable_stages}."
             )
+
+    def kernel_sizes_of(self, stage: int) -> list[int]:
+        """Temporal kernels of a stage, one per bottleneck."""
+        return [self.temporal_kernel_sizes[stage]] * self.depths[stage]
 
     @property
     def hidden_size(self) -> int:

@@ -54,6 +54,8 @@ class BatchNorm(nn.BatchNorm2d):
 class SlowOnlyStem(nn.Module):
     """1 x 7 x 7 convolution and 1 x 3 x 3 maximum of stride 2: (B*T, C, H, W) -> (B*T, stem_width, H/4, W/4)."""
 
+    temporal_stride = 1
+
     def __init__(self, config: SlowOnlyConfig):
         super().__init__()
         self.conv = FactorizedConv3d(config.num_channels, config.stem_width, space=7, stride=2)
@@ -92,6 +94,8 @@ class SlowOnlyBottleneck(nn.Module):
 class SlowOnlyResidualBlock(GradientCheckpointingLayer):
     """A bottleneck beside the identity, or beside a 1 x 1 x 1 convolution where channels or size change."""
 
+    bottleneck_class = SlowOnlyBottleneck
+
     def __init__(
         self, config: SlowOnlyConfig, in_channels: int, out_channels: int, temporal_kernel_size: int, stride: int
     ):
@@ -101,7 +105,7 @@ class SlowOnlyResidualBlock(GradientCheckpointingLayer):
             self.branch1_norm = BatchNorm(config, out_channels)
         else:
             self.branch1_conv = None
-        self.branch2 = SlowOnlyBottleneck(config, in_channels, out_channels, temporal_kernel_size, stride)
+        self.branch2 = self.bottleneck_class(config, in_channels, out_channels, temporal_kernel_size, stride)
 
     def forward(self, frames: torch.Tensor, num_frames: int) -> torch.Tensor:
         residual = frames
@@ -113,20 +117,24 @@ class SlowOnlyResidualBlock(GradientCheckpointingLayer):
 class SlowOnlyStage(nn.Module):
     """Residual blocks of one width; every stage but the first halves height and width."""
 
+    block_class = SlowOnlyResidualBlock
+    temporal_stride = 1
+
     def __init__(self, config: SlowOnlyConfig, index: int):
         super().__init__()
         out_channels = config.hidden_sizes[index]
         in_channels = config.hidden_sizes[index - 1] if index else config.stem_width
-        self.temporal_kernel_size = config.temporal_kernel_sizes[index]
+        kernel_sizes = config.kernel_sizes_of(index)
+        self.sees_single_frames = max(kernel_sizes) == 1
         self.res_blocks = nn.ModuleList(
-            SlowOnlyResidualBlock(
+            self.block_class(
                 config,
                 out_channels if block else in_channels,
                 out_channels,
-                self.temporal_kernel_size,
+                kernel_size,
                 stride=2 if index and not block else 1,
             )
-            for block in range(config.depths[index])
+            for block, kernel_size in enumerate(kernel_sizes)
         )
 
     def forward(self, frames: torch.Tensor, num_frames: int) -> torch.Tensor:
@@ -163,11 +171,12 @@ class SlowOnlyModel(SlowOnlyPreTrainedModel):
     """SlowOnly without a classifier: feature maps of shape `(B, 2048, T, H/32, W/32)`."""
 
     _keys_to_ignore_on_load_unexpected = [r"^classifier\."]  # a trained classifier's backbone is taken from it
+    stem_class, stage_class = SlowOnlyStem, SlowOnlyStage
 
     def __init__(self, config: SlowOnlyConfig):
         super().__init__(config)
         self.blocks = nn.ModuleList(
-            [SlowOnlyStem(config), *(SlowOnlyStage(config, index) for index in range(len(config.depths)))]
+            [self.stem_class(config), *(self.stage_class(config, index) for index in range(len(config.depths)))]
         )
         self.freeze_backbone = config.freeze_backbone
         self.num_trainable_stages = config.num_trainable_stages
@@ -210,12 +219,13 @@ class SlowOnlyModel(SlowOnlyPreTrainedModel):
         hidden_states, start = [], 0
         if not output_hidden_states and self._can_be_chunked(frames):
             start = 1
-            while start < len(self.blocks) and self.blocks[start].temporal_kernel_size == 1:
+            while start < len(self.blocks) and self.blocks[start].sees_single_frames:
                 start += 1
             frames = self._run_in_chunks(frames, self.blocks[:start])
         for index, block in enumerate(self.blocks[start:], start=start):
             with torch.set_grad_enabled(torch.is_grad_enabled() and index >= self.num_frozen_blocks):
                 frames = block(frames, num_frames)
+            num_frames //= block.temporal_stride
             if output_hidden_states:
                 hidden_states.append(unfold_frames(frames, num_frames))
                 frames = fold_frames(hidden_states[-1])  # so that they have gradients
@@ -249,17 +259,19 @@ class SlowOnlyModel(SlowOnlyPreTrainedModel):
 class SlowOnlyForVideoClassification(SlowOnlyPreTrainedModel):
     """SlowOnly with mean pooling over time and space, dropout and a linear classifier."""
 
+    model_class = SlowOnlyModel
+
     def __init__(self, config: SlowOnlyConfig):
         super().__init__(config)
         self.num_labels = config.num_labels
-        self.slowonly = SlowOnlyModel(config)
+        setattr(self, self.base_model_prefix, self.model_class(config))
         self.dropout = nn.Dropout(config.classifier_dropout)
         self.classifier = nn.Linear(config.hidden_size, config.num_labels)
         self.post_init()
 
     def get_video_features(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """(B, T, C, H, W) frames -> (B, T, hidden_size); see [`SlowOnlyModel.get_video_features`]."""
-        return self.slowonly.get_video_features(pixel_values)
+        return self.base_model.get_video_features(pixel_values)
 
     @can_return_tuple
     def forward(
@@ -274,7 +286,7 @@ class SlowOnlyForVideoClassification(SlowOnlyPreTrainedModel):
         Raises:
             `ValueError`: `pixel_values` does not have this shape.
         """
-        outputs = self.slowonly(pixel_values, **kwargs)
+        outputs = self.base_model(pixel_values, **kwargs)
         logits = self.classifier(self.dropout(outputs.pooler_output))
         loss = None
         if labels is not None:
