@@ -7,7 +7,7 @@ are built on offers `get_video_features` and is named in `OWN_BACKBONES` of `mod
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ class Architecture:
     Attributes:
         prefix: what the names of its classes begin with, in `modeling_finegym`. They are looked up when they are asked
             for, so that a recipe can be read without torch.
-        title: its name in the paper's words, with fields of the configuration in braces.
+        title: its name in the paper's words, with `{0.field}` for fields of the configuration.
         description: what the first sentence of a card calls it, likewise.
         needs_backbone: it stands on another model, whose configuration is its `vision_config`; a recipe names one.
         takes_features: it can be trained on the cached features of a frozen backbone.
@@ -60,6 +60,10 @@ class Architecture:
         """The published file that defines its classes, such as `modeling_slowonly.py`."""
         return f"{self.classifier_class.__module__.rpartition('.')[2]}.py"
 
+    def describe(self, template: str, config: dict[str, Any]) -> str:
+        """`title` or `description` of a model with this config.json."""
+        return template.format(self.config_class.from_dict(config))
+
     @property
     def config_fields(self) -> set[str]:
         """The fields of its configuration that a recipe's `model.config` may set."""
@@ -72,10 +76,15 @@ ARCHITECTURES = {
         title="SlowOnly",
         description="A SlowOnly 3D CNN",
     ),
+    "video_resnet": Architecture(
+        "VideoResNet",
+        title="{0.system}",
+        description="A video ResNet with the settings of {0.system}",
+    ),
     "vision": Architecture(
         "FineGymVision",
-        title="3D vision encoder (B = {num_hidden_layers})",
-        description="A Transformer encoder of {num_hidden_layers} layers over the features of a frozen 3D CNN",
+        title="3D vision encoder (B = {0.num_hidden_layers})",
+        description="A Transformer encoder of {0.num_hidden_layers} layers over the features of a frozen 3D CNN",
         needs_backbone=True,
         takes_features=True,
         is_transformer=True,

@@ -6,8 +6,13 @@ Importing this package registers its classes with Transformers' Auto classes.
 from transformers import AutoConfig, AutoModel, AutoModelForVideoClassification
 from transformers.models.auto.video_processing_auto import AutoVideoProcessor
 
-from .configuration_finegym import FineGymVideoTextConfig, FineGymVisionConfig, SlowOnlyConfig, __version__
-from .configuration_video_resnet import VideoResNetConfig
+from .configuration_finegym import (
+    FineGymVideoTextConfig,
+    FineGymVisionConfig,
+    SlowOnlyConfig,
+    VideoResNetConfig,
+    __version__,
+)
 from .modeling_finegym import (
     FineGymVideoTextForVideoClassification,
     FineGymVideoTextModel,

@@ -14,15 +14,16 @@ from transformers.models.bert.modeling_bert import BertEncoder, BertLayer, BertS
 from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
-from .configuration_finegym import FineGymVideoTextConfig, FineGymVisionConfig, SlowOnlyConfig
+from .configuration_finegym import FineGymVideoTextConfig, FineGymVisionConfig
 from .modeling_slowonly import SlowOnlyModel, check_pixel_values
+from .modeling_video_resnet import VideoResNetModel
 from .publishing_finegym import PublishedModelMixin
 
 
 VIDEO_TOKEN_TYPE, TEXT_TOKEN_TYPE = 0, 1
 
 # The backbones whose code is published with the encoders: they freeze themselves and give features themselves.
-OWN_BACKBONES = {SlowOnlyConfig.model_type: SlowOnlyModel}
+OWN_BACKBONES = {model.config_class.model_type: model for model in (SlowOnlyModel, VideoResNetModel)}
 
 
 class PositionEmbeddings(nn.Embedding):

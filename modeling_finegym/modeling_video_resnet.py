@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import initialization as init
 
-from .configuration_video_resnet import VideoResNetConfig
+from .configuration_finegym import VideoResNetConfig
 from .factorized_conv import frames_to_planes, planes_to_frames
 from .modeling_slowonly import (
     SlowOnlyBottleneck,

@@ -154,7 +154,7 @@ def _description(checkpoint: Checkpoint) -> dict[str, Any]:
     rows = [(number, name or "(blank)") for number, name in enumerate(attributes)]
     return {
         "title": plain(checkpoint.title),
-        "description": checkpoint.architecture.description.format(**config),
+        "description": checkpoint.architecture.describe(checkpoint.architecture.description, config),
         "num_classes": len(config["id2label"]),
         "dataset": plain(checkpoint.dataset),
         "is_synthetic": checkpoint.is_synthetic,
@@ -181,6 +181,8 @@ def _protocol(checkpoint: Checkpoint) -> dict[str, Any]:
         "crop_height": processor["crop_size"]["height"],
         "crop_width": processor["crop_size"]["width"],
         "out_of_range": processor["out_of_range"],
+        # processors saved before these settings were there
+        "sampling": processor.get("sampling", "centers"),
     }
 
 

@@ -80,7 +80,7 @@ class Checkpoint:
     @property
     def model_name(self) -> str:
         """The model's name in the paper's words."""
-        return self.architecture.title.format(**self.config)
+        return self.architecture.describe(self.architecture.title, self.config)
 
     @property
     def title(self) -> str:

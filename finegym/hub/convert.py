@@ -9,16 +9,11 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from finegym.architectures import ARCHITECTURES, ArchitectureName
+from finegym.architectures import ARCHITECTURES, Architecture, ArchitectureName
 from finegym.data.checkpoints import load_config, load_model, load_video_processor
 from finegym.data.files import replacing
 from finegym.data.labels import Labels
-from modeling_finegym import (
-    FineGymVideoProcessor,
-    SlowOnlyConfig,
-    SlowOnlyForVideoClassification,
-    SlowOnlyModel,
-)
+from modeling_finegym import FineGymVideoProcessor, SlowOnlyConfig, SlowOnlyModel
 
 from .foreign_files import RELEASES, locate, read_tensors
 from .layouts import BERT_PREFIXES, MMACTION2, Layout, find_depths, find_layout, key_map
@@ -80,7 +75,8 @@ def convert(
         head: what to do with a classifier whose rows are not the labels: "cut" it to the first rows or "drop" it.
         num_frames: frames of a clip, where the file's name does not tell, as `slowonly_r50_4x16x1_..pth` does.
         frame_interval: distance in frames between two frames of a clip, likewise.
-        architecture: for BERT layers, the encoder to build: "vision" or "video_text".
+        architecture: for BERT layers, the encoder to build: "vision" or "video_text". For a ResNet of images
+            "video_resnet" keeps its kernels as they are, where SlowOnly's are repeated over time.
         backbone: for BERT layers, the SlowOnly checkpoint folder to build it on.
         num_hidden_layers: for BERT layers, how many of the first ones to take.
         sha256: what the file's SHA-256 must begin with.
@@ -98,7 +94,10 @@ def convert(
     known_labels = Labels.read(labels) if labels else None
     layout = find_layout(set(tensors))
     if layout:
-        model, report = make_slowonly(tensors, layout, source=source, labels=known_labels, head=head)
+        row = ARCHITECTURES[architecture]
+        if row.needs_backbone:
+            raise ValueError(f"{source} holds a ResNet, and architecture {architecture} is an encoder: leave it out.")
+        model, report = make_resnet(tensors, layout, row, source=source, labels=known_labels, head=head)
         model.config.num_frames, model.config.frame_interval = find_clip(source, layout, num_frames, frame_interval)
         processor = FineGymVideoProcessor(
             image_mean=list(layout.mean),
@@ -143,11 +142,17 @@ def find_clip(source: str, layout: Layout, num_frames: int | None, frame_interva
     return num_frames, frame_interval
 
 
-def make_slowonly(
-    tensors: dict[str, torch.Tensor], layout: Layout, *, source: str, labels: Labels | None, head: Head | None
+def make_resnet(
+    tensors: dict[str, torch.Tensor],
+    layout: Layout,
+    architecture: Architecture,
+    *,
+    source: str,
+    labels: Labels | None,
+    head: Head | None,
 ) -> tuple[PreTrainedModel, Report]:
     """
-    A SlowOnly with the weights of `tensors`, which has a classifier if they or the labels give it one.
+    A SlowOnly or video ResNet with the weights of `tensors`, which has a classifier if they or the labels give it one.
 
     Raises:
         ValueError: naming the tensor, if one is missing, has another shape or belongs to another network.
@@ -169,17 +174,17 @@ def make_slowonly(
                 f"{source}: {theirs!r} is missing, so this is not a whole {layout.name} checkpoint of a SlowOnly. "
                 f"Without a place are {sorted(set(remaining) - set(names.values()))[:3]}."
             )
-    config = _read_sizes(state, depths, source=source, is_2d=layout.is_2d)
+    config = _read_sizes(state, depths, architecture.config_class, source=source, is_2d=layout.is_2d)
     classifier = _take_head(remaining, layout, config, report, labels=labels, head=head)
     for theirs in remaining:
         if not theirs.startswith(layout.ignored or ("\0",)):
             raise ValueError(f"{source}: {theirs!r} has no place in a SlowOnly: this is another network's checkpoint.")
         report.dropped[theirs] = "no part of the network"
     if labels or classifier:
-        model = SlowOnlyForVideoClassification(config)
-        backbone = model.slowonly
+        model = architecture.classifier_class(config)
+        backbone = model.base_model
     else:
-        model = backbone = SlowOnlyModel(config)
+        model = backbone = architecture.model_class(config)
     _load(backbone, state, names, source=source, report=report)
     if classifier:
         model.classifier.load_state_dict(classifier)
@@ -189,7 +194,12 @@ def make_slowonly(
 
 
 def _read_sizes(
-    state: dict[str, torch.Tensor], depths: tuple[int, ...], *, source: str, is_2d: bool
+    state: dict[str, torch.Tensor],
+    depths: tuple[int, ...],
+    config_class: type[SlowOnlyConfig],
+    *,
+    source: str,
+    is_2d: bool,
 ) -> SlowOnlyConfig:
     stem = state["blocks.0.conv.weight"]
     stages = range(1, len(depths) + 1)
@@ -204,7 +214,7 @@ def _read_sizes(
     if stem.shape[1] != 3:
         raise ValueError(f"{source} takes {stem.shape[1]} channels, not RGB: it sees optical flow or poses.")
     sizes = {"temporal_kernel_sizes": [conv.shape[2] for conv in first_convs]} if not is_2d else {}
-    return SlowOnlyConfig(
+    return config_class(
         stem_width=stem.shape[0], hidden_sizes=[conv.shape[0] for conv in last_convs], depths=list(depths), **sizes
     )
 
@@ -381,4 +391,4 @@ def to_mmaction2(checkpoint: str | Path, output: Path) -> str:
     return f"{len(state)} tensors under mmaction2's names written to {output}."
 
 
-__all__ = ["convert", "make_encoder", "make_slowonly", "to_mmaction2"]
+__all__ = ["convert", "make_encoder", "make_resnet", "to_mmaction2"]

@@ -111,8 +111,32 @@ def build_model(recipe: Recipe, labels: Labels) -> PreTrainedModel:
     model = architecture.classifier_class(architecture.config_class(**settings | recipe.model.config))
     if backbone is not None:
         target = model.base_model.backbone if architecture.needs_backbone else model.base_model
-        target.load_state_dict(backbone.state_dict())
+        load_weights(target, backbone.state_dict(), source=recipe.model.backbone)
     return model
+
+
+def load_weights(model: PreTrainedModel, state: dict[str, torch.Tensor], *, source: str) -> None:
+    """Start a model from a backbone's weights.
+
+    Kernels of single frames are repeated over time and divided by their number, so that a video of one still image
+    gives the image's activations (I3D, arXiv 1705.07750); non-local blocks that the backbone lacks stay new.
+
+    Raises:
+        ValueError: naming the tensor that is missing or has another shape.
+    """
+    for name, expected in model.state_dict().items():
+        tensor = state.get(name)
+        if tensor is None and "non_local_blocks" in name.split("."):
+            state[name] = expected
+        elif tensor is not None and tensor.ndim == 5 and tensor.shape[2] == 1 < expected.shape[2]:
+            state[name] = tensor.expand(-1, -1, expected.shape[2], -1, -1) / expected.shape[2]
+        if name not in state or state[name].shape != expected.shape:
+            found = "missing" if name not in state else f"of shape {tuple(state[name].shape)}"
+            raise ValueError(
+                f"model.backbone {source} does not fit model.config: {name} is {found}, expected "
+                f"{tuple(expected.shape)}."
+            )
+    model.load_state_dict(state)
 
 
 def load_backbone(name: str) -> PreTrainedModel:

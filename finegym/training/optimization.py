@@ -73,7 +73,8 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) ->
 
 
 def prepare_batch_norm(model: nn.Module, kind: str) -> nn.Module:
-    """Make batch normalization live (as it is), sync (statistics over all processes) or frozen.
+    """Make batch normalization live (as it is), sync (statistics over all processes), frozen, or partial: frozen but
+    for the first layer (TSN, arXiv 1608.00859, section 3.2).
 
     Frozen layers keep their statistics, scale and shift; `train_mode` keeps them in eval mode.
 
@@ -84,20 +85,22 @@ def prepare_batch_norm(model: nn.Module, kind: str) -> nn.Module:
         if not torch.cuda.is_available():
             raise ValueError("optimization.batch_norm: sync needs CUDA; on a CPU use live or frozen.")
         return nn.SyncBatchNorm.convert_sync_batchnorm(model)
-    if kind == "frozen":
-        for module in model.modules():
-            if isinstance(module, BATCH_NORMS):
-                module.requires_grad_(False)
+    for module in frozen_batch_norms(model, kind):
+        module.requires_grad_(False)
     return model
 
 
 def train_mode(model: nn.Module, batch_norm: str) -> None:
     """`model.train()`, with frozen batch normalization left in eval mode."""
     model.train()
-    if batch_norm == "frozen":
-        for module in model.modules():
-            if isinstance(module, BATCH_NORMS):
-                module.eval()
+    for module in frozen_batch_norms(model, batch_norm):
+        module.eval()
+
+
+def frozen_batch_norms(model: nn.Module, kind: str) -> list[nn.Module]:
+    """The normalizations that stay as they were at the start."""
+    layers = [module for module in model.modules() if isinstance(module, BATCH_NORMS)]
+    return {"frozen": layers, "partial": layers[1:]}.get(kind, [])
 
 
 class MovingAverage:

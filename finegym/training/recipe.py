@@ -170,7 +170,7 @@ class OptimizationRecipe:
         ema_decay: The decay of an exponential moving average of the weights, which is then evaluated and saved. By
             default, there is none.
         batch_norm: Batch normalization uses the statistics of each forward pass (live), of all processes' together
-            (sync) or those of the start (frozen).
+            (sync) or those of the start: in every layer (frozen), or in all but the first (partial, as in TSN).
         backbone_lr_scale: The factor on the learning rate of an encoder's backbone, where
             model.config.num_trainable_stages lets its last stages learn.
     """
@@ -195,7 +195,7 @@ class OptimizationRecipe:
     deterministic: bool = False
     compile: bool = False
     ema_decay: float | None = None
-    batch_norm: Literal["live", "sync", "frozen"] = "live"
+    batch_norm: Literal["live", "sync", "frozen", "partial"] = "live"
     backbone_lr_scale: float = 0.1
 
     def __post_init__(self):

@@ -22,6 +22,9 @@ from modeling_finegym import (
     SlowOnlyConfig,
     SlowOnlyForVideoClassification,
     SlowOnlyModel,
+    VideoResNetConfig,
+    VideoResNetForVideoClassification,
+    VideoResNetModel,
 )
 
 
@@ -35,6 +38,7 @@ if importlib.util.find_spec("transformers_tests") is None:
 # tables of in-tree models. Without these entries they would ask the base models for a loss.
 for model_class, head_class in [
     (SlowOnlyModel, SlowOnlyForVideoClassification),
+    (VideoResNetModel, VideoResNetForVideoClassification),
     (FineGymVisionModel, FineGymVisionForVideoClassification),
     (FineGymVideoTextModel, FineGymVideoTextForVideoClassification),
 ]:
@@ -119,6 +123,41 @@ class SlowOnlyModelTest(CommonModelTest, unittest.TestCase):
                 hidden_states = model_class(config).eval()(**inputs, output_hidden_states=True).hidden_states
             shapes = [tuple(state.shape[1:]) for state in hidden_states]
             self.assertEqual(shapes, [(8, 4, 8, 8), (16, 4, 8, 8), (32, 4, 4, 4)])
+
+
+class VideoResNetModelTester(VideoModelTester):
+    """All that the four systems have, in one small network."""
+
+    def get_config(self) -> VideoResNetConfig:
+        return VideoResNetConfig(
+            num_frames=NUM_FRAMES,
+            image_size=IMAGE_SIZE,
+            stem_width=8,
+            hidden_sizes=(16, 32),
+            depths=(1, 2),
+            temporal_kernel_sizes=(1, [3, 1]),
+            stem_temporal_kernel_size=3,
+            temporal_pool_size=2,
+            temporal_shift_divisor=8,
+            non_local_blocks=([], [1]),
+            classifier_dropout=0.0,
+        )
+
+
+class VideoResNetModelTest(CommonModelTest, unittest.TestCase):
+    all_model_classes = (VideoResNetModel, VideoResNetForVideoClassification)
+    model_tester_class = VideoResNetModelTester
+    config_common_properties = ["hidden_size", "num_channels", "num_frames", "image_size"]
+    has_attentions = False
+
+    def test_hidden_states_output(self):
+        """As SlowOnly's; the first stage leaves every second frame."""
+        config, inputs = self.model_tester.prepare_config_and_inputs_for_common()
+        for model_class in self.all_model_classes:
+            with torch.no_grad():
+                hidden_states = model_class(config).eval()(**inputs, output_hidden_states=True).hidden_states
+            shapes = [tuple(state.shape[1:]) for state in hidden_states]
+            self.assertEqual(shapes, [(8, 4, 8, 8), (16, 2, 8, 8), (32, 2, 4, 4)])
 
 
 class EncoderModelTester(VideoModelTester):

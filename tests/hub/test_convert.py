@@ -16,7 +16,8 @@ from finegym.data.labels import ActionClass, Labels
 from finegym.hub.convert import convert, to_mmaction2
 from finegym.hub.foreign_files import locate, read_tensors
 from finegym.hub.layouts import BERT_PREFIXES, LAYOUTS, MMACTION2, OURS, PYSLOWFAST, key_map
-from modeling_finegym import FineGymVideoProcessor, SlowOnlyConfig
+from finegym.training.build import load_weights
+from modeling_finegym import FineGymVideoProcessor, SlowOnlyConfig, VideoResNetConfig, VideoResNetModel
 
 
 R50 = (3, 4, 6, 3)
@@ -208,6 +209,37 @@ def test_inflated_imagenet_resnet_sees_a_still_video_as_the_image(tmp_path):
         # nine bottlenecks look one frame to either side, so that the middle of 19 frames does not see the padding
         features = model(image[:, None].expand(-1, 19, -1, -1, -1)).last_hidden_state[:, :, 9]
     torch.testing.assert_close(features, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_a_video_resnet_takes_an_imagenet_resnet_as_it_is_and_inflates_it_only_where_its_kernels_are_longer(tmp_path):
+    torch.manual_seed(1)
+    image_network = resnet50(num_classes=10).eval()
+    torch.save(image_network.state_dict(), tmp_path / "resnet50.pth")
+    convert(str(tmp_path / "resnet50.pth"), tmp_path / "ours", architecture="video_resnet")
+    model = AutoModel.from_pretrained(tmp_path / "ours").eval()
+    assert model.config.temporal_kernel_sizes == [1, 1, 1, 1] and model.config.system == "TSN (ResNet)"
+    frames = noise(3, 3, 40, 40)
+    features = nn.Sequential(*list(image_network.children())[:-2])
+    with torch.no_grad():
+        expected = features(frames)
+        torch.testing.assert_close(
+            model(frames[None]).last_hidden_state[0].transpose(0, 1), expected, rtol=1e-3, atol=1e-4
+        )
+
+    config = {"stem_temporal_kernel_size": 5, "temporal_kernel_sizes": [[3, 1, 3], [1] * 4, [1] * 6, 3]}
+    inflated = VideoResNetModel(VideoResNetConfig(**config, non_local_blocks=[[], [1], [], []])).eval()
+    load_weights(inflated, model.state_dict(), source="ours")
+    with torch.no_grad():  # in the middle of 17 frames the padding is not seen
+        still = inflated(frames[:1, None].expand(-1, 17, -1, -1, -1)).last_hidden_state[:, :, 8]
+    torch.testing.assert_close(still, expected[:1], rtol=1e-3, atol=1e-4)
+    with pytest.raises(
+        ValueError, match=r"ours does not fit model.config: blocks.4.res_blocks.0.branch1_conv.weight is"
+    ):
+        load_weights(
+            VideoResNetModel(VideoResNetConfig(hidden_sizes=(256, 512, 1024, 64))), model.state_dict(), source="ours"
+        )
+    with pytest.raises(ValueError, match="holds a ResNet, and architecture vision is an encoder"):
+        convert(str(tmp_path / "resnet50.pth"), tmp_path / "other", architecture="vision")
 
 
 def test_old_torchvision_files_have_no_batch_counters(tmp_path, slow_r50):

@@ -91,6 +91,19 @@ def test_batch_norm(kind, moves, pixel_values):
     assert bool(moved) == moves
 
 
+def test_partial_batch_norm_moves_the_first_layer_alone(pixel_values):
+    """TSN's: the input changes, so its statistics must; the rest would be estimated from too few clips."""
+    model = prepare_batch_norm(small_model("slowonly"), "partial")
+    train_mode(model, "partial")
+    before = {name: value.clone() for name, value in model.state_dict().items() if "norm" in name}
+    optimizer = build_optimizer(model, OptimizationRecipe(learning_rate=0.1))
+    model(pixel_values).logits.square().sum().backward()
+    optimizer.step()
+    moved = {name for name, value in before.items() if not torch.equal(value, model.state_dict()[name])}
+    tensors = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+    assert moved == {f"slowonly.blocks.0.norm.{tensor}" for tensor in tensors}
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the refusal is for machines without CUDA")
 def test_synchronized_batch_norm_needs_cuda():
     with pytest.raises(ValueError, match="batch_norm: sync needs CUDA"):
