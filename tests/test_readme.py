@@ -27,9 +27,9 @@ SNIPPETS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 SHORT = "--optimization.epochs 1 --optimization.warmup_epochs 0 --logging.trackers [] --data.num_workers 0".split()
 SMALL = {
-    "slowonly": "--optimization.batch_size 4".split(),
-    "vision": "--optimization.batch_size 4 --features.views 1".split(),
-    "video_text": "--optimization.batch_size 4 --features.views 1".split(),
+    "slowonly": "--optimization.batch_size 4 --optimization.micro_batch_size 2".split(),
+    "vision": "--optimization.batch_size 4 --optimization.micro_batch_size 2 --features.views 1".split(),
+    "video_text": "--optimization.batch_size 4 --optimization.micro_batch_size 2 --features.views 1".split(),
     # the full-size network on frames of 32 pixels
     "gym99": "--data.clip_len 4 --data.short_side 40 --data.crop_size 32 --optimization.batch_size 4 "
     "--optimization.micro_batch_size 2".split(),

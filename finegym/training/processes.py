@@ -1,5 +1,6 @@
 """Several processes acting as one: the start, the exchange of a few numbers in every step, and stopping together."""
 
+import logging
 import os
 import signal
 from collections.abc import Callable
@@ -13,6 +14,8 @@ from torch import distributed
 
 from .recipe import Recipe
 
+
+logger = logging.getLogger(__name__)
 
 # Longer than any pause of a healthy process (an evaluation, a slow disk), shorter than a person's patience.
 COLLECTIVE_TIMEOUT = timedelta(minutes=30)
@@ -46,6 +49,11 @@ def start_processes(recipe: Recipe) -> Accelerator:
         raise RuntimeError(
             f"{launched} processes were launched, but each works alone: Accelerate found "
             f"{accelerator.distributed_type}."
+        )
+    if recipe.optimization.micro_batch_size is None:
+        logger.info(
+            "optimization.micro_batch_size is not set: these losses are those of "
+            f"{accelerator.num_processes} process(es), another number computes others."
         )
     return accelerator
 

@@ -18,6 +18,14 @@ SHIPPED = sorted(
 )
 
 
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_every_shipped_recipe_computes_the_same_on_one_and_two_processes(path):
+    """Which is what a fixed `micro_batch_size` gives; test_resume.py trains so."""
+    settings = parse_recipe(["--config", str(path)]).optimization
+    assert settings.micro_batch_size is not None
+    assert settings.pieces_per_process(1) == 2 * settings.pieces_per_process(2)
+
+
 @pytest.fixture
 def arguments(tmp_path):
     recipe = {

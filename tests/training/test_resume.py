@@ -9,7 +9,7 @@ import time
 import pytest
 import yaml
 
-from tests.training.launching import Launch, is_saving, num_steps_done, read_losses, run, weights_hash
+from tests.training.launching import REPOSITORY, Launch, is_saving, num_steps_done, read_losses, run, weights_hash
 from tests.training.tiny import FAMILIES
 
 
@@ -37,6 +37,8 @@ def test_killed_runs_end_with_the_same_weights(family, num_processes, recipe, tm
     moments = ["save", random.Random(f"{family} {num_processes}").randrange(3, NUM_STEPS)]
     kill_and_resume(arguments, moments, num_processes=num_processes, output_dir=killed, log=tmp_path / "killed.log")
     assert weights_hash(killed) == weights_hash(straight)
+    said = f"micro_batch_size is not set: these losses are those of {num_processes} process(es)"
+    assert (tmp_path / "straight.log").read_text().count(said) == 1
     # no step is lost or written down twice, and every loss is the same to the last digit
     assert (killed / "history.jsonl").read_bytes() == (straight / "history.jsonl").read_bytes()
 
@@ -73,6 +75,21 @@ def test_any_number_of_processes_sees_the_same_losses(family, recipe, tmp_path):
     assert losses[4] == pytest.approx(losses[1], rel=1e-6)
     for name in ("top1", "mean_class_accuracy", "per_class", "num_evaluated"):
         assert metrics[1][name] == metrics[2][name] == metrics[4][name]
+
+
+def test_a_shipped_recipe_sees_the_same_losses_on_two_processes(root, tmp_path):
+    """Batch normalization's statistics are those of a piece, which is as large on any number of processes."""
+    arguments = ["--config", REPOSITORY / "configuration" / "synthgym" / "slowonly.yaml"]
+    small = {"data.root": root, "data.clip_len": 4, "data.short_side": 32, "data.crop_size": 32}
+    small |= {"optimization.epochs": 2, "logging.every_steps": 1, "logging.trackers": [], "evaluation.every_epochs": 0}
+    small |= {"model.config.stem_width": 8, "model.config.hidden_sizes": [8, 16, 16, 32]}
+    arguments += [str(part) for name, value in small.items() for part in (f"--{name}", value)]
+    for num_processes in (1, 2):
+        output_dir = tmp_path / str(num_processes)
+        log = run([*arguments, "--output_dir", output_dir], num_processes=num_processes, log=tmp_path / "log")
+    assert "micro_batch_size is not set" not in log
+    assert len(read_losses(tmp_path / "1")) == 4
+    assert read_losses(tmp_path / "2") == pytest.approx(read_losses(tmp_path / "1"), rel=1e-6)
 
 
 def test_the_world_may_change_at_every_kill(recipe, tmp_path):
