@@ -11,7 +11,8 @@ def evaluate(
     models: list[str],
     *,
     root: Path,
-    split: str = "val",
+    split: Literal["train", "val", "test"] = "val",
+    fold: CountOrZero | None = None,
     num_clips: Count = 8,
     batch_size: Count = 8,
     num_workers: CountOrZero = 0,
@@ -30,7 +31,9 @@ def evaluate(
     Args:
         models: The checkpoint folders or Hub ids.
         root: The prepared data set folder.
-        split: The split of its index.
+        split: The split of its index. Results on another one than val go into a folder of its name.
+        fold: Of a data set with folds, the one to evaluate on as val. By default, it is the one that the checkpoint
+            was not trained on.
         num_clips: The number of clips spread over each video. Equal ones are computed once. The paper takes 8.
         batch_size: The number of clips in a forward pass.
         num_workers: The number of processes that decode ahead.
@@ -50,5 +53,5 @@ def evaluate(
         raise FileNotFoundError(f"There is no data set folder {root}.")
     from finegym.evaluation.evaluate import Protocol, evaluate_checkpoints
 
-    protocol = Protocol(root, split, num_clips, batch_size, num_workers, precision, features, leave_out_leaking)
+    protocol = Protocol(root, split, fold, num_clips, batch_size, num_workers, precision, features, leave_out_leaking)
     return evaluate_checkpoints(models, protocol, output=output)

@@ -27,7 +27,10 @@ def import_(
 
     The source is a folder with one folder for each class, `<class>/<file>` or `train/<class>/<file>`, or one with a
     metadata.csv, .jsonl or .parquet that has the columns `file_name` and `label` and, where you like, `start`, `end`
-    (seconds), `split` and `attributes` (texts separated by `|`).
+    (seconds), `split` (train, val or test), `group` and `attributes` (texts separated by `|`).
+
+    Videos of one group, such as the pieces of one recording, lie on one side of every split. Test videos are kept
+    apart and only ever evaluated on.
 
     Args:
         source: The folder, a metadata file, or the id of a data set on the Hub with a Video column.

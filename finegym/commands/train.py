@@ -54,10 +54,11 @@ def train(recipe: Recipe, *, sweep: Path | None = None) -> Report | None:
             return Report("", status=128 + 15)  # what a process ended by SIGTERM returns
         if is_main_process:
             _write_card(Path(recipe.output_dir))
-    if is_main_process and len(recipes) > 1:
+    if is_main_process:
         from finegym.evaluation.report import table
 
-        return Report(table(Path(recipes[0].output_dir).parent))
+        folder = Path(recipes[0].output_dir)
+        return Report(table(folder if sweep is None else folder.parent))
     return None
 
 

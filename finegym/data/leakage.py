@@ -5,7 +5,10 @@ trained on in Gym99 and validated on in Gym288 and, in v1.1, the other way round
 validated on the other has seen them.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from transformers.utils import cached_file
 
 from finegym.paths import CONFIGURATION
 
@@ -26,6 +29,61 @@ def leaking_videos(train_dataset: str, train_version: str, val_dataset: str) -> 
         if (pair["train"], pair["val"]) == (train_dataset, val_dataset) and train_version in pair["train_versions"]:
             leaking.update(pair["videos"])
     return frozenset(leaking)
+
+
+def datasets_seen_by(checkpoint: str) -> list[dict[str, Any]]:
+    """What a checkpoint, in a folder or on the Hub, says that it and its backbone were trained on.
+
+    Returns:
+        Mappings with `dataset`, `annotation_version` and, where the data set has folds, the `fold` that was left out.
+        Empty for weights that say nothing.
+
+    Raises:
+        ValueError: naming the checkpoint, if it cannot be found or says it in another form.
+    """
+    try:
+        path = cached_file(checkpoint, "metrics.json", _raise_exceptions_for_missing_entries=False)
+    except OSError as error:
+        raise ValueError(f"{checkpoint} cannot be loaded: {error}") from error
+    if path is None:
+        return []
+    content = read_json(path, what="file of metrics", remedy="`finegym evaluate` writes it.", finite=False)
+    seen = content.get("trained_on", []) if isinstance(content, dict) else []
+    fields = {"dataset": str, "annotation_version": str, "fold": (int, type(None))}
+    if not isinstance(seen, list) or not all(
+        isinstance(entry, dict)
+        and {"dataset", "annotation_version"} <= entry.keys() <= fields.keys()
+        and all(isinstance(value, fields[name]) for name, value in entry.items())
+        for entry in seen
+    ):
+        raise ValueError(f"{path}: `trained_on` is not a list of data sets and their versions.")
+    return seen
+
+
+def unseen_videos(
+    videos: Sequence[Video], seen: Iterable[dict[str, Any]], dataset: str, *, leave_out: bool = False
+) -> list[Video]:
+    """The validation videos of `dataset`, none of which a model may have been trained on.
+
+    Args:
+        videos: the videos to validate on, with their folds.
+        seen: what the model was trained on, as `datasets_seen_by` gives it.
+        dataset: the name of the data set that the videos are of.
+        leave_out: drop the videos that the model has seen instead of refusing.
+
+    Raises:
+        ValueError: if some were trained on and `leave_out` is False.
+    """
+    left = list(videos)
+    for entry in seen:
+        name, version, fold = entry["dataset"], entry["annotation_version"], entry.get("fold")
+        leaking = set(leaking_videos(name, version, dataset))
+        seen_by = f"{name} {version}"
+        if name == dataset and fold is not None:
+            leaking.update(video.id for video in videos if video.fold not in (None, fold))
+            seen_by += f", all folds but {fold}"
+        left = check_leakage(leaking, left, seen_by=seen_by, leave_out=leave_out)
+    return left
 
 
 def check_leakage(

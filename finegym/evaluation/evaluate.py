@@ -9,10 +9,10 @@ import torch
 from transformers import AutoModelForVideoClassification, PreTrainedModel
 
 from finegym.data.checkpoints import load_model, load_video_processor
-from finegym.data.index import LABELS_FILE, Video, read_coverage, read_index
+from finegym.data.index import LABELS_FILE, read_coverage, read_index
 from finegym.data.labels import Labels
 from finegym.data.launch import this_process
-from finegym.data.leakage import check_leakage, leaking_videos
+from finegym.data.leakage import datasets_seen_by, unseen_videos
 from finegym.features.cache import EvaluationViews, build_features
 
 from .html_report import HTML_FILE, ModelScores, ReportData, write_html_report
@@ -27,6 +27,8 @@ class Protocol:
     Attributes:
         root: the prepared data set folder.
         split: of its index.
+        fold: of a data set with folds, the one whose videos are the split "val"; None: the one that a checkpoint was
+            not trained on.
         num_clips: clips spread over each video, equal ones run once (paper, section 4.2: 8).
         batch_size: clips per forward pass.
         num_workers: processes that decode ahead.
@@ -37,6 +39,7 @@ class Protocol:
 
     root: Path
     split: str = "val"
+    fold: int | None = None
     num_clips: int = 8
     batch_size: int = 8
     num_workers: int = 0
@@ -53,7 +56,7 @@ def evaluate_checkpoints(models: Sequence[str], protocol: Protocol, *, output: P
         protocol: how they are evaluated.
         output: folder to write to, with a folder for each model where there are several; by default the results go
             into the checkpoints' own folders, or into folders named like the models of the Hub, and the report beside
-            those of the first.
+            those of the first. Results on a split other than "val" go into a folder named by it in there.
 
     Returns:
         The results as a table; empty in all processes but the main one.
@@ -72,7 +75,7 @@ def evaluate_checkpoints(models: Sequence[str], protocol: Protocol, *, output: P
         evaluation = _evaluate(model, labels, protocol)
         if not this_process().is_main_process:
             continue
-        folder = Path(model) if output is None else output if len(models) == 1 else output / name
+        folder = _own_folder(model, protocol) if output is None else output if len(models) == 1 else output / name
         write_report(folder, evaluation, labels)
         evaluations[name] = evaluation
         rows.append(metrics_row(name, read_metrics(folder)))
@@ -80,9 +83,13 @@ def evaluate_checkpoints(models: Sequence[str], protocol: Protocol, *, output: P
         lines.append(f"Written to {folder}: {METRICS_FILE}, scores of every video, confusion and calibration.")
     if not evaluations:
         return ""
-    report = (Path(models[0]) if output is None else output) / HTML_FILE
+    report = (_own_folder(models[0], protocol) if output is None else output) / HTML_FILE
     write_html_report(report, *report_of(evaluations, labels, protocol.root, protocol.split))
     return "\n".join([render_table(HEADER, rows), *lines, f"Open {report} in a browser to look into them."])
+
+
+def _own_folder(model: str, protocol: Protocol) -> Path:
+    return Path(model) if protocol.split == "val" else Path(model) / protocol.split
 
 
 def report_of(
@@ -103,23 +110,28 @@ def report_of(
         labels=first.labels[[place[video] for video in shared]].numpy(),
         description=f"Evaluated {len(shared):,} of {metrics['num_expected']:,} videos of {labels.name}, "
         f"split {split}, with {metrics['num_clips']} clips a video.",
-        videos={video.id: video for video in read_index(root, split)},
-        num_training_videos=_num_training_videos(root, len(labels.classes)),
+        videos={video.id: video for video in read_index(root, split, fold=metrics.get("fold"))},
+        num_training_videos=_num_training_videos(root, len(labels.classes), metrics.get("fold")),
     )
     return data, models
 
 
-def _num_training_videos(root: Path, num_classes: int) -> list[int] | None:
+def _num_training_videos(root: Path, num_classes: int, fold: int | None) -> list[int] | None:
     try:
-        videos = read_index(root, "train")
+        videos = read_index(root, "train", fold=fold)
     except ValueError:  # a data set to test on
         return None
     return torch.tensor([video.label for video in videos]).bincount(minlength=num_classes).tolist()
 
 
 def _evaluate(model: str, labels: Labels, protocol: Protocol) -> Evaluation:
-    root, split = protocol.root, protocol.split
-    videos = _unseen_videos(model, read_index(root, split), labels, protocol.leave_out_leaking)
+    root, split, fold = protocol.root, protocol.split, protocol.fold
+    seen = datasets_seen_by(model)
+    if fold is None:
+        fold = next((entry.get("fold") for entry in seen if entry["dataset"] == labels.name), None)
+    videos = read_index(root, split, fold=fold)
+    if split != "train":
+        videos = unseen_videos(videos, seen, labels.name, leave_out=protocol.leave_out_leaking)
     dtype = torch.bfloat16 if protocol.precision == "bf16" else torch.float32
     classifier = load_model(model, AutoModelForVideoClassification, dtype=dtype)
     processor = load_video_processor(model)
@@ -138,20 +150,10 @@ def _evaluate(model: str, labels: Labels, protocol: Protocol) -> Evaluation:
         num_clips=protocol.num_clips,
         features=features,
         split=split,
-        coverage=read_coverage(root, split),
+        coverage=read_coverage(root, split, fold=fold),
+        fold=fold,
         **options,
     )
-
-
-def _unseen_videos(model: str, videos: list[Video], labels: Labels, leave_out: bool) -> list[Video]:
-    """The videos, unless the checkpoint says that it was trained on some of them."""
-    if not (Path(model) / METRICS_FILE).is_file():
-        return videos
-    for dataset in read_metrics(model).get("trained_on", []):
-        name, version = dataset["dataset"], dataset["annotation_version"]
-        leaking = leaking_videos(name, version, labels.name)
-        videos = check_leakage(leaking, videos, seen_by=f"{name} {version}", leave_out=leave_out)
-    return videos
 
 
 def _check_classes(name: str, model: PreTrainedModel, labels: Labels) -> None:

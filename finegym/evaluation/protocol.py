@@ -57,6 +57,7 @@ def evaluate(
     features: Features | None = None,
     split: str = "val",
     coverage: Coverage | None = None,
+    fold: int | None = None,
     progress: bool = True,
 ) -> Evaluation:
     """Score every video once, whatever the number of processes, and measure.
@@ -72,6 +73,7 @@ def evaluate(
         features: of these videos by `EvaluationViews`, in place of their frames.
         split: its name, for the report.
         coverage: what `read_coverage` says of the split; None if the videos are all there are.
+        fold: which fold of the dataset the split is, for the report; None: it has none.
         progress: show a bar on the main process.
 
     Raises:
@@ -106,6 +108,7 @@ def evaluate(
         "dataset": labels.name,
         "synthetic": labels.synthetic,
         "split": split,
+        **({} if fold is None else {"fold": fold}),
         "annotation_version": "own" if coverage is None else coverage.annotation_version,
         "num_evaluated": len(read),
         "num_expected": len(videos) if coverage is None else coverage.num_expected,

@@ -1,10 +1,12 @@
 """What is written about evaluations: `metrics.json`, the scores of every video, a confusion picture, one table."""
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -17,6 +19,11 @@ from .protocol import Evaluation
 
 
 METRICS_FILE = "metrics.json"
+# What linear models make of an encoder's features -> how tables call them; see `finegym.evaluation.controls`.
+CONTROLS = {
+    "linear_control": "logistic regression on the mean",
+    "pyramid_control": "logistic regression on mean and 3 parts",
+}
 SCORES_FILE = "scores.parquet"
 HEADER = ("model", "top-1", "mean class accuracy", "parameters", "training s", "evaluated")
 
@@ -88,45 +95,128 @@ def write_scores(path: Path, evaluation: Evaluation) -> None:
         pq.write_table(table, temporary, compression="zstd")
 
 
-def table(folder: Path) -> str:
-    """The metrics of every finished checkpoint in a folder, side by side.
+def table(*folders: Path) -> str:
+    """The metrics of finished checkpoints, side by side.
+
+    Runs that differ in seed or fold alone are followed by a row of their mean and standard deviation, and the encoders
+    of one cache of features by its controls: what a linear model makes of the same features.
 
     Args:
-        folder: holds checkpoint folders.
+        folders: checkpoint folders, and folders that hold checkpoint folders.
 
     Returns:
         The table as text.
 
     Raises:
-        FileNotFoundError: if there is none with a `metrics.json`.
+        FileNotFoundError: naming the folder, if there is no `metrics.json` in it or in any folder in it.
+        ValueError: naming the file that lacks a figure.
     """
-    found = {path.parent.name: read_metrics(path.parent) for path in sorted(folder.glob(f"*/{METRICS_FILE}"))}
-    if not found:
-        raise FileNotFoundError(
-            f"There is no {METRICS_FILE} in any folder in {folder}. Train or evaluate a model first."
-        )
-    rows = {}
+    found: dict[str, dict[str, Any]] = {}
+    for folder in map(Path, folders):
+        files = [folder / METRICS_FILE] if (folder / METRICS_FILE).is_file() else folder.glob(f"*/{METRICS_FILE}")
+        checkpoints = sorted(file.parent for file in files)
+        if not checkpoints:
+            raise FileNotFoundError(
+                f"There is no {METRICS_FILE} in any folder in {folder}. Train or evaluate a model first."
+            )
+        for checkpoint in checkpoints:
+            tested = [checkpoint / "test"] if (checkpoint / "test" / METRICS_FILE).is_file() else []
+            for place in [checkpoint, *tested]:
+                name = checkpoint.absolute().name if len(folders) == 1 else str(checkpoint)
+                found[f"{name} (test)" if place in tested else name] = _table_metrics(place)
+    rows = [(metrics["mean_class_accuracy"], metrics_row(name, metrics)) for name, metrics in found.items()]
+    rows += [
+        (float(np.mean([found[name]["mean_class_accuracy"] for name in names])), _mean_row(title, found, names))
+        for title, names in _repetitions(found).items()
+    ]
+    rows += _control_rows(found)
+    return render_table(HEADER, [row for _, row in sorted(rows, key=lambda pair: pair[0])])
+
+
+def _table_metrics(folder: Path) -> dict[str, Any]:
+    metrics = read_metrics(folder)
+    try:
+        float(metrics["mean_class_accuracy"])
+        metrics_row("", metrics)
+        for control in CONTROLS:
+            if control in metrics.get("controls", {}):
+                metrics_row("", metrics | metrics["controls"][control])
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{folder / METRICS_FILE} lacks a figure or has an impossible one ({error}). `finegym evaluate` writes it "
+            "anew."
+        ) from error
+    return metrics
+
+
+def _repetitions(found: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
+    """Title of a row of means -> names of the runs of one experiment, which differ in seed or fold."""
+    experiments: dict[Any, list[str]] = {}
     for name, metrics in found.items():
-        try:
-            rows[name] = float(metrics["mean_class_accuracy"]), metrics_row(name, metrics)
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(
-                f"{folder / name / METRICS_FILE} lacks a figure or has an impossible one ({error}). `finegym "
-                "evaluate` writes it anew."
-            ) from error
-    return render_table(HEADER, [row for _, row in sorted(rows.values(), key=lambda pair: pair[0])])
+        if "experiment" in metrics:
+            experiments.setdefault((metrics["experiment"], metrics["dataset"], metrics["split"]), []).append(name)
+    titled = {}
+    for names in experiments.values():
+        draws = {(found[name].get("seed"), found[name].get("fold")) for name in names}
+        if 1 < len(names) == len(draws):
+            parts = [part for part in names[0].split(",") if not re.fullmatch(r"(.*/)?(seed|fold)=.*", part)]
+            what = "folds" if len({fold for _, fold in draws}) > 1 else "seeds"
+            titled[f"{','.join(parts)} mean of {len(names)} {what}".strip()] = names
+    return titled
+
+
+def _mean_row(title: str, found: Mapping[str, Mapping[str, Any]], names: Sequence[str]) -> tuple[str, ...]:
+    first = found[names[0]]
+    return (
+        title,
+        *(_spread([found[name][metric] for name in names]) for metric in ("top1", "mean_class_accuracy")),
+        f"{first['num_parameters']:,}",
+        "",
+        f"{first['dataset']} {first['split']}",
+    )
+
+
+def _control_rows(found: Mapping[str, Mapping[str, Any]]) -> list[tuple[float, tuple[str, ...]]]:
+    """The controls of each cache of features; of several repetitions of an experiment their mean."""
+    repeated = list(_repetitions(found).values())
+    alone = [[name] for name in found if not any(name in names for names in repeated)]
+    rows = {}
+    for names in [*repeated, *alone]:
+        by_key = {found[name]["controls"]["key"]: found[name] for name in names if "controls" in found[name]}
+        for control, title in CONTROLS.items():
+            values = [metrics["controls"][control] for metrics in by_key.values() if control in metrics["controls"]]
+            if values:
+                metrics = next(iter(by_key.values()))
+                row = (
+                    title,
+                    *(_spread([value[metric] for value in values]) for metric in ("top1", "mean_class_accuracy")),
+                    f"{values[0]['num_parameters']:,}",
+                    "",
+                    f"{metrics['dataset']} {metrics['split']}",
+                )
+                mean = float(np.mean([value["mean_class_accuracy"] for value in values]))
+                rows[control, frozenset(by_key)] = mean, row
+    return list(rows.values())
+
+
+def _spread(values: Sequence[float]) -> str:
+    """Percent, with the standard deviation (of a sample) where there are several."""
+    if len(values) == 1:
+        return f"{values[0]:.2f} %"
+    return f"{np.mean(values):.2f} ± {np.std(values, ddof=1):.2f} %"
 
 
 def metrics_row(name: str, metrics: Mapping[str, Any]) -> tuple[str, ...]:
     """One row under `HEADER`."""
     seconds = metrics.get("train_seconds")
+    fold = "" if metrics.get("fold") is None else f", fold {metrics['fold']}"
     return (
         name,
         f"{metrics['top1']:.2f} %",
         f"{metrics['mean_class_accuracy']:.2f} %",
         f"{metrics['num_parameters']:,}",
         "" if seconds is None else f"{seconds:.0f}",
-        f"{metrics['num_evaluated']:,} of {metrics['num_expected']:,} {metrics['dataset']} {metrics['split']}",
+        f"{metrics['num_evaluated']:,} of {metrics['num_expected']:,} {metrics['dataset']} {metrics['split']}{fold}",
     )
 
 

@@ -81,6 +81,14 @@ def transform_settings(processor) -> dict[str, Any]:
     return settings
 
 
+def find_processor(name: str) -> FineGymVideoProcessor | None:
+    """The video processor of a checkpoint as `load_processor` gives it; None if it has none, as bare weights do."""
+    try:
+        return load_processor(name)
+    except OSError:
+        return None
+
+
 def check_normalization(name: str, processor: FineGymVideoProcessor) -> None:
     """Raises `ValueError` if a backbone was trained on frames that were normalized in another way than `processor`
     does.
@@ -88,9 +96,8 @@ def check_normalization(name: str, processor: FineGymVideoProcessor) -> None:
     Size, crop and sampling may differ on purpose; these numbers never do. A backbone without a processor of its own,
     such as bare weights, cannot be checked.
     """
-    try:
-        own = load_processor(name)
-    except OSError:
+    own = find_processor(name)
+    if own is None:
         return
     wanted, given = ([list(one.image_mean), list(one.image_std)] for one in (own, processor))
     if not torch.allclose(torch.tensor(wanted), torch.tensor(given), atol=1e-3):

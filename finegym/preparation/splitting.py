@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from sklearn.model_selection import StratifiedGroupKFold
 
 from .entries import Entry
 
@@ -170,6 +169,8 @@ def _draw_by_group(entries: Sequence[Entry], val_share: float) -> set[str]:
 
 def _draw_folds(entries: Sequence[Entry], num_folds: int) -> list[int]:
     """The fold of each entry. Videos without a group are groups of their own."""
+    from sklearn.model_selection import StratifiedGroupKFold  # here, because it takes a second
+
     groups = [entry.group or f"\0{entry.id}" for entry in entries]
     if num_folds < 2 or len(set(groups)) < num_folds:
         raise ValueError(f"{len(set(groups))} groups of videos cannot be divided into {num_folds} folds.")

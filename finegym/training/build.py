@@ -1,23 +1,22 @@
 """The parts of a run, made as its recipe says: processor, model, training data."""
 
 import functools
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 from transformers import PreTrainedModel
-from transformers.utils import cached_file
 
 from finegym.architectures import ARCHITECTURES
 from finegym.data.checkpoints import load_model
 from finegym.data.dataset import ClipDataset, StepSampler, collate
 from finegym.data.index import LABELS_FILE, Coverage, Video, read_index
 from finegym.data.labels import Labels
-from finegym.data.leakage import check_leakage, leaking_videos
+from finegym.data.leakage import datasets_seen_by, unseen_videos
 from finegym.data.transforms import augment
-from finegym.evaluation.report import read_metrics
-from finegym.features.backbones import check_normalization
+from finegym.features.backbones import check_normalization, find_processor
 from finegym.features.cache import EvaluationViews, Features, TrainingViews, build_features
 from finegym.features.dataset import FeatureDataset
 from modeling_finegym import FineGymVideoProcessor
@@ -28,6 +27,7 @@ from .recipe import DataRecipe, Recipe
 
 # Decoding one video takes milliseconds: a worker silent for this long is stuck.
 WORKER_TIMEOUT_SECONDS = 300
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def read_labels(recipe: Recipe) -> Labels:
@@ -42,28 +42,35 @@ def read_labels(recipe: Recipe) -> Labels:
     return labels
 
 
-def trained_on(recipe: Recipe, labels: Labels, coverage: Coverage) -> list[dict[str, str]]:
+def with_normalization(recipe: Recipe) -> Recipe:
+    """The recipe with a mean and a std: its own, those of its backbone's processor, or ImageNet's."""
+    data = recipe.data
+    if data.mean is not None and data.std is not None:
+        return recipe
+    own = None if recipe.model.backbone is None else find_processor(recipe.model.backbone)
+    mean, std = (IMAGENET_MEAN, IMAGENET_STD) if own is None else (tuple(own.image_mean), tuple(own.image_std))
+    return replace(recipe, data=replace(data, mean=data.mean or mean, std=data.std or std))
+
+
+def trained_on(recipe: Recipe, labels: Labels, coverage: Coverage, val_videos: list[Video]) -> list[dict[str, Any]]:
     """The datasets that the new model will have seen: its own, and those its backbone says it was trained on."""
-    own = {"dataset": labels.name, "annotation_version": coverage.annotation_version}
-    if recipe.model.backbone is None:
-        return [own]
-    path = cached_file(recipe.model.backbone, "metrics.json", _raise_exceptions_for_missing_entries=False)
-    earlier = read_metrics(Path(path).parent).get("trained_on", []) if path else []
+    own: dict[str, Any] = {"dataset": labels.name, "annotation_version": coverage.annotation_version}
+    fold = next((video.fold for video in val_videos), None)
+    if fold is not None:
+        own["fold"] = fold
+    earlier = [] if recipe.model.backbone is None else datasets_seen_by(recipe.model.backbone)
     return [*(dataset for dataset in earlier if dataset != own), own]
 
 
-def read_val_videos(recipe: Recipe, labels: Labels, seen: list[dict[str, str]]) -> list[Video]:
+def read_val_videos(recipe: Recipe, labels: Labels) -> list[Video]:
     """The validation videos, none of which the model or its backbone may have been trained on.
 
     Raises:
         ValueError: if some were, and the recipe does not say `data.leave_out_leaking`.
     """
-    videos = read_index(recipe.data.root, recipe.data.val_split)
-    for dataset in seen:
-        name, version = dataset["dataset"], dataset["annotation_version"]
-        leaking = leaking_videos(name, version, labels.name)
-        videos = check_leakage(leaking, videos, seen_by=f"{name} {version}", leave_out=recipe.data.leave_out_leaking)
-    return videos
+    videos = read_index(recipe.data.root, recipe.data.val_split, fold=recipe.data.fold)
+    seen = [] if recipe.model.backbone is None else datasets_seen_by(recipe.model.backbone)
+    return unseen_videos(videos, seen, labels.name, leave_out=recipe.data.leave_out_leaking)
 
 
 def build_processor(data: DataRecipe) -> FineGymVideoProcessor:
@@ -71,8 +78,8 @@ def build_processor(data: DataRecipe) -> FineGymVideoProcessor:
     return FineGymVideoProcessor(
         size={"shortest_edge": data.short_side},
         crop_size={"height": data.crop_size, "width": data.crop_size},
-        image_mean=list(data.mean),
-        image_std=list(data.std),
+        image_mean=list(data.mean or IMAGENET_MEAN),
+        image_std=list(data.std or IMAGENET_STD),
         num_frames=data.clip_len,
         frame_interval=data.frame_interval,
         num_clips=data.num_clips,
@@ -179,8 +186,9 @@ def _without_augmentation(
 
 def augmentation(data: DataRecipe) -> dict[str, Any]:
     """The arguments of `transforms.augment`."""
-    names = ("short_side", "crop_size", "scale", "ratio", "flip", "antialias", "mean", "std")
-    return {name: getattr(data, name) for name in names}
+    names = ("short_side", "crop_size", "scale", "ratio", "flip", "antialias")
+    normalization = {"mean": data.mean or IMAGENET_MEAN, "std": data.std or IMAGENET_STD}
+    return {name: getattr(data, name) for name in names} | normalization
 
 
 def build_features_of(
@@ -226,4 +234,14 @@ def build_loader(recipe: Recipe, dataset: Dataset, sampler: StepSampler, device:
         # Forked workers share cached frames with the run, and notice when it dies.
         multiprocessing_context="fork" if num_workers else None,
         pin_memory=device.type == "cuda",
+    )
+
+
+def fit_controls(features: FeatureDataset, val_features: Features, val_videos: list[Video], labels: Labels) -> Any:
+    """What linear models make of the same features; see `finegym.evaluation.controls`."""
+    from finegym.evaluation.controls import controls_of  # here, because scikit-learn takes a second
+
+    views = features.views
+    return controls_of(
+        features.features, views.dataset.videos, val_features, val_videos, labels, num_views=views.num_views
     )

@@ -1,6 +1,7 @@
 """What a run is fed with: everything that its recipe only names, read once and checked before anything is built."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from finegym.data.index import Coverage, Video, read_coverage, read_index
 from finegym.data.labels import Labels
@@ -30,7 +31,7 @@ class RunInputs:
     videos: list[Video]
     val_videos: list[Video]
     coverage: Coverage
-    trained_on: list[dict[str, str]]
+    trained_on: list[dict[str, Any]]
     processor: FineGymVideoProcessor
     steps_per_epoch: int
     num_steps: int
@@ -46,18 +47,18 @@ def read_inputs(recipe: Recipe) -> RunInputs:
     """
     data = recipe.data
     labels = read_labels(recipe)
-    videos = read_index(data.root, data.train_split)
-    coverage = read_coverage(data.root, data.val_split)
+    videos = read_index(data.root, data.train_split, fold=data.fold)
+    coverage = read_coverage(data.root, data.val_split, fold=data.fold)
     _check(recipe, labels, videos, coverage)
-    seen = trained_on(recipe, labels, coverage)
+    val_videos = read_val_videos(recipe, labels)
     steps_per_epoch = len(videos) // recipe.optimization.batch_size
     rows = [[video.id, video.label, video.num_frames, video.start, video.end] for video in videos]
     return RunInputs(
         labels=labels,
         videos=videos,
-        val_videos=read_val_videos(recipe, labels, seen),
+        val_videos=val_videos,
         coverage=coverage,
-        trained_on=seen,
+        trained_on=trained_on(recipe, labels, coverage, val_videos),
         processor=build_processor(data),
         steps_per_epoch=steps_per_epoch,
         num_steps=recipe.optimization.epochs * steps_per_epoch,

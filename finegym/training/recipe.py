@@ -56,7 +56,8 @@ class DataRecipe:
         root: The prepared data set folder, a folder of your own videos, or the id of a data set on the Hub.
         labels: The label file. By default, it is labels.json in `root`.
         train_split: The split of the index to train on.
-        val_split: The split of the index to validate on.
+        val_split: The split of the index to validate on. The split "test" is for `finegym evaluate` alone.
+        fold: Of a data set with folds, the one to validate on, rather than its val split. The others are trained on.
         annotation_version: The annotation version that the data set must have been prepared from, such as v1.0. By
             default, any will do.
         leave_out_leaking: Leave out validation videos that the backbone was trained on, rather than refuse to start.
@@ -73,8 +74,10 @@ class DataRecipe:
         ratio: The bounds of the random crop's width divided by its height.
         flip: The probability of a horizontal flip.
         antialias: Smooth frames that get smaller, as PIL does. OpenCV, and so mmaction2, does not.
-        mean: The mean of each color channel, for values from 0 to 1. It is subtracted.
-        std: The standard deviation of each color channel, for values from 0 to 1. It divides.
+        mean: The mean of each color channel, for values from 0 to 1. It is subtracted. By default, it is the
+            backbone's, or ImageNet's where there is none.
+        std: The standard deviation of each color channel, for values from 0 to 1. It divides. By default, it is the
+            backbone's, or ImageNet's where there is none.
         num_workers: The number of processes that decode, for each training process.
         cache_frames: Decode every training video once and keep it in memory, for small data sets.
         max_bad_share: The share of training videos that may turn out unreadable before the run stops.
@@ -84,6 +87,7 @@ class DataRecipe:
     labels: str | None = None
     train_split: str = "train"
     val_split: str = "val"
+    fold: int | None = None
     annotation_version: str | None = None
     leave_out_leaking: bool = False
     clip_len: int = 32
@@ -97,13 +101,19 @@ class DataRecipe:
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
     flip: float = 0.5
     antialias: bool = True
-    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
     num_workers: int = 0
     cache_frames: bool = False
     max_bad_share: float = 0.01
 
     def __post_init__(self):
+        for name in ("train_split", "val_split"):
+            if getattr(self, name) == "test":
+                raise ValueError(
+                    f"data.{name} is the test split, which is neither trained nor tuned on. `finegym evaluate --split "
+                    "test` measures a finished checkpoint on it."
+                )
         if self.crop_size > self.short_side:
             raise ValueError(f"data.crop_size {self.crop_size} is larger than data.short_side {self.short_side}.")
         if not 0 < self.scale[0] <= self.scale[1] <= 1 or not 0 < self.ratio[0] <= self.ratio[1]:
@@ -461,3 +471,16 @@ def recipe_hash(values: dict[str, Any]) -> str:
     decisive = {name: (value,) for name, value in flatten(values).items()}
     decisive = {name: value for name, value in decisive.items() if name in changed_fields(decisive, {})}
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
+
+
+# What runs of one experiment may differ in: tables give the mean over them.
+REPEATED_FIELDS = ("seed", "features.seed", "data.fold")
+
+
+def experiment_hash(values: dict[str, Any]) -> str:
+    """SHA-256 of what decides the weights apart from seeds and folds: the same for all repetitions of an experiment.
+
+    A backbone counts by its architecture and settings rather than by its folder, as each repetition may have its own.
+    """
+    flat = flatten(values)
+    return recipe_hash({name: value for name, value in flat.items() if name not in REPEATED_FIELDS})

@@ -20,12 +20,19 @@ from finegym.features.cache import Features
 from finegym.features.fingerprints import describe_backbone
 from finegym.preparation.own_data import prepared_root
 
-from .build import build_dataset, build_features_of, build_loader, build_model
+from .build import (
+    build_dataset,
+    build_features_of,
+    build_loader,
+    build_model,
+    fit_controls,
+    with_normalization,
+)
 from .inputs import RunInputs, read_inputs
 from .optimization import MovingAverage, build_optimizer, prepare_batch_norm, train_mode
 from .output import describe_training, drop_metrics, holds_metrics, write_checkpoint
 from .processes import Exchange, start_processes
-from .recipe import Recipe
+from .recipe import Recipe, experiment_hash
 from .reporting import Reporter, check_trackers, count_flops, peak_flops
 from .state import STATE_FOLDER, capture, exclusive, find_state, load_matching_state, restore, save_state
 
@@ -61,6 +68,7 @@ class Run:
     num_pieces: int  # forward passes of this process in a step
     wrapped_model: nn.Module
     val_features: Features | None
+    controls: dict[str, Any] | None  # of cached features
     sampler: StepSampler
     loader: DataLoader
     report: Reporter
@@ -80,7 +88,7 @@ class Run:
             self.exchange.from_main(lambda: stack.enter_context(exclusive(self.folder / STATE_FOLDER)))
             # a folder of somebody's own videos, or a data set of the Hub, is imported first
             root = self.exchange.from_main(lambda: str(prepared_root(self.recipe.data.root)))
-            self.recipe = replace(self.recipe, data=replace(self.recipe.data, root=root))
+            self.recipe = with_normalization(replace(self.recipe, data=replace(self.recipe.data, root=root)))
             self.inputs = read_inputs(self.recipe)
             torch.manual_seed(self.recipe.seed)
             model = build_model(self.recipe, self.inputs.labels)
@@ -145,7 +153,10 @@ class Run:
         if self.recipe.features.mode == "cached":
             inputs = self.inputs
             videos = {"videos": inputs.videos, "val_videos": inputs.val_videos}
-            return build_features_of(self.recipe, self.model, inputs.processor, **videos, backbone=backbone)
+            parts = build_features_of(self.recipe, self.model, inputs.processor, **videos, backbone=backbone)
+            self.controls = self.exchange.from_main(lambda: fit_controls(*parts, inputs.val_videos, inputs.labels))
+            return parts
+        self.controls = None
         dataset = build_dataset(self.recipe, self.inputs.videos)
         if self.recipe.data.cache_frames:
             dataset.cache_frames(self.recipe.data.short_side, progress=self.accelerator.is_main_process)
@@ -210,6 +221,7 @@ class Run:
                 features=self.val_features,
                 split=self.recipe.data.val_split,
                 coverage=self.inputs.coverage,
+                fold=self.inputs.trained_on[-1].get("fold"),
             )
         train_mode(self.wrapped_model, self.recipe.optimization.batch_norm)
         metrics = evaluation.metrics
@@ -226,6 +238,9 @@ class Run:
             num_train_videos=len(self.inputs.videos),
             num_bad_train_videos=len(self.bad_videos),
             trained_on=self.inputs.trained_on,
+            seed=self.recipe.seed,
+            experiment=experiment_hash(self.recipe.to_dict()),
+            **({} if self.controls is None else {"controls": self.controls}),
         )
         training = describe_training(self.accelerator, self.seconds)
         with self._averaged():

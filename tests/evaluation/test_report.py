@@ -96,7 +96,7 @@ def test_evaluate_names_what_does_not_fit(root, checkpoint, tmp_path):
 def test_videos_trained_on_are_refused(root, checkpoint, monkeypatch):
     trained_on = [{"dataset": "small", "annotation_version": "v1.0"}]
     (checkpoint / "metrics.json").write_text(json.dumps({"top1": 0.0, "trained_on": trained_on}))
-    monkeypatch.setattr("finegym.evaluation.evaluate.leaking_videos", lambda *dataset: frozenset(["2"]))
+    monkeypatch.setattr("finegym.data.leakage.leaking_videos", lambda *dataset: frozenset(["2"]))
     with pytest.raises(ValueError, match="1 of 6 validation videos were trained on by small v1.0"):
         evaluate_checkpoints([str(checkpoint)], Protocol(root))
     evaluate_checkpoints([str(checkpoint)], Protocol(root, leave_out_leaking=True))
@@ -118,8 +118,12 @@ def test_table_lists_checkpoints_from_worst_to_best(tmp_path):
     lines = table(tmp_path).splitlines()
     assert [line.split()[0] for line in lines[2:]] == ["slowonly", "vision", "cross"]
     assert lines[2].split()[1:] == ["61.50", "%", "60.50", "%", "12,345", "61", "8", "of", "9", "gym99", "val"]
-    with pytest.raises(FileNotFoundError, match="Train or evaluate a model first"):
-        table(tmp_path / "slowonly")
+    assert table(tmp_path / "slowonly").splitlines()[2].split()[:2] == ["slowonly", "61.50"]
+    both = table(tmp_path / "vision", tmp_path / "slowonly").splitlines()
+    assert [line.split()[0] for line in both[2:]] == [str(tmp_path / name) for name in ("slowonly", "vision")]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"in any folder in .*/empty. Train or evaluate a model first"):
+        table(tmp_path / "vision", tmp_path / "empty")
     (tmp_path / "vision" / "metrics.json").write_text("{")
     with pytest.raises(ValueError, match="vision/metrics.json is no metrics file"):
         table(tmp_path)

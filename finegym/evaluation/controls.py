@@ -1,0 +1,177 @@
+"""What a linear model makes of the same cached features: the control that an encoder must beat to be worth anything.
+
+Two logistic regressions per cache: on the mean over time, and on that mean with the means of three parts of the clip,
+which knows beginning, middle and end.
+"""
+
+import json
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+from torch.nn import functional as F
+
+from finegym.data.files import write_text
+from finegym.data.index import Video
+from finegym.data.labels import Labels
+from finegym.data.text import read_json
+from finegym.features.cache import Features
+from finegym.features.fingerprints import fingerprint
+
+from .metrics import mean_class_accuracy, top_k_accuracy
+
+
+# Parts of the clip whose means are joined to the mean of all of it.
+NUM_PARTS = {"linear_control": 0, "pyramid_control": 3}
+# Added to the mean cross entropy as decay * |weights|^2; the best in cross-validation is taken. From strong to weak,
+# so that each fit starts from the one before.
+WEIGHT_DECAYS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5)
+NUM_FOLDS = 3
+MAX_ITERATIONS = 100
+# Of the training features; of more videos fewer views are used. Holds Gym99's features three parts wide in 0.5 GB.
+MAX_ROWS = 2**14
+# Raised whenever the same features give other controls.
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Control:
+    """One fitted control.
+
+    Attributes:
+        scores: (N, C), each readable validation video's weighted mean of its clips' probabilities.
+        labels: (N,).
+        video_ids: of the N videos.
+        metrics: accuracies in percent, `weight_decay`, `num_parameters` and `num_train_views`.
+    """
+
+    scores: torch.Tensor
+    labels: torch.Tensor
+    video_ids: list[str]
+    metrics: dict[str, Any] = field(repr=False)
+
+
+def controls_of(
+    train: Features,
+    train_videos: Sequence[Video],
+    val: Features,
+    val_videos: Sequence[Video],
+    labels: Labels,
+    *,
+    num_views: int = 1,
+) -> dict[str, Any]:
+    """The metrics of both controls, computed once per cache and kept beside its training features.
+
+    Args:
+        train: features by `TrainingViews`; view v of video i is at `i * num_views + v`.
+        train_videos: the videos they are of, with labels and groups.
+        val: features by `EvaluationViews`.
+        val_videos: the videos they are of.
+        labels: the classes.
+        num_views: views of each training video.
+
+    Returns:
+        `{"key": fingerprint, "linear_control": metrics, "pyramid_control": metrics}`; only the key where the training
+        videos are of a single class.
+    """
+    known = [[video.label, video.group] for video in (*train_videos, *val_videos)]
+    key = fingerprint([VERSION, train.keys, val.keys, known, labels.names])[:16]
+    path = train.folder / f"controls-{key}.json"
+    if path.is_file():
+        return read_json(path, what="file of controls", remedy="Delete it; it is computed again.")
+    controls: dict[str, Any] = {"key": key}
+    for name in NUM_PARTS:
+        if len({video.label for video in train_videos}) > 1:
+            control = fit_control(name, train, train_videos, val, val_videos, labels, num_views=num_views)
+            controls[name] = control.metrics
+    write_text(path, json.dumps(controls, indent=2) + "\n")
+    return controls
+
+
+def fit_control(
+    name: str,
+    train: Features,
+    train_videos: Sequence[Video],
+    val: Features,
+    val_videos: Sequence[Video],
+    labels: Labels,
+    *,
+    num_views: int = 1,
+) -> Control:
+    """Fit "linear_control" or "pyramid_control" and score the validation videos; the arguments are `controls_of`'s."""
+    used_views = max(1, min(num_views, MAX_ROWS // len(train_videos)))
+    places = [
+        (index, index * num_views + view)
+        for index in range(len(train_videos))
+        for view in range(used_views)
+        if train.names[index * num_views + view] not in train.failed
+    ]
+    inputs = torch.cat([pool(train[place], NUM_PARTS[name]) for _, place in places]).numpy()
+    truth = np.array([train_videos[index].label for index, _ in places])
+    groups = np.array([train_videos[index].group or f"\0{train_videos[index].id}" for index, _ in places])
+    scaler = StandardScaler().fit(inputs)
+    inputs = scaler.transform(inputs)
+    weight_decay = _choose_weight_decay(inputs, truth, groups)
+    model = _fit(_new_model(), inputs, truth, weight_decay)
+    readable = [place for place in range(len(val_videos)) if val.names[place] not in val.failed]
+    scores = []
+    for place in readable:
+        clips = scaler.transform(pool(val[place], NUM_PARTS[name]).numpy())
+        probabilities = torch.zeros(len(clips), len(labels.classes))
+        probabilities[:, model.classes_] = torch.from_numpy(model.predict_proba(clips)).float()
+        scores.append(val.video_clips(place).weights @ probabilities)
+    stacked, val_truth = torch.stack(scores), torch.tensor([val_videos[place].label for place in readable])
+    metrics = {
+        "top1": top_k_accuracy(stacked, val_truth),
+        "mean_class_accuracy": mean_class_accuracy(stacked, val_truth),
+        "weight_decay": weight_decay,
+        "num_parameters": (inputs.shape[1] + 1) * len(labels.classes),
+        "num_train_views": used_views,
+    }
+    return Control(stacked, val_truth, [val_videos[place].id for place in readable], metrics)
+
+
+def pool(features: torch.Tensor, num_parts: int) -> torch.Tensor:
+    """The mean over time and, behind it, the means of so many parts of equal length: (K, T', D) -> (K, (1 + P) D)."""
+    features = features.float()
+    mean = features.mean(1)
+    if not num_parts:
+        return mean
+    parts = F.adaptive_avg_pool1d(features.transpose(1, 2), num_parts)  # (K, D, P)
+    return torch.cat([mean, parts.transpose(1, 2).flatten(1)], 1)
+
+
+def _choose_weight_decay(inputs: np.ndarray, truth: np.ndarray, groups: np.ndarray) -> float:
+    """The weight decay with the most right answers on groups of videos that were left out of the fit."""
+    names, group = np.unique(groups, return_inverse=True)
+    # Videos stand in the order of their classes' ids, so that the folds must be drawn at random.
+    fold = np.random.default_rng(0).permutation(len(names))[group] % NUM_FOLDS
+    num_right = dict.fromkeys(WEIGHT_DECAYS, 0)
+    for number in range(NUM_FOLDS):
+        left_out = fold == number
+        if left_out.all() or not left_out.any() or len(np.unique(truth[~left_out])) < 2:
+            continue
+        model = _new_model()
+        for weight_decay in WEIGHT_DECAYS:
+            _fit(model, inputs[~left_out], truth[~left_out], weight_decay)
+            num_right[weight_decay] += int((model.predict(inputs[left_out]) == truth[left_out]).sum())
+    return max(num_right, key=num_right.__getitem__)
+
+
+def _new_model() -> LogisticRegression:
+    return LogisticRegression(max_iter=MAX_ITERATIONS, warm_start=True)
+
+
+def _fit(model: LogisticRegression, inputs: np.ndarray, truth: np.ndarray, weight_decay: float) -> LogisticRegression:
+    """scikit-learn weighs the sum of the losses by C against half the squared weights."""
+    model.set_params(C=1 / (2 * len(truth) * weight_decay))
+    with warnings.catch_warnings():
+        # The accuracy has settled long before the last digits of the weights.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return model.fit(inputs, truth)
