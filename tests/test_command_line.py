@@ -92,6 +92,11 @@ def test_a_mistake_of_typing_is_one_line_that_names_it(arguments, message, typed
         (["push", "nope", "OWNER/NAME"], "There is no checkpoint folder nope."),
         (["push", "--all", "gym98", "OWNER"], "Did you mean gym99?"),
         (["train", "--config", "synthgym/slowonli.yaml"], "Did you mean synthgym/slowonly.yaml?"),
+        (["train", "--config", "synthgym/slowonly.yaml"], "There is no data set folder data/synthgym."),
+        (
+            ["train", "--config", "synthgym/vision_encoder.yaml", "--data.root", "."],
+            "There is no backbone (model.backbone) outputs/synthgym/slowonly.",
+        ),
         (["doctor", "--recipe", "nope.yaml"], "There is no file nope.yaml here, and none of that name is shipped."),
         (["convert", "x", "y", "--labels", "gym99/lables.json"], "Did you mean gym99/labels.json?"),
     ],

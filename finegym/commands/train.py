@@ -3,9 +3,10 @@
 import logging
 import os
 import re
+import signal
 from pathlib import Path
 
-from finegym.paths import shipped
+from finegym.paths import require_path_or_hub_id, shipped
 from finegym.training.recipe import Recipe
 
 from .parsing import Report
@@ -35,6 +36,9 @@ def train(recipe: Recipe, *, sweep: Path | None = None) -> Report | None:
         finegym train --config synthgym/slowonly.yaml --optimization.epochs 10
         finegym train --config synthgym/vision_encoder.yaml --sweep sweeps/layers_and_seeds.yaml
     """
+    require_path_or_hub_id(recipe.data.root, "data set folder")
+    if recipe.model.backbone is not None:
+        require_path_or_hub_id(recipe.model.backbone, "backbone (model.backbone)")
     if sweep is None:
         recipes = [recipe]
     else:
@@ -50,8 +54,9 @@ def train(recipe: Recipe, *, sweep: Path | None = None) -> Report | None:
 
     transformers.utils.logging.disable_progress_bar()
     for recipe in recipes:
-        if train(recipe) is None:
-            return Report("", status=128 + 15)  # what a process ended by SIGTERM returns
+        outcome = train(recipe)
+        if isinstance(outcome, signal.Signals):
+            return Report("", status=128 + outcome)  # what a shell reports of a process that a signal ended
         if is_main_process:
             _write_card(Path(recipe.output_dir))
     if is_main_process:

@@ -21,13 +21,13 @@ from .state import STATE_FOLDER
 logger = logging.getLogger(__name__)
 
 
-def train(recipe: Recipe) -> dict[str, Any] | None:
+def train(recipe: Recipe) -> dict[str, Any] | signal.Signals:
     """Train the model of a recipe and write its checkpoint folder.
 
     A run that was stopped or killed resumes after the last state that it saved, on any number of processes.
 
     Returns:
-        The metrics of the final evaluation; None if a signal stopped the run, whose state is saved then.
+        The metrics of the final evaluation; or the signal that stopped the run, whose state is saved then.
 
     Raises:
         ValueError: if recipe and data do not fit, or more training videos are unreadable than `data.max_bad_share`
@@ -47,8 +47,9 @@ def train(recipe: Recipe) -> dict[str, Any] | None:
             num_clips, num_errors, num_stopping = run.exchange.sum(num_readable, len(errors), bool(signals.received))
             if num_stopping:
                 run.save()
-                explain_stop(run, signals.received or signal.SIGTERM)
-                return None
+                received = signals.received or signal.SIGTERM  # another process may have got it
+                explain_stop(run, received)
+                return received
             if num_errors:
                 leave_out(run, errors)
 

@@ -102,7 +102,7 @@ def test_preemption_under_torchrun(recipe, tmp_path):
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGTERM)
     assert wait(process, log, timeout=60) != 0
-    assert "run the same command again to go on" in log.read_text()
+    assert "run the same command again to resume" in log.read_text()
     assert wait(start([*command, stopped], log), log) == 0, log.read_text()
     assert weights_hash(stopped) == weights_hash(straight)
 
