@@ -4,6 +4,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 EXPORT_INSTALLED := .venv/.export-installed
 DEMO_INSTALLED := .venv/.demo-installed
+SAY := $(BIN)/python -m finegym.commands.first_run
 WORKERS ?= 2
 IN_PARALLEL := -n $(WORKERS) --dist worksteal
 BENCHES := synthgym slowonly decode features resume
@@ -20,11 +21,17 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 # SynthGym is drawn, SlowOnly trained, and both encoders on its features; goes on where it was interrupted.
 train: $(INSTALLED)
+	@$(SAY) plan
+	@$(SAY) 1
 	$(BIN)/python -m finegym synthgym data/synthgym
+	@$(SAY) 2
 	$(BIN)/python train.py --config configuration/synthgym/slowonly.yaml
+	@$(SAY) 3
 	$(BIN)/python train.py --config configuration/synthgym/vision_encoder.yaml
+	@$(SAY) 4
 	$(BIN)/python train.py --config configuration/synthgym/video_text.yaml
 	$(BIN)/python -m finegym table outputs/synthgym
+	@$(SAY) next
 
 test: $(INSTALLED)
 	$(BIN)/ruff check --quiet .
