@@ -18,7 +18,10 @@ STAGES = (
 MEASURED_CORES = 2
 BEST = STAGES[-1][1]
 NEXT = (
-    (f"finegym evaluate --model {BEST} --root data/synthgym", "the paper's protocol, with intervals"),
+    (
+        f"finegym evaluate {STAGES[1][1]} {BEST} --root data/synthgym --output results",
+        "both side by side, as one HTML report",
+    ),
     (f"finegym predict VIDEO.mp4 --model {BEST}", "the classes of a video of yours"),
     (f"python push_to_hub.py {BEST} OWNER/NAME --dry-run", "what would be published"),
 )
