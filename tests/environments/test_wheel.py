@@ -30,7 +30,8 @@ if __name__ == "__main__":
         print("--", *arguments, flush=True)
         assert main(arguments) == 0, arguments
 """
-SMALL = "--optimization.epochs 1 --optimization.warmup_epochs 0 --optimization.batch_size 4 --logging.trackers []"
+SMALL = "--optimization.epochs 1 --optimization.warmup_epochs 0 --logging.trackers [] --optimization.batch_size 4"
+SMALL += " --optimization.micro_batch_size 4"
 
 
 @pytest.fixture(scope="module")

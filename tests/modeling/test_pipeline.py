@@ -184,7 +184,7 @@ def test_nothing_is_logged(tmp_path, caplog, video_path):
 
 WITHOUT_DECODERS = """
 import importlib.util, json, sys, numpy
-from transformers import AutoConfig, AutoModel, AutoModelForVideoClassification, pipeline
+from transformers import AutoConfig, AutoModel, AutoModelForVideoClassification, AutoVideoProcessor, pipeline
 for name in ("av", "torchvision", "torchcodec", "PIL", "finegym", "modeling_finegym"):
     assert importlib.util.find_spec(name) is None, name
 for auto in (AutoConfig, AutoModel, AutoModelForVideoClassification):
@@ -195,6 +195,18 @@ try:
     classify(sys.argv[3])
 except ImportError as error:
     print("ImportError:", error)
+try:
+    AutoVideoProcessor.from_pretrained(sys.argv[1], trust_remote_code=True)
+except ImportError as error:
+    print("AutoVideoProcessor:", " ".join(str(error).split()))
+"""
+WITH_DECODERS = """
+import sys, torch
+from transformers import AutoModelForVideoClassification, AutoVideoProcessor
+model = AutoModelForVideoClassification.from_pretrained(sys.argv[1], trust_remote_code=True)
+processor = AutoVideoProcessor.from_pretrained(sys.argv[1], trust_remote_code=True)
+with torch.no_grad():
+    print(tuple(model(**processor(sys.argv[2], return_tensors="pt")).logits.shape))
 """
 
 
@@ -205,6 +217,12 @@ def test_with_torch_transformers_and_numpy_alone_arrays_work_and_files_name_the_
     bare = BareEnvironment(tmp_path, "torch", "transformers", "numpy")
     result = bare.run("-c", WITHOUT_DECODERS, tmp_path / "checkpoint", tmp_path / "frames.npy", video_path)
     assert result.returncode == 0, result.stderr[-3000:]
-    answer, message = result.stdout.splitlines()
+    answer, message, refused = result.stdout.splitlines()
     assert as_dict(json.loads(answer)) == pytest.approx(as_dict(make_pipeline()(moving_square(40))), abs=1e-6)
     assert re.match("ImportError: .*`pip install (-U )?av`", message)
+    assert refused.startswith("AutoVideoProcessor: ") and "orchvision" in refused  # Transformers' own requirement
+    # what the README says to install for it is enough
+    decoders = BareEnvironment(tmp_path / "more", "torch", "transformers", "numpy", "av", "torchvision")
+    result = decoders.run("-c", WITH_DECODERS, tmp_path / "checkpoint", video_path)
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert result.stdout == "(1, 3)\n"
