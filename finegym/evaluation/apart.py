@@ -51,9 +51,9 @@ class ApartProcessor:
         if not isinstance(video, (str, Path)):
             return self.processor.load_clips(video, num_clips, **options)
         with self._lock:
-            if self._process is None:
-                self._start()
             try:
+                if self._process is None:
+                    self._start()
                 self._connection.send((str(video), num_clips, options))
                 if not self._connection.poll(self.seconds):
                     self.close()
@@ -85,6 +85,7 @@ class ApartProcessor:
         self._process = context.Process(target=_serve, args=(theirs, self.processor), daemon=True)
         self._process.start()
         theirs.close()
+        self._connection.recv_bytes()  # its imports are no part of a video's time
 
 
 @contextlib.contextmanager
@@ -101,6 +102,7 @@ def _serve(connection: multiprocessing.connection.Connection, processor: FineGym
     """Decode what is asked for until the other side is gone."""
     torch.set_num_threads(1)
     threading.Thread(target=_end_with, args=(multiprocessing.parent_process().sentinel,), daemon=True).start()
+    connection.send_bytes(b"ready")
     while True:
         try:
             video, num_clips, options = connection.recv()
