@@ -15,6 +15,7 @@ def push(
     create_pr: bool = False,
     revision: str | None = None,
     tag: str | None = None,
+    example: Path | None = None,
     dry_run: bool = False,
 ) -> None:
     """Publish a finished checkpoint on the Hugging Face Hub.
@@ -30,6 +31,8 @@ def push(
         create_pr: Open a pull request in place of committing.
         revision: The branch to commit to. By default it is main.
         tag: The name for the published commit, such as v1.0.
+        example: A video of your own to publish as example.mp4, without its sound and metadata. By default, it is a
+            drawn gymnast for checkpoints of FineGym and SynthGym, and none for those of own data.
         dry_run: Do everything but the sending.
 
     Examples:
@@ -39,8 +42,8 @@ def push(
     """
     if (checkpoint is None) == (all is None):
         raise UsageError("Give either a checkpoint folder or --all RECIPES.")
-    if all is not None and (create_pr or revision):
-        raise UsageError("--all commits to main: leave out --create_pr and --revision.")
+    if all is not None and (create_pr or revision or example):
+        raise UsageError("--all commits to main, without examples: leave out --create_pr, --revision and --example.")
     if checkpoint is not None and not checkpoint.is_dir():
         raise FileNotFoundError(f"There is no checkpoint folder {checkpoint}.")
     recipes = None if all is None else shipped(all)
@@ -51,4 +54,4 @@ def push(
     if recipes is not None:
         publish_family(recipes, repository, **shared)
     else:
-        publish(checkpoint, repository, create_pr=create_pr, revision=revision, **shared)
+        publish(checkpoint, repository, create_pr=create_pr, revision=revision, example=example, **shared)

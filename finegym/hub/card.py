@@ -18,6 +18,7 @@ from .markdown import plain, table
 
 
 NUM_HARDEST_CLASSES = 10
+EXAMPLE = "example.mp4"
 EVENTS = {"VT": "vault (VT)", "FX": "floor exercise (FX)", "BB": "balance beam (BB)", "UB": "uneven bars (UB)"}
 ORDINALS = {1: "", 2: "second ", 3: "third "}
 # Top-1, mean class accuracy and table of the paper (arXiv 2208.01897), by dataset, model type and encoder layers.
@@ -29,6 +30,11 @@ PAPER_RESULTS = {
     ("gym288", "slowonly", None): (86.82, 51.29, "Table 2"),
     ("gym288", "finegym_video_text", 2): (90.10, 62.62, "Table 2"),
 }
+# What the Hub calls the licenses that data commonly has: https://huggingface.co/docs/hub/repositories-licenses.
+HUB_LICENSES = frozenset(
+    ("apache-2.0", "mit", "cc0-1.0", "cc-by-4.0", "cc-by-3.0", "cc-by-sa-4.0", "cc-by-sa-3.0", "cc-by-nc-4.0")
+    + ("cc-by-nc-sa-4.0", "cc-by-nd-4.0", "cc-by-nc-nd-4.0", "odbl", "odc-by", "pddl", "unlicense")
+)
 REVISION = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)*", re.ASCII)
 
 
@@ -108,13 +114,15 @@ def card_metadata(checkpoint: Checkpoint, base_model: str | None = None) -> Mode
         for name, key in (("top-1 accuracy (%)", "top1"), ("mean class accuracy (%)", "mean_class_accuracy"))
     ]
     backbone = checkpoint.config.get("vision_config", checkpoint.config)["model_type"]
-    tags = ["video-classification", "action-recognition", "gymnastics", backbone]
+    tags = ["video-classification", "action-recognition", backbone]
+    if checkpoint.shows_a_gymnast:
+        tags += ["gymnastics", "synthetic" if checkpoint.is_synthetic else "finegym"]
     return ModelCardData(
         language="en",
         **_license(checkpoint),
         library_name="transformers",
         pipeline_tag="video-classification",
-        tags=[*tags, "synthetic" if checkpoint.is_synthetic else "finegym"],
+        tags=tags,
         datasets=[str(metrics["dataset"])],
         metrics=["accuracy"],
         base_model=base_model or _backbone_repository(checkpoint),
@@ -131,10 +139,13 @@ def _license(checkpoint: Checkpoint) -> dict[str, str]:
         return {"license": "cc-by-nc-4.0"}
     if checkpoint.labels is None or not checkpoint.labels.license:
         raise ValueError(
-            f"{checkpoint.folder}: nothing says under which terms the weights may be used. Put the license of "
-            f"{checkpoint.dataset} into the labels.json beside the checkpoint."
+            f"{checkpoint.folder}: nothing says under which terms the weights may be used. Import "
+            f"{checkpoint.dataset} with --license, or put its license into the labels.json beside the checkpoint."
         )
-    return {"license": "other", "license_name": checkpoint.labels.license}
+    license = checkpoint.labels.license
+    if license.lower() in HUB_LICENSES:
+        return {"license": license.lower()}
+    return {"license": "other", "license_name": license}
 
 
 def _backbone_repository(checkpoint: Checkpoint) -> str | None:
@@ -159,6 +170,7 @@ def _description(checkpoint: Checkpoint) -> dict[str, Any]:
         "dataset": plain(checkpoint.dataset),
         "is_synthetic": checkpoint.is_synthetic,
         "is_finegym": checkpoint.is_finegym,
+        "example": checkpoint.shows_a_gymnast or (checkpoint.folder / EXAMPLE).exists(),
         "terms": plain(checkpoint.labels.license) if checkpoint.labels else "",
         "code_version": _code_version(checkpoint.folder / "configuration_finegym.py"),
         "num_attributes": len(attributes),
@@ -219,7 +231,7 @@ def _training_table(checkpoint: Checkpoint) -> str:
     model, data, optimization = recipe["model"], recipe["data"], recipe["optimization"]
     frames = f"{data['clip_len']} frames, interval {data['frame_interval']}"
     rows = {
-        "recipe": recipe["name"],
+        **({"recipe": recipe["name"]} if checkpoint.shows_a_gymnast else {}),
         "model": f"{checkpoint.model_name}, {metrics['num_parameters']:,} parameters",
         "backbone": model.get("backbone") or "trained with the rest",
         "clips": f"{frames}, {data['crop_size']} x {data['crop_size']}",

@@ -56,11 +56,17 @@ class Checkpoint:
 
     @property
     def is_synthetic(self) -> bool:
-        return bool(self.metrics.get("synthetic", str(self.metrics["dataset"]).startswith("synthgym")))
+        """Whether the data was drawn by a program, as its labels state; its name says nothing."""
+        return bool(self.metrics.get("synthetic", self.labels is not None and self.labels.synthetic))
 
     @property
     def is_finegym(self) -> bool:
-        return self.metrics["dataset"] in ("gym99", "gym288")
+        return self.metrics["dataset"] in ("gym99", "gym288") and self.metrics.get("annotation_version") != "own"
+
+    @property
+    def shows_a_gymnast(self) -> bool:
+        """Whether gymnastics is what it knows: FineGym's or SynthGym's, and nobody's own data."""
+        return self.is_synthetic or self.is_finegym
 
     @property
     def architecture(self) -> Architecture:

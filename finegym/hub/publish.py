@@ -19,13 +19,14 @@ from transformers import AutoModelForVideoClassification
 import modeling_finegym
 from finegym.data.checkpoints import SHARDS, WEIGHTS, load_model, load_video_processor
 from finegym.data.text import read_json, read_yaml
-from finegym.data.video_writing import write_video
+from finegym.data.video_writing import VideoWriter, write_video
 from finegym.synthgym.generate import Performance, render_performance
 from modeling_finegym.clip_scoring import score_videos
 from modeling_finegym.publishing_finegym import copy_code
+from modeling_finegym.video_decoding import open_video
 
 from . import stranger
-from .card import check_names, render_card
+from .card import EXAMPLE, card_metadata, check_names, render_card
 from .checkpoint import Checkpoint
 from .sending import Publication, PublishedFile, PublishingError, send, write_manifest
 
@@ -52,7 +53,6 @@ SHARD = re.compile(r"model-\d{5}-of-\d{5}\.safetensors")
 TELLING_FILES = ("config.json", "video_preprocessor_config.json", "training.json", "metrics.json", RECIPE)
 LOCAL_PATH = re.compile(r"/|~|\.\.[/\\]|[A-Za-z]:[/\\]|\\\\")
 NAMES_OF_CLASSES = ("id2label", "label2id", "attribute_names", "per_class", "per_set", "per_event")
-EXAMPLE = "example.mp4"
 # The largest difference between two computations of the same score that counts as none.
 TOLERANCE = 1e-6
 
@@ -75,6 +75,7 @@ def publish(
     create_pr: bool = False,
     revision: str | None = None,
     tag: str | None = None,
+    example: Path | None = None,
     dry_run: bool = False,
     api: HfApi | None = None,
     say: Callable[[str], None] = print,
@@ -88,6 +89,8 @@ def publish(
         create_pr: open a pull request in place of committing to the branch.
         revision: branch to commit to; by default main.
         tag: name for the published commit, such as v1.0; the card's code then asks for it.
+        example: a video of one's own to publish as `example.mp4`, coded anew, without sound and metadata; by default a
+            drawn gymnast for checkpoints of FineGym and SynthGym, and none for others.
         dry_run: do everything but the sending.
         api: the Hub to talk to.
         say: shows a line of progress.
@@ -102,7 +105,7 @@ def publish(
     """
     check_options(create_pr=create_pr, revision=revision, tag=tag)
     with tempfile.TemporaryDirectory(prefix="finegym-publish-") as folder:
-        build = build_folder(checkpoint, Path(folder), repo_id, tag=tag)
+        build = build_folder(checkpoint, Path(folder), repo_id, tag=tag, example=example)
         validate(build)
         say(describe(build, repo_id))
         if dry_run:
@@ -132,13 +135,16 @@ def build_folder(
     tag: str | None = None,
     family: dict[str, str] | None = None,
     base_model: str | None = None,
+    example: Path | None = None,
 ) -> Build:
     """Copies what is published into `folder` and adds code, example video, card and manifest.
 
     Raises:
         FileNotFoundError, ValueError: naming what is missing or wrong.
     """
-    source = Checkpoint.read(checkpoint).folder
+    read = Checkpoint.read(checkpoint)
+    card_metadata(read)  # what is wrong with it is said of its own folder, not of the copy
+    source = read.folder
     for path in _chosen_files(source):
         if path.is_symlink() or not path.is_file():
             raise ValueError(f"{path} is a link or a folder; only plain files are published.")
@@ -147,7 +153,10 @@ def build_folder(
         if (folder / name).exists():
             hide_local_folders(folder / name)
     copy_code(folder)
-    write_example(folder / EXAMPLE)
+    if example is not None:
+        recode(example, folder / EXAMPLE)
+    elif read.shows_a_gymnast:
+        write_example(folder / EXAMPLE)
     built = Checkpoint.read(folder)
     card = render_card(built, repo_id, revision=tag, family=family, base_model=base_model)
     (folder / "README.md").write_text(str(card), encoding="utf-8")
@@ -204,6 +213,18 @@ def write_example(path: Path, size: int = 144) -> None:
     write_video(path, render_performance(performance, size).frames, fps=performance.fps)
 
 
+def recode(video: Path, path: Path) -> None:
+    """Write a video's frames as a new file of short side 256 at most: nothing of its sound and metadata, such as the
+    place where a telephone filmed it, goes along.
+
+    Raises:
+        FileNotFoundError, VideoDecodingError: if there is no such video, or it cannot be read.
+    """
+    with open_video(video) as file, VideoWriter(path, fps=file.fps, short_side=256) as writer:
+        for index, frame in file.decode(range(file.num_frames)):
+            writer.write(frame, file.times[index])
+
+
 def validate(build: Build) -> None:
     """Loads the folder in a fresh process without this project and without a network, and compares scores with our
     own.
@@ -211,7 +232,13 @@ def validate(build: Build) -> None:
     Raises:
         PublishingError: naming what a stranger would have met.
     """
-    seen = look_as_stranger(build.folder)
+    with tempfile.TemporaryDirectory(prefix="finegym-example-") as elsewhere:
+        video = build.folder / EXAMPLE
+        if not video.exists():  # own data without an example is tested on a video that is not published
+            video = Path(elsewhere) / EXAMPLE
+            write_example(video)
+        seen = look_as_stranger(build.folder, video)
+        logits, scores = own_logits(build.folder, video)
     family = build.checkpoint.config["architectures"][0].removesuffix("ForVideoClassification")
     expected = {
         "config": f"{family}Config",
@@ -224,7 +251,6 @@ def validate(build: Build) -> None:
         raise PublishingError(f"A stranger would load {seen['classes']} from {seen['modules']}, not {expected}.")
     if seen["loading"]:
         raise PublishingError(f"The weights do not fit the model: {seen['loading']}.")
-    logits, scores = own_logits(build.folder)
     difference = (torch.tensor(seen["logits"]) - logits).abs().max().item()
     if not difference <= TOLERANCE * max(1.0, logits.abs().max().item()):
         raise PublishingError(f"A stranger would get other logits for {EXAMPLE}: they differ by {difference:.1e}.")
@@ -233,11 +259,12 @@ def validate(build: Build) -> None:
         raise PublishingError(f"The pipeline and the evaluation disagree about {EXAMPLE}: scores differ by {off:.1e}.")
 
 
-def look_as_stranger(folder: Path) -> dict:
-    """Runs `stranger.py` on a folder, offline, with an empty Hugging Face home and in another working directory."""
+def look_as_stranger(folder: Path, video: Path) -> dict:
+    """Runs `stranger.py` on a folder and a video, offline, with an empty Hugging Face home and in another working
+    directory."""
     with tempfile.TemporaryDirectory(prefix="finegym-stranger-") as elsewhere:
         result = Path(elsewhere) / "seen.json"
-        command = [sys.executable, "-I", stranger.__file__, str(folder), str(folder / EXAMPLE), str(result)]
+        command = [sys.executable, "-I", stranger.__file__, str(folder), str(video), str(result)]
         environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith(("HF_", "TRANSFORMERS_"))},
             "HF_HOME": elsewhere,
@@ -252,13 +279,13 @@ def look_as_stranger(folder: Path) -> dict:
         return read_json(result, what="report", remedy="Run it again.")
 
 
-def own_logits(folder: Path) -> tuple[torch.Tensor, dict[str, float]]:
-    """Logits of the example's clips and its averaged scores by class, by this project's own code."""
+def own_logits(folder: Path, video: Path) -> tuple[torch.Tensor, dict[str, float]]:
+    """Logits of a video's clips and its averaged scores by class, by this project's own code."""
     model = load_model(folder, AutoModelForVideoClassification)
     processor = load_video_processor(folder)
     if not isinstance(processor, modeling_finegym.FineGymVideoProcessor):
         raise PublishingError(f"{folder} holds a {type(processor).__name__}, not a FineGymVideoProcessor.")
-    clips = processor.load_clips(folder / EXAMPLE)
+    clips = processor.load_clips(video)
     with torch.no_grad():
         logits = model(pixel_values=clips.pixel_values).logits
     scores = next(score_videos(model, [clips])).scores

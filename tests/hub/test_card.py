@@ -178,3 +178,30 @@ def test_a_missing_metric_is_named(checkpoint):
     (checkpoint / "metrics.json").write_text(json.dumps(metrics))
     with pytest.raises(ValueError, match="lacks 'num_expected'"):
         render_card(Checkpoint.read(checkpoint), REPO)
+
+
+def test_a_card_of_own_data_is_about_nobody_elses(checkpoint):
+    recipe = yaml.safe_load((checkpoint / "recipe.yaml").read_text())
+    (checkpoint / "recipe.yaml").write_text(yaml.safe_dump(recipe | {"name": "synthgym-video-text"}))
+    change(checkpoint, "labels.json", name="synthgym of mine", license="CC-BY-4.0")
+    read = change(checkpoint, "metrics.json", dataset="synthgym of mine", synthetic=False, annotation_version="own")
+    card = str(render_card(read, REPO))
+    values = header(card)
+    assert values["license"] == "cc-by-4.0" and "license_name" not in values
+    assert not {"gymnastics", "finegym", "synthetic"} & set(values["tags"])
+    assert "synthgym-video-text" not in card and "example.mp4" not in card and "drawn by a program" not in card
+    assert 'print(classify("clip.mp4", top_k=3))' in card and "hf_hub_download" not in card
+    (checkpoint / "example.mp4").write_bytes(b"a video of the user's")
+    assert 'hf_hub_download("someone/model", "example.mp4")' in str(render_card(read, REPO))
+
+
+@pytest.mark.parametrize("name", ["gym99", "synthgym"])
+def test_own_data_by_a_famous_name_is_own_data(checkpoint, name):
+    """What data are is stated by who made them, never taken from what they are called."""
+    change(checkpoint, "labels.json", license="mine alone")
+    metrics = json.loads((checkpoint / "metrics.json").read_text())
+    del metrics["synthetic"]
+    (checkpoint / "metrics.json").write_text(json.dumps(metrics | {"dataset": name, "annotation_version": "own"}))
+    values = header(str(render_card(Checkpoint.read(checkpoint), REPO)))
+    assert (values["license"], values["license_name"]) == ("other", "mine alone")
+    assert not {"gymnastics", "finegym", "synthetic"} & set(values["tags"])

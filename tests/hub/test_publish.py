@@ -1,5 +1,6 @@
 """A checkpoint goes to the Hub and comes back out of it in the hands of somebody who has only the card."""
 
+import json
 import os
 import re
 import shlex
@@ -182,3 +183,22 @@ def test_without_a_token_and_without_a_network(finished, monkeypatch):
     unreachable = HfApi(endpoint="http://127.0.0.1:9", token="hf_x")
     with pytest.raises(PublishingError, match="Nothing was published"):
         publish(finished, REPO, api=unreachable, say=lambda line: None)
+
+
+def test_own_data_is_published_without_a_gymnast_or_with_a_video_of_ones_own(checkpoint, tmp_path, video_path):
+    metrics = json.loads((checkpoint / "metrics.json").read_text())
+    own = {"dataset": "mine", "synthetic": False, "annotation_version": "own"}
+    (checkpoint / "metrics.json").write_text(json.dumps(metrics | own))
+    (tmp_path / "without").mkdir()
+    build = build_folder(checkpoint, tmp_path / "without", REPO)
+    assert EXAMPLE not in {file.path for file in build.files}
+    validate(build)
+    (tmp_path / "with").mkdir()
+    build = build_folder(checkpoint, tmp_path / "with", REPO, example=video_path)
+    assert EXAMPLE in {file.path for file in build.files}
+    with open_video(tmp_path / "with" / EXAMPLE) as ours, open_video(video_path) as theirs:
+        assert (ours.num_frames, ours.width, ours.height) == (theirs.num_frames, theirs.width, theirs.height)
+    (checkpoint / "labels.json").unlink()
+    (tmp_path / "no terms").mkdir()
+    with pytest.raises(ValueError, match=f"{checkpoint}: nothing says under which terms"):
+        build_folder(checkpoint, tmp_path / "no terms", REPO)

@@ -10,6 +10,7 @@ from finegym.data.index import read_index
 from finegym.data.video_writing import write_video
 from finegym.evaluation.evaluate import Protocol, evaluate_checkpoints
 from finegym.evaluation.report import read_metrics, table
+from finegym.paths import CONFIGURATION
 from finegym.preparation.own_data import import_videos
 from finegym.training.loop import train
 from finegym.training.recipe import parse_recipe
@@ -115,3 +116,9 @@ def test_rows_of_different_experiments_are_not_averaged(tmp_path):
         (tmp_path / name / "metrics.json").write_text(json.dumps(metrics))
     means = [line for line in table(tmp_path).splitlines() if "mean of" in line]
     assert len(means) == 1 and means[0].startswith("d mean of 2 seeds") and "50.50 ± 0.71 %" in means[0]
+
+
+@pytest.mark.parametrize("name", ["small", "frozen", "fine_tuned"])
+def test_the_recipes_for_own_videos_are_nobody_elses(name):
+    recipe = parse_recipe(["--config", str(CONFIGURATION / "own" / f"{name}.yaml")])
+    assert recipe.name.startswith("own-") and recipe.data.root == "data/mine" and recipe.data.mean is None
