@@ -1,10 +1,11 @@
+import json
 from pathlib import Path
 
 import pytest
 
 from finegym.data.index import Video
 from finegym.data.labels import Labels
-from finegym.data.leakage import check_leakage, leaking_videos
+from finegym.data.leakage import check_leakage, datasets_seen_by, leaking_videos, unseen_videos
 from finegym.preparation.annotations import read_annotation, read_split
 from finegym.preparation.coverage import coverage_report, describe_coverage
 from tests.real_lists import REAL_LISTS, needs_real_lists
@@ -56,3 +57,23 @@ def test_the_report_says_that_a_class_of_gym288_cannot_be_learnt(version, ceilin
     said = "the annotation lists none: 138 '(BB) straddle pike jump with 0.5 turn'" in text
     assert said == (version == "v1.0")
     assert ("99.65 %" in text) == (version == "v1.0")
+
+
+def test_a_checkpoint_of_the_hub_says_what_it_has_seen_too(tmp_path, monkeypatch):
+    """From the Hub's cache, where it lies for everybody who has loaded it once."""
+    seen = [
+        {"dataset": "gym288", "annotation_version": "v1.1"},
+        {"dataset": "mine", "annotation_version": "own", "fold": 2},
+    ]
+    cached = tmp_path / "models--somebody--seen"
+    metrics = f"snapshots/{'0' * 40}/metrics.json"
+    for file, text in (("refs/main", "0" * 40), (metrics, json.dumps({"trained_on": seen}))):
+        (cached / file).parent.mkdir(parents=True, exist_ok=True)
+        (cached / file).write_text(text)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    assert datasets_seen_by("somebody/seen") == seen
+    leaking = next(iter(leaking_videos("gym288", "v1.1", "gym99")))
+    with pytest.raises(ValueError, match=r"1 of 2 validation videos were trained on by gym288 v1\.1"):
+        unseen_videos([Video(name, Path(name), 0, 9) for name in (leaking, "x")], seen, "gym99")
+    folded = [Video(str(fold), Path("x"), 0, 9, fold=fold) for fold in range(4)]
+    assert [video.fold for video in unseen_videos(folded, seen, "mine", leave_out=True)] == [2]
