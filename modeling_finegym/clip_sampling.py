@@ -12,9 +12,13 @@ end matters: "loop" starts again at the first frame (the default of mmaction2, o
 "repeat_last" repeats the last frame that was taken. Both are counted from the video's own number of frames.
 """
 
+from collections.abc import Sequence
+
 import torch
 
 
+# Containers round times to their clock, commonly to milliseconds: half of one decides nothing.
+TIME_TOLERANCE = 5e-4
 OUT_OF_RANGE = ("loop", "repeat_last")
 # Where the clips of a video lie: windows in the middles of equal parts of it (mmaction2 0.x), windows from its first
 # frame to its last (mmaction2 1.x), or clips of one frame from each of `clip_len` equal segments (TSN).
@@ -102,6 +106,28 @@ def random_clip(
     num_offsets = max(1, num_frames - clip_len * frame_interval + 1)
     offset = int(torch.randint(num_offsets, (1,), generator=generator))
     return clip_indices(offset, num_frames, clip_len, frame_interval, out_of_range)
+
+
+def resample(times: Sequence[float], frame_rate: float, frame_duration: float) -> list[int]:
+    """
+    The frames of a video as a camera of another rate would have taken them: for each of its pictures the frame that is
+    nearest in time, of two equally near ones the earlier. A video of this rate gives each of its frames once.
+
+    Args:
+        times (`Sequence[float]`): When each frame is shown, in seconds, rising.
+        frame_rate (`float`): Pictures per second.
+        frame_duration (`float`): How long the last frame is shown, in seconds.
+
+    Raises:
+        `ValueError`: there are no frames, or the rate is not positive.
+    """
+    if not len(times) or not 0 < frame_rate < float("inf"):
+        raise ValueError(f"{len(times)} frames cannot be sampled at {frame_rate} frames per second.")
+    seconds = torch.as_tensor(times, dtype=torch.float64)
+    num_pictures = max(1, round((times[-1] - times[0] + frame_duration) * frame_rate))
+    pictures = seconds[0] + torch.arange(num_pictures, dtype=torch.float64) / frame_rate
+    middles = (seconds[1:] + seconds[:-1]) / 2
+    return torch.searchsorted(middles, pictures - TIME_TOLERANCE).tolist()
 
 
 def average_clips(logits: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:

@@ -54,6 +54,7 @@ class FineGymPipeline(VideoClassificationPipeline):
             top_k (`int`, defaults to 5): How many classes to return, at most all of them.
             num_clips (`int`): Clips spread over the video; by default what the processor says, the paper's eight.
             start (`float`), end (`float`): Look only at what a file shows in between, in seconds.
+            fps (`float`): Frame rate of an array, in frames per second; files know theirs.
             return_clip_scores (`bool`, defaults to `False`): Also return what each distinct clip says.
 
         Returns:
@@ -68,8 +69,10 @@ class FineGymPipeline(VideoClassificationPipeline):
             raise ValueError("The list of videos is empty.")
         return super().__call__(to_frames(inputs) if is_list_of_images(inputs) else inputs, **kwargs)
 
-    def _sanitize_parameters(self, top_k=None, num_clips=None, start=None, end=None, return_clip_scores=None):
-        preprocess = {"num_clips": num_clips, "start": start, "end": end}
+    def _sanitize_parameters(
+        self, top_k=None, num_clips=None, start=None, end=None, fps=None, return_clip_scores=None
+    ):
+        preprocess = {"num_clips": num_clips, "start": start, "end": end, "fps": fps}
         postprocess = {"top_k": top_k, "return_clip_scores": return_clip_scores}
         given = [
             {name: value for name, value in group.items() if value is not None} for group in (preprocess, postprocess)
@@ -79,11 +82,12 @@ class FineGymPipeline(VideoClassificationPipeline):
                 raise ValueError(f"`{name}` must be at least 1.")
         return given[0], {}, given[1]
 
-    def preprocess(self, video, num_clips=None, start=None, end=None) -> VideoClips:
+    def preprocess(self, video, num_clips=None, start=None, end=None, fps=None) -> VideoClips:
+        options = {"num_clips": num_clips, "start": start, "end": end, "fps": fps}
         if isinstance(video, str) and video.startswith(("http://", "https://")):
-            clips = self._download_clips(video, num_clips=num_clips, start=start, end=end)
+            clips = self._download_clips(video, **options)
         else:
-            clips = self.video_processor.load_clips(video, num_clips=num_clips, start=start, end=end)
+            clips = self.video_processor.load_clips(video, **options)
         return replace(clips, pixel_values=clips.pixel_values.to(self.dtype))
 
     def _download_clips(self, address, **kwargs) -> VideoClips:

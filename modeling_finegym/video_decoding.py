@@ -5,9 +5,11 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import Self
 
 import torch
 
+from .clip_sampling import TIME_TOLERANCE, resample
 from .video_packets import Packet, are_frames, is_cut, scan
 
 
@@ -19,8 +21,14 @@ except ImportError:
 
 # What decoders raise on damaged files: PyAV meets streams, formats and sizes that it did not know of.
 DECODER_ERRORS = () if av is None else (av.FFmpegError, IndexError, RuntimeError, ValueError, MemoryError)
-# 8192 x 8192 pixels: larger frames are refused before memory is taken for them
+# What a video may be at most; more is refused before memory is taken for it. Sides: 8192 x 8192 pixels, and a ratio
+# beyond which nothing is a film of a person and a resized short side would fill the memory.
 MAX_PIXELS = 2**26
+MAX_ASPECT_RATIO = 16
+# A day, and its frames at 24 of them a second.
+MAX_SECONDS = 86_400.0
+MAX_FRAMES = 2**21
+MAX_STREAMS = 64
 # Jumping to a key frame is worth it where it saves decoding at least this many frames.
 MIN_JUMP = 8
 # Where a key frame turns out not to be one (wrong flags, imprecise seeking), read again from this many before it.
@@ -31,16 +39,8 @@ class VideoDecodingError(ValueError):
     """A video file cannot be read; the message names the file."""
 
 
-class VideoFile:
-    """
-    An open video file. Frames are numbered in the order in which they are shown.
-
-    Attributes:
-        num_frames (`int`): Frames in the file.
-        times (`list[float]`): When each frame is shown, in seconds from the first one.
-        fps (`float`): Mean frame rate in frames per second.
-        width (`int`), height (`int`): Size of the coded frames in pixels, before any rotation.
-    """
+class _IndexedFile:
+    """An open video file of which is known what frames it has, within the limits above."""
 
     def __init__(self, path: str | Path):
         if av is None:
@@ -67,22 +67,37 @@ class VideoFile:
             raise
 
     def _choose_stream(self) -> None:
+        if len(self._container.streams) > MAX_STREAMS:
+            raise VideoDecodingError(
+                f"{self.path} has {len(self._container.streams)} streams; the limit is {MAX_STREAMS}."
+            )
         if not self._container.streams.video:
             raise VideoDecodingError(f"{self.path} has no video stream.")
         self._stream = self._container.streams.video[0]
         if self._stream.codec_context is None:
             raise VideoDecodingError(f"{self.path} has a video stream of an unknown codec.")
-        self._stream.codec_context.thread_count = 1
-        self.width, self.height = self._stream.codec_context.width, self._stream.codec_context.height
-        if not 0 < self.width * self.height <= MAX_PIXELS:
+        decoder = self._stream.codec_context
+        decoder.thread_count = 1
+        decoder.options = {"max_pixels": str(MAX_PIXELS)}
+        self.width, self.height = decoder.width, decoder.height
+        self._check_size(decoder)
+
+    def _check_size(self, picture) -> None:
+        """Refuse a stream or a frame that is too large or too narrow."""
+        width, height = picture.width, picture.height
+        if not 0 < width * height <= MAX_PIXELS:
             raise VideoDecodingError(
-                f"{self.path} declares frames of {self.width} x {self.height} pixels; the limit is {MAX_PIXELS}."
+                f"{self.path} has frames of {width} x {height} pixels; the limit is {MAX_PIXELS} pixels."
+            )
+        if max(width, height) > MAX_ASPECT_RATIO * min(width, height):
+            raise VideoDecodingError(
+                f"{self.path} has frames of {width} x {height} pixels; the limit is a ratio of {MAX_ASPECT_RATIO}."
             )
 
     def _index(self) -> None:
         rate = self._stream.average_rate or self._stream.guessed_rate or Fraction(25)
         try:
-            packets = scan(self._container, self._stream)
+            packets = scan(self._container, self._stream, self._check_count)
             # Timestamps (rising) if packets are frames, or None: then frames are counted from the beginning.
             self._pts: list[int] | None = None
             self._numbers: dict[int, int] = {}
@@ -91,12 +106,22 @@ class VideoFile:
                 self._index_by_packets(packets)
             else:
                 self._index_by_frames(rate)
+        except VideoDecodingError:
+            raise
         except DECODER_ERRORS as error:
             raise VideoDecodingError(f"{self.path} is damaged: {error}") from error
         self.num_frames = len(self.times)
         if not self.num_frames:
             raise VideoDecodingError(f"{self.path} has no frames.")
+        if self.times[-1] > MAX_SECONDS:
+            raise VideoDecodingError(
+                f"{self.path} lasts {self.times[-1]:.0f} s by its own account; the limit is {MAX_SECONDS:.0f} s."
+            )
         self.fps = (self.num_frames - 1) / self.times[-1] if self.times[-1] > 0 else float(rate)
+
+    def _check_count(self, count: int) -> None:
+        if count > MAX_FRAMES:
+            raise VideoDecodingError(f"{self.path} has more than {MAX_FRAMES} frames, which is the limit.")
 
     def _index_by_packets(self, packets: list[Packet]) -> None:
         shown = {packet.pts: packet for packet in packets if not packet.is_discard}
@@ -114,6 +139,7 @@ class VideoFile:
             if not is_whole:
                 self._damaged.add(number)
             stamps.append((None, None) if frame is None else (frame.pts, frame.dts))
+            self._check_count(len(stamps))
         self.times = _rising_times(stamps, self._stream.time_base or 1 / rate, rate)
 
     def _count(self) -> Iterator[tuple[int, "av.VideoFrame | None", bool]]:
@@ -143,6 +169,27 @@ class VideoFile:
                 yield number, frame, is_whole
                 number += 1
 
+    def close(self) -> None:
+        self._container.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self.close()
+
+
+class VideoFile(_IndexedFile):
+    """
+    An open video file. Frames are numbered in the order in which they are shown.
+
+    Attributes:
+        num_frames (`int`): Frames in the file.
+        times (`list[float]`): When each frame is shown, in seconds from the first one.
+        fps (`float`): Mean frame rate in frames per second.
+        width (`int`), height (`int`): Size of the coded frames in pixels, before any rotation.
+    """
+
     def index_range(self, start: float | None = None, end: float | None = None) -> tuple[int, int]:
         """
         The frames shown in `[start, end)`, in seconds from the first frame: the first index and the one past the last.
@@ -150,14 +197,31 @@ class VideoFile:
         Raises:
             `VideoDecodingError`: no frame is shown in this time.
         """
-        # timestamps are rounded to the file's clock, commonly milliseconds: half of one decides nothing
-        first = bisect_left(self.times, (start or 0.0) - 5e-4)
-        stop = self.num_frames if end is None else bisect_left(self.times, end - 5e-4)
+        first = bisect_left(self.times, (start or 0.0) - TIME_TOLERANCE)
+        stop = self.num_frames if end is None else bisect_left(self.times, end - TIME_TOLERANCE)
         if first >= stop:
             raise VideoDecodingError(
                 f"{self.path} lasts {self.times[-1]:.3f} s and shows no frame between {start} s and {end} s."
             )
         return first, stop
+
+    def select(
+        self, start: float | None = None, end: float | None = None, frame_rate: float | None = None
+    ) -> list[int]:
+        """
+        The frames shown in `[start, end)`, in seconds from the first frame.
+
+        Args:
+            frame_rate (`float`, *optional*): Frames per second. If given, the frames are those that a camera of this
+                rate would have taken: left out or repeated where the file has more or fewer of them.
+
+        Raises:
+            `VideoDecodingError`: no frame is shown in this time.
+        """
+        first, stop = self.index_range(start, end)
+        if frame_rate is None:
+            return list(range(first, stop))
+        return [first + place for place in resample(self.times[first:stop], frame_rate, 1 / self.fps)]
 
     def frames(self, indices: list[int]) -> torch.Tensor:
         """
@@ -168,21 +232,29 @@ class VideoFile:
 
         Raises:
             `IndexError`: an index is not between 0 and `num_frames - 1`.
-            `VideoDecodingError`: a frame cannot be decoded.
+            `VideoDecodingError`: a frame cannot be decoded, or frames differ in size.
         """
         if not indices:
             raise IndexError(f"{self.path}: no frame was asked for.")
-        wanted = sorted(set(indices))
-        converter = VideoReformatter()
-        found = {}
-        for index, frame in self.decode(wanted):
-            try:
-                found[index] = _to_tensor(frame, converter)
-            except DECODER_ERRORS as error:
-                raise VideoDecodingError(f"{self.path} is damaged: frame {index} has no picture ({error}).") from error
-            if found[index].shape != found[wanted[0]].shape:
+        found: dict[int, torch.Tensor] = {}
+        for index, picture in self.pictures(sorted(set(indices))):
+            found[index] = picture
+            if picture.shape != found[min(found)].shape:
                 raise VideoDecodingError(f"{self.path} changes the size of its frames at frame {index}.")
         return torch.stack([found[index] for index in indices])
+
+    def pictures(self, indices: Iterable[int]) -> Iterator[tuple[int, torch.Tensor]]:
+        """
+        The frames with these indices, one after the other in this order: index and `torch.ByteTensor` of shape
+        `(height, width, 3)`, RGB and upright. Only one of them is held at a time. Raises what `frames` does.
+        """
+        converter = VideoReformatter()
+        for index, frame in self.decode(indices):
+            try:
+                picture = _to_tensor(frame, converter)
+            except DECODER_ERRORS as error:
+                raise VideoDecodingError(f"{self.path} is damaged: frame {index} has no picture ({error}).") from error
+            yield index, picture
 
     def decode(self, indices: Iterable[int]) -> Iterator[tuple[int, "av.VideoFrame"]]:
         """
@@ -219,12 +291,17 @@ class VideoFile:
                         continue
                     if number > run[position] or not is_whole:
                         break
+                    self._check_size(frame)
                     yield number, frame
                     position += 1
                     if position == len(run):
                         return
+            except VideoDecodingError:
+                raise
             except DECODER_ERRORS as error:
-                reason = str(error)
+                # The decoder refuses sizes without saying so.
+                refused_size = isinstance(error, av.ArgumentError)
+                reason = f"{error}; the limit is {MAX_PIXELS} pixels" if refused_size else str(error)
         raise VideoDecodingError(f"{self.path} is damaged: frame {run[position]} cannot be decoded ({reason}).")
 
     def _read(self, run: list[int], back: int) -> Iterator[tuple[int, "av.VideoFrame", bool]]:
@@ -249,15 +326,6 @@ class VideoFile:
         """The last key frame up to `index`, or the one so many key frames before it; 0 before the first."""
         position = bisect_right(self._key_frames, index) - 1 - back
         return self._key_frames[position] if position >= 0 else 0
-
-    def close(self) -> None:
-        self._container.close()
-
-    def __enter__(self) -> "VideoFile":
-        return self
-
-    def __exit__(self, *exception) -> None:
-        self.close()
 
 
 def _rising_times(stamps: list[tuple[int | None, int | None]], clock: Fraction, rate: Fraction) -> list[float]:

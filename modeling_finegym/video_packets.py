@@ -87,21 +87,20 @@ def _after_blocks(content: memoryview, place: int) -> int:
     return place + 1
 
 
-def scan(container, stream) -> list[Packet]:
-    """The packets of a stream, in the order in which they are stored, without empty ones."""
+def scan(container, stream, check_count: Callable[[int], None]) -> list[Packet]:
+    """The packets of a stream, in the order in which they are stored, without empty ones. `check_count` is told every
+    now and then how many there are, and raises where they are too many."""
     may_hide = ONE_FRAME_CODECS.get(stream.codec_context.codec.canonical_name, _no_hidden_frame)
     looks_inside = may_hide is not _no_hidden_frame
-    return [
-        Packet(
-            packet.pts,
-            packet.is_keyframe,
-            packet.is_discard,
-            packet.is_corrupt,
-            looks_inside and may_hide(memoryview(packet)),
-        )
-        for packet in container.demux(stream)
-        if packet.size
-    ]
+    packets: list[Packet] = []
+    for packet in container.demux(stream):
+        if packet.size:
+            hides = looks_inside and may_hide(memoryview(packet))
+            packets.append(Packet(packet.pts, packet.is_keyframe, packet.is_discard, packet.is_corrupt, hides))
+            if not len(packets) & 4095:
+                check_count(len(packets))
+    check_count(len(packets))
+    return packets
 
 
 def are_frames(packets: Sequence[Packet], container, stream) -> bool:

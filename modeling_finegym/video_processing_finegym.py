@@ -3,8 +3,9 @@
 Written with torch alone, so that it works where torchvision is not installed.
 """
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -12,14 +13,17 @@ from torch.nn import functional as F
 from transformers.image_processing_utils import BatchFeature
 from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, SizeDict
 from transformers.processing_utils import VideosKwargs
+from transformers.utils import logging
 from transformers.video_processing_utils import BaseVideoProcessor
 from transformers.video_utils import VideoMetadata
 
-from .clip_sampling import sample_clips
+from .clip_sampling import resample, sample_clips
 from .clip_scoring import VideoClips
-from .video_decoding import open_video
+from .video_decoding import VideoFile, open_video
 from .video_inputs import as_file, check_videos, is_file_content, to_frames
 
+
+logger = logging.get_logger(__name__)
 
 # PIL's numbers, as in the processors of Transformers.
 INTERPOLATION = {2: "bilinear", 3: "bicubic"}
@@ -35,6 +39,10 @@ class FineGymVideoProcessorKwargs(VideosKwargs, total=False):
     sampling (`str`): Where the clips of a video lie: "centers" of its parts, from "ends" to end, or a frame from each
         of `num_frames` "segments".
     antialias (`bool`): Whether a frame that gets smaller is smoothed first, as PIL does and OpenCV does not.
+    frame_rate (`float`): Frames per second of the videos that the model was trained on. Other videos are sampled as if
+        they had been filmed at this rate; `None` counts their frames, whatever the rate.
+    protocol_counts_frames (`bool`): Whether the protocol by which the model was trained and is evaluated counts frames
+        nevertheless, as FineGym's does.
     """
 
     frame_interval: int
@@ -42,6 +50,8 @@ class FineGymVideoProcessorKwargs(VideosKwargs, total=False):
     out_of_range: str
     sampling: str
     antialias: bool
+    frame_rate: float | None
+    protocol_counts_frames: bool
 
 
 class FineGymVideoProcessor(BaseVideoProcessor):
@@ -52,6 +62,9 @@ class FineGymVideoProcessor(BaseVideoProcessor):
     `processor(videos)` takes a path, an array of frames `(T, H, W, C)`, or a list of these, and returns `pixel_values`
     of shape `(batch_size, num_frames, num_channels, height, width)`: of each video the clip in the middle.
     `processor.load_clips(video)` returns the distinct ones of `num_clips` clips, for the paper's averaged scores.
+
+    Clips are sampled by time: `frame_interval` is counted in frames of `frame_rate`, at which the model was trained.
+    Files know when their frames are shown; for arrays say it with `fps`.
     """
 
     resample = 2
@@ -73,6 +86,8 @@ class FineGymVideoProcessor(BaseVideoProcessor):
     out_of_range = "loop"
     sampling = "centers"
     antialias = True
+    frame_rate = None
+    protocol_counts_frames = False
     valid_kwargs = FineGymVideoProcessorKwargs
     model_input_names = ["pixel_values"]
 
@@ -97,20 +112,29 @@ class FineGymVideoProcessor(BaseVideoProcessor):
         out_of_range: str | None = None,
         sampling: str | None = None,
         fps: float | None = None,
+        frame_rate: float | None = None,
         **kwargs,
     ) -> np.ndarray:
-        """Indices of the clip in the middle of a video, an array of shape `(num_frames,)`."""
-        if fps is not None:
-            raise ValueError("Clips are sampled by frame_interval, not by fps: leave fps out.")
+        """Indices of the clip in the middle of a video, an array of shape `(num_frames,)`. `fps` is the frame rate of
+        an array of frames."""
+        frame_rate = frame_rate or self.frame_rate
+        file = getattr(metadata, "file", None)
+        if file is None:
+            known = fps if fps is not None or frame_rate is None else metadata.fps
+            shown = _select(metadata.total_num_frames, known, frame_rate)
+        elif fps is not None:
+            raise ValueError("Files know their frame rate: leave fps out, which is for arrays of frames.")
+        else:
+            shown = file.select(frame_rate=frame_rate)
         clips, _ = sample_clips(
-            metadata.total_num_frames,
+            len(shown),
             clip_len=num_frames or self.num_frames,
             frame_interval=frame_interval or self.frame_interval,
             num_clips=1,
             out_of_range=out_of_range or self.out_of_range,
             sampling=sampling or self.sampling,
         )
-        return np.array(clips[0])
+        return np.array(shown)[clips[0]]
 
     def fetch_videos(self, video_url_or_urls, sample_indices_fn=None):
         """Decodes a path, or a list of them, with PyAV -> frames (T, H, W, C) and their metadata."""
@@ -125,58 +149,20 @@ class FineGymVideoProcessor(BaseVideoProcessor):
                 duration=video.times[-1],
                 video_backend="pyav",
             )
+            metadata.file = video
             indices = (
                 np.arange(video.num_frames) if sample_indices_fn is None else sample_indices_fn(metadata=metadata)
             )
+            del metadata.file
             metadata.frames_indices = indices
             return video.frames(indices.tolist()).numpy(), metadata
 
     def _preprocess(self, videos: list[torch.Tensor], return_tensors=None, **settings) -> BatchFeature:
-        clips = [self._transform(video, **settings) for video in videos]
+        # Frame by frame, so that the floats of one frame are held in full size and not those of a whole video.
+        clips = [torch.cat([_transform(frame[None], **settings) for frame in video]) for video in videos]
         if return_tensors is not None and len({clip.shape for clip in clips}) > 1:
             raise ValueError(f"Videos of different shapes make no batch: {[tuple(clip.shape) for clip in clips]}.")
         return BatchFeature(data={"pixel_values": clips}, tensor_type=return_tensors)
-
-    def _transform(
-        self,
-        frames: torch.Tensor,
-        *,
-        do_resize: bool,
-        size: SizeDict,
-        resample: int,
-        do_center_crop: bool,
-        crop_size: SizeDict,
-        do_rescale: bool,
-        rescale_factor: float,
-        do_normalize: bool,
-        image_mean: tuple[float, ...],
-        image_std: tuple[float, ...],
-        antialias: bool = True,
-        **kwargs,
-    ) -> torch.Tensor:
-        """(T, C, H, W) of any number type -> (T, C, h, w) float32."""
-        height, width = frames.shape[-2:]
-        target = _target_size(height, width, size) if do_resize else (height, width)
-        if target != (height, width):
-            if resample not in INTERPOLATION:
-                raise ValueError(f"resample must be 2 (bilinear) or 3 (bicubic), got {resample}.")
-            frames = F.interpolate(frames.float(), target, mode=INTERPOLATION[resample], antialias=antialias)
-            frames = frames.clamp(0, 255)  # bicubic overshoots
-        if do_center_crop:
-            if target[0] < crop_size.height or target[1] < crop_size.width:
-                raise ValueError(
-                    f"A crop of {crop_size.height} x {crop_size.width} does not fit into frames of {target[0]} x "
-                    f"{target[1]}: choose a smaller crop_size or a larger size."
-                )
-            top, left = (target[0] - crop_size.height) // 2, (target[1] - crop_size.width) // 2
-            frames = frames[..., top : top + crop_size.height, left : left + crop_size.width]
-        frames = frames.float()
-        if do_rescale:
-            frames = frames * rescale_factor
-        if do_normalize:
-            mean, std = (torch.tensor(value, device=frames.device).view(-1, 1, 1) for value in (image_mean, image_std))
-            frames = (frames - mean) / std
-        return frames.contiguous()
 
     def preprocess_frames(self, frames: torch.Tensor) -> torch.Tensor:
         """
@@ -188,54 +174,154 @@ class FineGymVideoProcessor(BaseVideoProcessor):
         Returns:
             `torch.FloatTensor` of shape `(num_frames, 3, crop height, crop width)`.
         """
+        return _transform(frames.permute(0, 3, 1, 2), **self._settings())
+
+    def _settings(self) -> dict[str, Any]:
         settings = {name: getattr(self, name, None) for name in self.valid_kwargs.__annotations__}
-        return self._transform(frames.permute(0, 3, 1, 2), **self._standardize_kwargs(**settings))
+        return self._standardize_kwargs(**settings)
 
     def load_clips(
         self,
-        video: str | Path | bytes | BinaryIO | list | np.ndarray | torch.Tensor,
+        video: str | Path | VideoFile | bytes | BinaryIO | list | np.ndarray | torch.Tensor,
         num_clips: int | None = None,
         start: float | None = None,
         end: float | None = None,
+        fps: float | None = None,
+        count_frames: bool = False,
     ) -> VideoClips:
         """
-        The distinct ones of `num_clips` clips of a video; each frame is decoded and transformed once.
+        The distinct ones of `num_clips` clips of a video; each frame is decoded and transformed once, and only one is
+        held in its full size. Beside the clips, `4 * num_clips * num_frames * 3 * crop height * crop width` bytes,
+        this takes up to 64 bytes for each pixel of a frame, the decoder's own frames among them, and 32 MB, however
+        long the video is.
 
         Args:
-            video: A path, the bytes of a file, a file open in binary mode, or frames as
+            video: A path, a `VideoFile`, the bytes of a file, a file open in binary mode, or frames as
                 [`~video_inputs.to_frames`] takes them.
             num_clips (`int`, *optional*): Windows spread over the video; the default is the processor's.
             start (`float`, *optional*), end (`float`, *optional*): The part of the file to look at, in seconds.
+            fps (`float`, *optional*): Frame rate of an array of frames. Without it, an array is taken for one of the
+                rate at which the model was trained.
+            count_frames (`bool`, defaults to `False`): Take every frame for one of that rate, as FineGym's protocol
+                does.
         """
         if is_file_content(video):
             with as_file(video) as path:
                 try:
-                    return self.load_clips(path, num_clips=num_clips, start=start, end=end)
+                    return self.load_clips(path, num_clips, start, end, fps, count_frames)
                 except ValueError as error:
                     raise ValueError(str(error).replace(str(path), "The content given")) from error
+        frame_rate = None if count_frames else self.frame_rate
         if isinstance(video, (str, Path)):
             with open_video(video) as file:
-                first, stop = file.index_range(start, end)
-                return self._clips(stop - first, num_clips, lambda indices: file.frames([first + i for i in indices]))
+                return self.load_clips(file, num_clips, start, end, fps, count_frames)
+        if isinstance(video, VideoFile):
+            if fps is not None:
+                raise ValueError("Files know their frame rate: leave fps out, which is for arrays of frames.")
+            return self._clips(video.select(start, end, frame_rate), num_clips, video.pictures)
         if start is not None or end is not None:
             raise ValueError("start and end are times in a file: cut an array of frames by indexing it.")
         frames = to_frames(video)
-        return self._clips(len(frames), num_clips, lambda indices: frames[indices])
+        shown = _select(len(frames), fps, frame_rate, counts=count_frames)
+        return self._clips(shown, num_clips, lambda indices: ((index, frames[index]) for index in indices))
 
-    def _clips(self, num_video_frames: int, num_clips: int | None, read_frames) -> VideoClips:
+    def _clips(
+        self,
+        shown: list[int],
+        num_clips: int | None,
+        read: Callable[[list[int]], Iterable[tuple[int, torch.Tensor]]],
+    ) -> VideoClips:
+        """Clips of the frames `shown`; `read` gives some of them one by one, of shape (H, W, 3)."""
         clips, weights = sample_clips(
-            num_video_frames,
+            len(shown),
             clip_len=self.num_frames,
             frame_interval=self.frame_interval,
             num_clips=num_clips or self.num_clips,
             out_of_range=self.out_of_range,
             sampling=self.sampling,
         )
-        needed = sorted({index for clip in clips for index in clip})
-        position = {index: place for place, index in enumerate(needed)}
-        frames = self.preprocess_frames(read_frames(needed))  # (frames needed, C, h, w)
-        places = torch.tensor([[position[index] for index in clip] for clip in clips])
-        return VideoClips(weights=torch.tensor(weights), pixel_values=frames[places])
+        clips = [[shown[place] for place in clip] for clip in clips]
+        return VideoClips(weights=torch.tensor(weights), pixel_values=_stack(clips, read, self._settings()))
+
+
+def _select(num_frames: int, fps: float | None, frame_rate: float | None, *, counts: bool = False) -> list[int]:
+    """The frames of an array that are shown at `frame_rate`, if the array has a rate."""
+    if fps is not None and frame_rate is None:
+        reason = "frames are to be counted" if counts else "this processor has no frame_rate to sample at"
+        raise ValueError(f"fps says when frames are shown, but {reason}: leave it out.")
+    if fps is None or frame_rate is None:
+        if frame_rate is not None:
+            logger.warning_once(
+                f"An array of frames without fps is taken for a video of {frame_rate:g} frames per second, at which "
+                "the model was trained. Say its rate with fps=."
+            )
+        return list(range(num_frames))
+    if fps <= 0:
+        raise ValueError(f"fps must be positive, got {fps}.")
+    return resample([number / fps for number in range(num_frames)], frame_rate, 1 / fps)
+
+
+def _stack(
+    clips: list[list[int]],
+    read: Callable[[list[int]], Iterable[tuple[int, torch.Tensor]]],
+    settings: dict[str, Any],
+) -> torch.Tensor:
+    """The transformed frames of clips (K, T, C, h, w), each read and transformed once, one after the other."""
+    places: dict[int, list[tuple[int, int]]] = {}
+    for number, clip in enumerate(clips):
+        for position, index in enumerate(clip):
+            places.setdefault(index, []).append((number, position))
+    pixel_values = None
+    for index, picture in read(sorted(places)):
+        [frame] = _transform(picture[None].permute(0, 3, 1, 2), **settings)  # (C, h, w)
+        if pixel_values is None:
+            pixel_values = frame.new_empty(len(clips), len(clips[0]), *frame.shape)
+        if frame.shape != pixel_values.shape[2:]:
+            raise ValueError(f"Frame {index} differs in size from those before it: only crops of them make a clip.")
+        for number, position in places[index]:
+            pixel_values[number, position] = frame
+    return pixel_values
+
+
+def _transform(
+    frames: torch.Tensor,
+    *,
+    do_resize: bool,
+    size: SizeDict,
+    resample: int,
+    do_center_crop: bool,
+    crop_size: SizeDict,
+    do_rescale: bool,
+    rescale_factor: float,
+    do_normalize: bool,
+    image_mean: tuple[float, ...],
+    image_std: tuple[float, ...],
+    antialias: bool = True,
+    **kwargs,
+) -> torch.Tensor:
+    """(T, C, H, W) of any number type -> (T, C, h, w) float32."""
+    height, width = frames.shape[-2:]
+    target = _target_size(height, width, size) if do_resize else (height, width)
+    if target != (height, width):
+        if resample not in INTERPOLATION:
+            raise ValueError(f"resample must be 2 (bilinear) or 3 (bicubic), got {resample}.")
+        frames = F.interpolate(frames.float(), target, mode=INTERPOLATION[resample], antialias=antialias)
+        frames = frames.clamp(0, 255)  # bicubic overshoots
+    if do_center_crop:
+        if target[0] < crop_size.height or target[1] < crop_size.width:
+            raise ValueError(
+                f"A crop of {crop_size.height} x {crop_size.width} does not fit into frames of {target[0]} x "
+                f"{target[1]}: choose a smaller crop_size or a larger size."
+            )
+        top, left = (target[0] - crop_size.height) // 2, (target[1] - crop_size.width) // 2
+        frames = frames[..., top : top + crop_size.height, left : left + crop_size.width]
+    frames = frames.float()
+    if do_rescale:
+        frames = frames * rescale_factor
+    if do_normalize:
+        mean, std = (torch.tensor(value, device=frames.device).view(-1, 1, 1) for value in (image_mean, image_std))
+        frames = (frames - mean) / std
+    return frames.contiguous()
 
 
 def _target_size(height: int, width: int, size: SizeDict) -> tuple[int, int]:

@@ -24,6 +24,7 @@ FLOATS = ("F64", "F32", "F16", "BF16")
 # A processor's numbers beyond these ask for more memory than any clip takes.
 MAX_SIDE = 4096
 MAX_CLIPS = 1024
+MAX_FRAME_RATE = 1000
 
 
 def load_config(name: str | Path, *, revision: str | None = None) -> PreTrainedConfig:
@@ -102,6 +103,13 @@ def check_processor(processor) -> None:
         value = getattr(processor, name, None)
         if value is not None and (type(value) is not int or not 1 <= value <= largest):
             raise ValueError(f"{name} of its video processor must lie between 1 and {largest}, got {value!r}")
+    rate = getattr(processor, "frame_rate", None)
+    if rate is not None and (type(rate) not in (int, float) or not 0 < rate <= MAX_FRAME_RATE):
+        raise ValueError(
+            f"frame_rate of its video processor must lie between 0 and {MAX_FRAME_RATE} per second, got {rate!r}"
+        )
+    if type(getattr(processor, "protocol_counts_frames", False)) is not bool:
+        raise ValueError("protocol_counts_frames of its video processor must be true or false")
     for name in ("size", "crop_size"):
         sides = dict(getattr(processor, name, None) or {})
         for side in sides.values():

@@ -53,6 +53,7 @@ class ClipDataset(Dataset):
         frame_interval: int,
         out_of_range: str = "loop",
         sampling: str = "centers",
+        frame_rate: float | None = None,
         transform: Callable[[torch.Tensor, torch.Generator], torch.Tensor],
         num_views: int | None = None,
         skip_unreadable: bool = False,
@@ -63,6 +64,7 @@ class ClipDataset(Dataset):
         self.frame_interval = frame_interval
         self.out_of_range = out_of_range
         self.sampling = sampling
+        self.frame_rate = frame_rate
         self.transform = transform
         self.num_views = num_views
         self.skip_unreadable = skip_unreadable
@@ -118,8 +120,12 @@ class ClipDataset(Dataset):
         def read(video: Video) -> torch.Tensor | Exception:
             try:
                 with open_video(video.path) as file:
-                    frames = file.frames(list(range(*file.index_range(video.start, video.end))))
-                return resize_short_side(frames, short_side, antialias)
+                    shown = file.select(video.start, video.end, self.frame_rate)
+                    frames = {
+                        index: resize_short_side(picture[None], short_side, antialias)[0]
+                        for index, picture in file.pictures(sorted(set(shown)))
+                    }
+                return torch.stack([frames[index] for index in shown])
             except (VideoDecodingError, OSError) as error:
                 return error
 
@@ -140,8 +146,8 @@ class ClipDataset(Dataset):
             return
         video = self.videos[index]
         with open_video(video.path) as file:
-            first, stop = file.index_range(video.start, video.end)
-            yield stop - first, lambda indices: file.frames([first + index for index in indices])
+            shown = file.select(video.start, video.end, self.frame_rate)
+            yield len(shown), lambda indices: file.frames([shown[index] for index in indices])
 
     def _window(self, num_frames: int, generator: torch.Generator) -> list[int]:
         return random_clip(

@@ -50,6 +50,7 @@ class Video:
 
     Attributes:
         start, end: seconds within the file; None means the whole file.
+        fps: frames per second; None: not known.
         group: what the video shares with others that must lie on the same side of every split, such as the video it
             was cut from, the athlete or the day; None: not known.
         fold: of several folds the one that validates on this video; None: there are no folds.
@@ -63,6 +64,7 @@ class Video:
     end: float | None = None
     group: str | None = None
     fold: int | None = None
+    fps: float | None = None
 
 
 @dataclass(frozen=True)
@@ -175,7 +177,7 @@ def read_index(root: str | Path, split: str, *, fold: int | None = None) -> list
         if videos and videos[-1].id == row["id"]:
             raise ValueError(f"{path}: video {row['id']!r} stands twice in split {split!r}; ids must be unique.")
         path_of_file = (root / row["file"]).absolute()
-        known = {name: row[name] for name in ("id", "label", "num_frames", "start", "end", "group", "fold")}
+        known = {name: row[name] for name in ("id", "label", "num_frames", "fps", "start", "end", "group", "fold")}
         videos.append(Video(path=path_of_file, **known))
     return videos
 

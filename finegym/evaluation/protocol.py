@@ -92,8 +92,7 @@ def evaluate(
     with bar:
         part = _score(model, loaded, batch_size, num_workers, bar)
     model.train(was_training)
-    parts = gather_object([part])
-    scored = {position: scores for part in parts for position, scores in part.items()}
+    scored = {position: scores for part in gather_object([part]) for position, scores in part.items()}
     unreadable = {
         videos[position].id: reason for position, reason in sorted(scored.items()) if isinstance(reason, str)
     }
@@ -112,7 +111,7 @@ def evaluate(
         "annotation_version": "own" if coverage is None else coverage.annotation_version,
         "num_evaluated": len(read),
         "num_expected": len(videos) if coverage is None else coverage.num_expected,
-        "num_clips": num_clips,
+        **_sampling(processor, num_clips),
         **measure(scores, truth, labels),
         "num_parameters": model.num_parameters(),
         "seconds": time.perf_counter() - start,
@@ -126,6 +125,14 @@ def evaluate(
         unreadable=unreadable,
         metrics=metrics,
     )
+
+
+def _sampling(processor: FineGymVideoProcessor, num_clips: int) -> dict[str, Any]:
+    """How many clips, and at which frame rate they were sampled; None if frames were counted."""
+    return {
+        "num_clips": num_clips,
+        "frame_rate": None if processor.protocol_counts_frames else processor.frame_rate,
+    }
 
 
 def measure(scores: torch.Tensor, truth: torch.Tensor, labels: Labels) -> dict[str, Any]:
@@ -167,7 +174,13 @@ class _LoadedVideos(Dataset):
             failure = self.features.failed.get(video.id)
             return position, self.features.video_clips(position) if failure is None else failure
         try:
-            return position, self.processor.load_clips(video.path, self.num_clips, start=video.start, end=video.end)
+            return position, self.processor.load_clips(
+                video.path,
+                self.num_clips,
+                start=video.start,
+                end=video.end,
+                count_frames=self.processor.protocol_counts_frames,
+            )
         except (VideoDecodingError, OSError) as error:
             return position, str(error)
 

@@ -85,8 +85,7 @@ def _load_windows(
     progress: bool,
 ) -> Iterator[VideoClips]:
     for start, end in tqdm(windows, unit="window", disable=not progress):
-        first, stop = video.index_range(start, end)
-        yield processor.load_clips(video.frames(list(range(first, stop))), num_clips=num_clips)
+        yield processor.load_clips(video, num_clips, start=start, end=end)
 
 
 def find_segments(

@@ -75,10 +75,19 @@ class EvaluationViews:
         processor: decodes, samples, resizes, crops and normalizes.
         videos: what `read_index` returns.
         num_clips: windows of a video; equal ones are computed once (paper, section 4.2: 8).
+        count_frames: sample by numbers of frames, not by time; None: as the processor's protocol has it.
     """
 
-    def __init__(self, processor: FineGymVideoProcessor, videos: Sequence[Video], *, num_clips: int = 8):
+    def __init__(
+        self,
+        processor: FineGymVideoProcessor,
+        videos: Sequence[Video],
+        *,
+        num_clips: int = 8,
+        count_frames: bool | None = None,
+    ):
         self.processor = processor
+        self.count_frames = processor.protocol_counts_frames if count_frames is None else count_frames
         self.videos = list(videos)
         self.num_clips = num_clips
         self.names = [video.id for video in self.videos]
@@ -87,8 +96,11 @@ class EvaluationViews:
         self.groups = list(range(len(self.videos)))
 
     def _indices(self, video: Video) -> list[list[int]]:
+        num_frames = video.num_frames
+        if not self.count_frames and self.processor.frame_rate and video.fps:
+            num_frames = max(1, round(num_frames / video.fps * self.processor.frame_rate))
         return sample_clips(
-            video.num_frames,
+            num_frames,
             clip_len=self.processor.num_frames,
             frame_interval=self.processor.frame_interval,
             num_clips=self.num_clips,
@@ -97,7 +109,8 @@ class EvaluationViews:
         )[0]
 
     def describe(self) -> dict[str, Any]:
-        return {"views": "test", "num_clips": self.num_clips, "processor": self.processor.to_dict()}
+        rule = {"num_clips": self.num_clips, "count_frames": self.count_frames}
+        return {"views": "test", **rule, "processor": self.processor.to_dict()}
 
     def content(self, position: int) -> list[Any]:
         video = self.videos[position]
@@ -105,7 +118,9 @@ class EvaluationViews:
 
     def load(self, positions: Sequence[int]) -> list[VideoClips]:
         return [
-            self.processor.load_clips(video.path, self.num_clips, start=video.start, end=video.end)
+            self.processor.load_clips(
+                video.path, self.num_clips, start=video.start, end=video.end, count_frames=self.count_frames
+            )
             for video in (self.videos[position] for position in positions)
         ]
 
@@ -129,7 +144,7 @@ class TrainingViews:
         self.groups = [position // num_views for position in range(len(self.names))]
 
     def describe(self) -> dict[str, Any]:
-        names = ("seed", "clip_len", "frame_interval", "out_of_range", "sampling")
+        names = ("seed", "clip_len", "frame_interval", "frame_rate", "out_of_range", "sampling")
         rule = {name: getattr(self.dataset, name) for name in names}
         return {"views": "training", "transform": self.transform, **rule}
 

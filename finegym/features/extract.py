@@ -61,7 +61,7 @@ def extract(
     rows = find_rows(videos)
     state = this_process()
     feature_model, processor = load_feature_model(model, clip_len=clip_len, frame_interval=frame_interval)
-    views = EvaluationViews(processor, rows, num_clips=num_clips)
+    views = EvaluationViews(processor, rows, num_clips=num_clips, count_frames=False)
     features = extract_features(
         feature_model.to(state.device), views, output, dtype=dtype, batch_size=batch_size, num_workers=num_workers
     )

@@ -195,6 +195,8 @@ def _protocol(checkpoint: Checkpoint) -> dict[str, Any]:
         "out_of_range": processor["out_of_range"],
         # processors saved before these settings were there
         "sampling": processor.get("sampling", "centers"),
+        "frame_rate": processor.get("frame_rate"),
+        "counts_frames": processor.get("protocol_counts_frames", False),
     }
 
 

@@ -28,8 +28,6 @@ from .damage import reason_of_damage
 # second.
 END_TOLERANCE = 0.1
 MAX_NAME_BYTES = 255
-# Sides in a ratio beyond this are no film of a person; scaled to the short side they would fill the memory.
-MAX_ASPECT_RATIO = 16
 
 
 class VideoSource(Protocol):
@@ -214,8 +212,6 @@ def _cut_video(
 
 def _reason_against(video: VideoFile, cut: Cut) -> str | None:
     """Why a cut cannot be made from a readable file."""
-    if max(video.width, video.height) > MAX_ASPECT_RATIO * min(video.width, video.height):
-        return f"undecodable: frames of {video.width}x{video.height} are no film"
     duration = video.times[-1] + 1 / video.fps
     if cut.end is not None and cut.end > duration + END_TOLERANCE:
         return f"video too short: it ends at {duration:.2f} s, the segment at {cut.end:.2f} s"

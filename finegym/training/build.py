@@ -1,6 +1,7 @@
 """The parts of a run, made as its recipe says: processor, model, training data."""
 
 import functools
+import statistics
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -73,8 +74,18 @@ def read_val_videos(recipe: Recipe, labels: Labels) -> list[Video]:
     return unseen_videos(videos, seen, labels.name, leave_out=recipe.data.leave_out_leaking)
 
 
-def build_processor(data: DataRecipe) -> FineGymVideoProcessor:
-    """The test transform and sampling, as they are saved beside the checkpoint."""
+def measure_frame_rate(videos: list[Video]) -> float | None:
+    """The median frame rate of videos in frames per second, to a thousandth; None where no rate is known."""
+    rates = [video.fps for video in videos if video.fps]
+    return round(statistics.median_low(rates), 3) if rates else None
+
+
+def build_processor(data: DataRecipe, videos: list[Video] | None = None) -> FineGymVideoProcessor:
+    """The test transform and sampling, as they are saved beside the checkpoint.
+
+    Args:
+        videos: on which the model is trained; their frame rate is the processor's.
+    """
     return FineGymVideoProcessor(
         size={"shortest_edge": data.short_side},
         crop_size={"height": data.crop_size, "width": data.crop_size},
@@ -86,6 +97,8 @@ def build_processor(data: DataRecipe) -> FineGymVideoProcessor:
         out_of_range=data.out_of_range,
         sampling=data.sampling,
         antialias=data.antialias,
+        frame_rate=measure_frame_rate(videos or []),
+        protocol_counts_frames=data.count_frames,
     )
 
 
@@ -172,6 +185,7 @@ def build_dataset(recipe: Recipe, videos: list[Video], *, skip_unreadable: bool 
         frame_interval=data.frame_interval,
         out_of_range=data.out_of_range,
         sampling=data.sampling,
+        frame_rate=None if data.count_frames else measure_frame_rate(videos),
         transform=transform,
         num_views=None if recipe.features.augment else 1,
         skip_unreadable=skip_unreadable,

@@ -59,7 +59,7 @@ def read_inputs(recipe: Recipe) -> RunInputs:
         val_videos=val_videos,
         coverage=coverage,
         trained_on=trained_on(recipe, labels, coverage, val_videos),
-        processor=build_processor(data),
+        processor=build_processor(data, videos),
         steps_per_epoch=steps_per_epoch,
         num_steps=recipe.optimization.epochs * steps_per_epoch,
         fingerprints={

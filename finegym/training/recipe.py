@@ -63,6 +63,9 @@ class DataRecipe:
         leave_out_leaking: Leave out validation videos that the backbone was trained on, rather than refuse to start.
         clip_len: The number of frames of a clip.
         frame_interval: The distance between two frames of a clip, in frames of the video.
+        count_frames: Count the frames of each video in training and evaluation, whatever its frame rate, as FineGym's
+            protocol does. Otherwise `frame_interval` counts frames at the rate of most training videos, and videos of
+            other rates are sampled by time. Other people's videos always are.
         num_clips: The number of clips of each video in evaluation.
         out_of_range: What follows the end of a video that is shorter than a clip: the video again (loop) or its last
             frame (repeat_last).
@@ -93,6 +96,7 @@ class DataRecipe:
     clip_len: int = 32
     frame_interval: int = 2
     num_clips: int = 8
+    count_frames: bool = False
     out_of_range: Literal["loop", "repeat_last"] = "loop"
     sampling: Literal["centers", "ends", "segments"] = "centers"
     short_side: int = 256

@@ -61,6 +61,7 @@ CASES = {
     "intra_refresh.mp4": ({"g": "250", "bf": "0", "x264-params": "intra-refresh=1"}, VARIABLE),
     "transport.ts": ({"g": "12", "preset": "fast"}, VARIABLE),
     "vp9.webm": ({"codec": "libvpx-vp9", "g": "20", "deadline": "realtime", "cpu-used": "8", "crf": "12"}, VARIABLE),
+    "mjpeg.avi": ({"codec": "mjpeg", "pixel_format": "yuvj420p", "clock": 25}, np.arange(60) / 25),
     "mpeg4.avi": ({"codec": "mpeg4", "g": "12", "bf": "2", "qscale": "2", "flags": "+qscale"}, np.arange(60) / 25),
 }
 
@@ -118,7 +119,7 @@ def mutate(content: bytes, draw: random.Random) -> bytes:
     return bytes(data)
 
 
-@pytest.mark.parametrize("name", ["b_pyramid.mp4", "late_start.mkv", "transport.ts", "mpeg4.avi"])
+@pytest.mark.parametrize("name", ["b_pyramid.mp4", "late_start.mkv", "transport.ts", "mpeg4.avi", "mjpeg.avi"])
 def test_a_damaged_file_gives_frames_or_one_error_with_its_name(tmp_path, name):
     options, times = CASES[name]
     encode(tmp_path / name, FRAMES[:30], times[:30], **options)
