@@ -80,8 +80,7 @@ def evaluate(
         ValueError: if no video can be read, a label is not one of the model's, or the features are of other videos.
     """
     _check(model, videos, labels, features)
-    start = time.perf_counter()
-    state = this_process()
+    start, state = time.perf_counter(), this_process()
     share = range(state.process_index, len(videos), state.num_processes)
     loaded = _LoadedVideos(processor, videos, num_clips, features, share)
     bar = tqdm(
