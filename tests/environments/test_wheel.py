@@ -101,7 +101,7 @@ def test_from_videos_to_a_publication(environment):
         ["train", "--config", "configuration/synthgym/vision_encoder.yaml", *paths, "--output_dir", "outputs/vision"]
         + [*SMALL.split(), *encoder],
         ["predict", "own/handstand/0.mp4", "--model", "outputs/vision"],
-        ["evaluate", "--model", "outputs/vision", "--root", "data/mine"],
+        ["evaluate", "outputs/vision", "--root", "data/mine"],
         ["push", "outputs/vision", "OWNER/NAME", "--dry-run"],
     ]
     script = environment.folder / "commands.py"
