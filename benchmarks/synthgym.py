@@ -21,14 +21,13 @@ import numpy as np
 import pyarrow.parquet as pq
 import torch
 import transformers
-from torch import nn
-from torch.nn import functional as F
 from transformers import AutoModelForVideoClassification
 
 from benchmarks.common import write_results
 from finegym.data.files import write_text
 from finegym.data.index import read_coverage, read_index
 from finegym.data.labels import Labels
+from finegym.evaluation import controls
 from finegym.evaluation.metrics import mean_class_accuracy, paired_difference, top_k_accuracy
 from finegym.evaluation.protocol import Evaluation, evaluate, measure
 from finegym.evaluation.report import render_table, write_scores
@@ -45,13 +44,10 @@ ENCODERS = {
     "vision_encoder_b3": "vision_encoder.yaml",
     "video_text": "video_text.yaml",
 }
-MODELS = ("slowonly", "linear_control", *ENCODERS)
+MODELS = ("slowonly", *controls.NUM_PARTS, *ENCODERS)
 # The order split is small: 512 videos, eight classes. The backbone is the class split's; only SlowOnly is tuned.
 ORDER_CHANGES = {"slowonly": {"optimization.epochs": 12, "optimization.learning_rate": 1e-3}}
 ORDER_CHANGES |= dict.fromkeys(ENCODERS, {"optimization.epochs": 40})
-# Of the control's weights; which one is chosen by cross-validation over the training videos.
-WEIGHT_DECAYS = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
-NUM_FOLDS = 3
 
 
 @dataclass(frozen=True)
@@ -114,42 +110,9 @@ def score(recipe: Recipe) -> Evaluation:
     return evaluate(model, processor, videos, labels, features=features, coverage=coverage, batch_size=32)
 
 
-def fit_linear(means: torch.Tensor, truth: torch.Tensor, num_classes: int, weight_decay: float) -> nn.Module:
-    """Logistic regression on standardized features (N, D), to its optimum: the loss is convex."""
-    norm = nn.BatchNorm1d(means.shape[1], affine=False, momentum=None)
-    norm(means)
-    layer = nn.Linear(means.shape[1], num_classes)
-    nn.init.zeros_(layer.weight)
-    nn.init.zeros_(layer.bias)
-    means = norm.eval()(means)
-    optimizer = torch.optim.LBFGS(layer.parameters(), max_iter=300, line_search_fn="strong_wolfe")
-
-    def loss() -> torch.Tensor:
-        optimizer.zero_grad()
-        value = F.cross_entropy(layer(means), truth) + weight_decay * layer.weight.square().sum()
-        value.backward()
-        return value.detach()
-
-    optimizer.step(loss)
-    return nn.Sequential(norm, layer, nn.Softmax(-1)).requires_grad_(False)
-
-
-def choose_weight_decay(means: torch.Tensor, truth: torch.Tensor, num_classes: int, groups: torch.Tensor) -> float:
-    """The best of `WEIGHT_DECAYS` on videos (groups) left out of the fit."""
-
-    def accuracy(weight_decay: float) -> float:
-        num_right = 0
-        for fold in range(NUM_FOLDS):
-            left_out = groups % NUM_FOLDS == fold
-            control = fit_linear(means[~left_out], truth[~left_out], num_classes, weight_decay)
-            num_right += int((control(means[left_out]).argmax(-1) == truth[left_out]).sum())
-        return num_right / len(truth)
-
-    return max(WEIGHT_DECAYS, key=accuracy)
-
-
-def fit_control(recipe: Recipe, folder: Path) -> dict[str, Any]:
-    """A linear classifier on the means over time of the very features that the encoders of this recipe get."""
+def fit_control(recipe: Recipe, folder: Path, name: str) -> dict[str, Any]:
+    """A linear classifier on the very features that the encoders of this recipe get; see
+    `finegym.evaluation.controls`."""
     if (folder / "metrics.json").exists():
         return json.loads((folder / "metrics.json").read_text())
     start = time.perf_counter()
@@ -165,28 +128,12 @@ def fit_control(recipe: Recipe, folder: Path) -> dict[str, Any]:
         "batch_size": recipe.evaluation.batch_size,
     }
     features = build_features(backbone, views, **options)
-    means = torch.stack([features[position][0].float().mean(0) for position in range(len(features))])
-    truth = torch.tensor([video.label for video in videos]).repeat_interleave(num_views)
-    # Videos are in the order of their classes' ids, so that every fold must be drawn at random.
-    groups = torch.randperm(len(videos), generator=torch.Generator().manual_seed(0)).repeat_interleave(num_views)
-    weight_decay = choose_weight_decay(means, truth, len(labels.classes), groups)
-    control = fit_linear(means, truth, len(labels.classes), weight_decay)
-    seconds = time.perf_counter() - start
     tests = build_features(backbone, EvaluationViews(processor, val_videos, num_clips=data.num_clips), **options)
-    scores = torch.stack(
-        [
-            tests.video_clips(position).weights @ control(tests[position].float().mean(1))
-            for position in range(len(val_videos))
-        ]
-    )
-    val_truth = torch.tensor([video.label for video in val_videos])
-    metrics = measure(scores, val_truth, labels) | {
-        "train_seconds": seconds,
-        "weight_decay": weight_decay,
-        "num_parameters": (means.shape[1] + 1) * len(labels.classes),
-    }
-    ids, weights = [video.id for video in val_videos], torch.ones(len(scores), 1)
-    write_scores(folder / "scores.parquet", Evaluation(scores, val_truth, ids, scores[:, None], weights, {}, metrics))
+    control = controls.fit_control(name, features, videos, tests, val_videos, labels, num_views=num_views)
+    scores, truth = control.scores, control.labels
+    metrics = measure(scores, truth, labels) | control.metrics | {"train_seconds": time.perf_counter() - start}
+    ids, weights = control.video_ids, torch.ones(len(scores), 1)
+    write_scores(folder / "scores.parquet", Evaluation(scores, truth, ids, scores[:, None], weights, {}, metrics))
     write_text(folder / "metrics.json", json.dumps(metrics))
     return metrics
 
@@ -209,8 +156,9 @@ def run_seed(bench: Bench, seed: int) -> list[dict[str, Any]]:
         recipe = bench.recipe("slowonly", seed, split)
         add("slowonly", split, Path(recipe.output_dir), train_and_score(recipe))
         recipe = bench.recipe("vision_encoder_b3", seed, split)
-        folder = Path(recipe.output_dir).with_name("linear_control")
-        add("linear_control", split, folder, fit_control(recipe, folder))
+        for control in controls.NUM_PARTS:
+            folder = Path(recipe.output_dir).with_name(control)
+            add(control, split, folder, fit_control(recipe, folder, control))
         for model in ENCODERS:
             for positions in (True, False) if split == "order" else (True,):
                 recipe = bench.recipe(model, seed, split, positions=positions)
