@@ -72,3 +72,14 @@ def mark_rotated(path: Path) -> None:
     matrix = content.index(b"tkhd") + 4 + 40
     content[matrix : matrix + 36] = struct.pack(">9i", 0, 1 << 16, 0, -(1 << 16), 0, 0, 0, 0, 1 << 30)
     path.write_bytes(content)
+
+
+def moving_square(num_frames: int, height: int = 48, width: int = 64) -> np.ndarray:
+    """Frames (T, H, W, 3) that all differ: a bright square moves over a gradient, and the gray level counts frames."""
+    frames = np.zeros((num_frames, height, width, 3), np.uint8)
+    frames[..., 0] = np.linspace(0, 120, width, dtype=np.uint8)
+    for index in range(num_frames):
+        frames[index, ..., 1] = 20 + index * 200 // max(num_frames, 1)
+        left = index * (width - 12) // max(num_frames - 1, 1)
+        frames[index, 8:20, left : left + 12, 2] = 230
+    return frames

@@ -1,6 +1,7 @@
 """The rules of the house that a machine can check. The import floors are import-linter's, in the same command."""
 
 import ast
+import graphlib
 import re
 import tomllib
 from pathlib import Path
@@ -19,6 +20,7 @@ SOURCES = sorted(
     for folder in ("modeling_finegym", "finegym", "benchmarks", "examples")
     for path in (ROOT / folder).rglob("*.py")
 ) + [ROOT / "train.py", ROOT / "push_to_hub.py"]
+ROOMS = [PUBLISHED, *sorted(path.parent for path in (ROOT / "finegym").glob("*/__init__.py"))]
 # reads foreign checkpoints, with weights_only=True
 UNPICKLER = ROOT / "finegym" / "hub" / "foreign_files.py"
 
@@ -34,14 +36,37 @@ def calls(tree):
             yield ast.unparse(node.func), {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
 
 
+def _num_docstring_lines(node):
+    """Of a function or a class, and of a class's methods."""
+    own = (ast.get_docstring(node, clean=False) or "").splitlines()
+    return len(own) + sum(_num_docstring_lines(part) for part in node.body if isinstance(part, ast.FunctionDef))
+
+
 @pytest.mark.parametrize("path", SOURCES, ids=name)
 def test_files_and_functions_can_be_read_in_one_sitting(path):
     text = path.read_text()
-    assert len(text.splitlines()) <= 600
+    assert len(text.splitlines()) <= 450
     for node in ast.walk(ast.parse(text)):
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-            docstring = ast.get_docstring(node, clean=False) or ""
-            assert node.end_lineno - node.lineno + 1 - len(docstring.splitlines()) <= 60, node.name
+        if isinstance(node, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+            longest = 200 if isinstance(node, ast.ClassDef) else 60
+            assert node.end_lineno - node.lineno + 1 - _num_docstring_lines(node) <= longest, node.name
+
+
+@pytest.mark.parametrize("room", ROOMS, ids=name)
+def test_no_circles_inside_a_room(room):
+    """A file may import its neighbors only as long as one can put them in an order: each below those that need it."""
+    files = {path.stem: ast.parse(path.read_text()) for path in room.glob("*.py")}
+    needs = {
+        stem: {
+            neighbor
+            for node in ast.walk(tree)
+            if isinstance(node, ast.ImportFrom) and node.level == 1
+            for neighbor in ([node.module] if node.module else [alias.name for alias in node.names])
+        }
+        for stem, tree in files.items()
+        if stem not in ("__init__", "publishing_finegym")  # it names what it copies, when it copies
+    }
+    list(graphlib.TopologicalSorter(needs).static_order())  # raises a CycleError that names the circle
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=name)
@@ -138,6 +163,15 @@ def test_published_files_import_what_a_stranger_has(path):
 
 
 STANDARD_LIBRARY = __import__("sys").stdlib_module_names
+
+
+@pytest.mark.parametrize("page", ["docs/architecture.md", "CONTRIBUTING.md", "tests/README.md"])
+def test_files_named_in_the_docs_are_there(page):
+    named = set(
+        re.findall(r"`((?:finegym|modeling_finegym|tests|configuration|docs)/[\w/.]+)`", (ROOT / page).read_text())
+    )
+    missing = {file for file in named if "NAME" not in file and not (ROOT / file).exists()}
+    assert named and not missing
 
 
 def test_the_readme_shows_the_measured_numbers():

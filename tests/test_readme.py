@@ -13,7 +13,7 @@ import torchvision
 
 from finegym.data.video_writing import write_video
 from finegym.synthgym.generate import write_routines
-from tests.conftest import moving_square
+from tests.footage import moving_square
 
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -132,3 +132,8 @@ class MovingAverage:
             own = parameter.detach().clone()
             parameter.copy_(self.averages[name])
             self.averages[name].copy_(own)
+
+
+def averaged(average: MovingAverage | None) -> contextlib.AbstractContextManager:
+    """Have the model use its averaged weights, if there are any."""
+    return contextlib.nullcontext() if average is None else average.applied()

@@ -29,7 +29,7 @@ from .build import (
     with_normalization,
 )
 from .inputs import RunInputs, read_inputs
-from .optimization import MovingAverage, build_optimizer, prepare_batch_norm, train_mode
+from .optimization import MovingAverage, averaged, build_optimizer, prepare_batch_norm, train_mode
 from .output import describe_training, drop_metrics, holds_metrics, write_checkpoint
 from .processes import Exchange, start_processes
 from .recipe import Recipe, experiment_hash
@@ -52,7 +52,6 @@ class Run:
     inputs: RunInputs  # what the recipe names
     fingerprints: dict[str, str]  # of these and of the backbone
     is_complete: bool  # an earlier run took the last step and wrote the whole folder
-
     # what a state holds
     step: int  # completed steps
     best: dict[str, float]  # the best evaluation so far, with its step
@@ -61,7 +60,6 @@ class Run:
     model: PreTrainedModel
     optimizer: torch.optim.Optimizer
     average: MovingAverage | None
-
     # what moves it
     accelerator: Accelerator
     exchange: Exchange  # with the other processes
@@ -94,9 +92,9 @@ class Run:
             model = build_model(self.recipe, self.inputs.labels)
             self.model = prepare_batch_norm(model, self.recipe.optimization.batch_norm)
             backbone = None if self.recipe.model.backbone is None else describe_backbone(self.model)
-            self.fingerprints = self.inputs.fingerprints | (
-                {} if backbone is None else {"model.backbone": backbone["weights"]}
-            )
+            self.fingerprints = dict(self.inputs.fingerprints)
+            if backbone is not None:
+                self.fingerprints["model.backbone"] = backbone["weights"]
             self._prepare(backbone, stack)
             self._stack = stack.pop_all()
         return self
@@ -209,7 +207,7 @@ class Run:
         if self.accelerator.num_processes > 1:  # the statistics of the main process's batches, as DDP does it
             for buffer in self.model.buffers():
                 distributed.broadcast(buffer, 0)
-        with self._averaged():
+        with averaged(self.average):
             evaluation = evaluate(
                 self.model,
                 self.inputs.processor,
@@ -243,13 +241,10 @@ class Run:
             **({} if self.controls is None else {"controls": self.controls}),
         )
         training = describe_training(self.accelerator, self.seconds)
-        with self._averaged():
+        with averaged(self.average):
             self.exchange.from_main(
                 lambda: write_checkpoint(self.folder, self.recipe, self.inputs, self.model, evaluation, training)
             )
         self.accelerator.end_training()
         logger.info(f"The checkpoint is complete: {self.folder}")
         return evaluation.metrics
-
-    def _averaged(self) -> contextlib.AbstractContextManager:
-        return contextlib.nullcontext() if self.average is None else self.average.applied()

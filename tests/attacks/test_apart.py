@@ -10,7 +10,7 @@ import torch
 from finegym.evaluation.apart import ApartProcessor, apart
 from finegym.evaluation.predict import predict
 from modeling_finegym import FineGymVideoProcessor
-from tests.conftest import small_model
+from tests.small import small_model
 
 
 SIZES = {"num_frames": 8, "frame_interval": 2, "size": {"shortest_edge": 36}, "crop_size": {"height": 32, "width": 32}}

@@ -13,7 +13,7 @@ from transformers import AutoModelForVideoClassification
 from finegym.data.checkpoints import load_model, load_video_processor
 from finegym.evaluation.predict import load_pipeline
 from modeling_finegym import FineGymVideoProcessor
-from tests.conftest import small_model
+from tests.small import small_model
 
 
 @pytest.fixture(scope="module")

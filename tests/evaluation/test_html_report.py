@@ -12,7 +12,7 @@ from finegym.data.index import Video
 from finegym.data.labels import ActionClass, Labels
 from finegym.data.video_writing import write_video
 from finegym.evaluation.html_report import ModelScores, ReportData, write_html_report
-from tests.conftest import moving_square
+from tests.footage import moving_square
 
 
 HOSTILE = '</script><script>document.title="owned"</script><img src=https://example.com/x onerror=alert(1)>'

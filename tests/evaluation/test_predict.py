@@ -18,7 +18,8 @@ from finegym.data.video_writing import write_video
 from finegym.evaluation.predict import load_pipeline, predict, predict_timeline
 from finegym.evaluation.protocol import evaluate
 from modeling_finegym import FineGymPipeline, FineGymVideoProcessor
-from tests.conftest import LABELS, moving_square, small_model
+from tests.footage import moving_square
+from tests.small import LABELS, small_model
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,8 @@ from finegym.features.cache import EvaluationViews, build_features
 from modeling_finegym import FineGymVideoProcessor
 from modeling_finegym.clip_sampling import clip_indices
 from modeling_finegym.video_decoding import open_video
-from tests.conftest import LABELS, moving_square, small_model
+from tests.footage import moving_square
+from tests.small import LABELS, small_model
 
 
 LENGTHS = (3, 15, 16, 17, 22, 60, 9)

@@ -16,7 +16,8 @@ from finegym.evaluation.evaluate import Protocol, evaluate_checkpoints
 from finegym.evaluation.metrics import top_k_accuracy
 from finegym.evaluation.report import read_metrics, table
 from modeling_finegym import FineGymVideoProcessor
-from tests.conftest import LABELS, moving_square, small_model
+from tests.footage import moving_square
+from tests.small import LABELS, small_model
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import torch
 
 from finegym.evaluation.timeline import Segment, find_segments, score_windows, slide, to_subtitles
 from modeling_finegym import FineGymPipeline, FineGymVideoProcessor
-from tests.conftest import small_model
+from tests.small import small_model
 
 
 NAMES = ["leap", "turn", "salto"]

@@ -12,7 +12,7 @@ from finegym.commands.line import main
 from finegym.evaluation.predict import load_pipeline, predict_timeline
 from finegym.hub.markdown import plain
 from modeling_finegym import FineGymVideoProcessor
-from tests.conftest import small_model
+from tests.small import small_model
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from modeling_finegym.clip_scoring import VideoClips, score_videos
-from tests.conftest import small_model
+from tests.small import small_model
 
 
 def videos(counts):

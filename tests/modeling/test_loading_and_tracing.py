@@ -7,7 +7,7 @@ import torch
 from transformers import AutoModelForVideoClassification
 from transformers.utils import is_flash_attn_2_available
 
-from tests.conftest import FAMILIES, small_model
+from tests.small import FAMILIES, small_model
 
 
 def logits(model, pixel_values: torch.Tensor) -> torch.Tensor:

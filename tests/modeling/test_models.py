@@ -16,7 +16,7 @@ from modeling_finegym import (
     SlowOnlyConfig,
     SlowOnlyForVideoClassification,
 )
-from tests.conftest import LABELS, small_model, small_slowonly_config
+from tests.small import LABELS, small_model, small_slowonly_config
 
 
 def backbone(model):

@@ -18,8 +18,9 @@ from transformers import pipeline
 from modeling_finegym import FineGymPipeline, FineGymVideoProcessor
 from modeling_finegym.clip_sampling import sample_clips
 from modeling_finegym.video_decoding import open_video
-from tests.conftest import FAMILIES, LABELS, moving_square, small_model
 from tests.environments.bare import BareEnvironment
+from tests.footage import moving_square
+from tests.small import FAMILIES, LABELS, small_model
 
 
 SIZES = {"size": {"shortest_edge": 40}, "crop_size": {"height": 32, "width": 32}}

@@ -9,7 +9,8 @@ from PIL import Image
 from transformers import pipeline
 
 from modeling_finegym import FineGymPipeline, FineGymVideoProcessor
-from tests.conftest import moving_square, small_model
+from tests.footage import moving_square
+from tests.small import small_model
 
 
 FRAMES = moving_square(20)

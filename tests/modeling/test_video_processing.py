@@ -8,7 +8,7 @@ from torchvision.transforms.v2 import functional as tvf
 from modeling_finegym import FineGymVideoProcessor
 from modeling_finegym.clip_sampling import sample_clips
 from modeling_finegym.video_decoding import open_video
-from tests.conftest import moving_square
+from tests.footage import moving_square
 
 
 def small_processor(**changes):

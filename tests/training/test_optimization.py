@@ -15,7 +15,7 @@ from finegym.training.optimization import (
     train_mode,
 )
 from finegym.training.recipe import OptimizationRecipe
-from tests.conftest import small_model
+from tests.small import small_model
 
 
 def test_cosine_with_warmup_is_that_of_transformers():
