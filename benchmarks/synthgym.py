@@ -35,7 +35,8 @@ from finegym.features.cache import EvaluationViews, TrainingViews, build_feature
 from finegym.synthgym.generate import generate
 from finegym.training.build import augmentation, build_dataset, build_processor
 from finegym.training.loop import train
-from finegym.training.recipe import Recipe, parse_recipe
+from finegym.training.recipe import Recipe
+from finegym.training.recipe_parsing import parse_recipe
 
 
 RECIPES = Path(__file__).resolve().parent.parent / "configuration" / "synthgym"

@@ -19,7 +19,8 @@ from finegym.paths import CONFIGURATION, require_path_or_hub_id
 from finegym.preparation.annotations import VERSIONS, segments_file
 from finegym.preparation.fetch import KNOWN_SHA256
 from finegym.preparation.sources import free_bytes
-from finegym.training.recipe import Recipe, parse_recipe
+from finegym.training.recipe import Recipe
+from finegym.training.recipe_parsing import parse_recipe
 
 
 # Gym288 v1.1 with a short side of 256 at the default rate takes less than this; so does Gym99.

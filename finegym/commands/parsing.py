@@ -25,7 +25,8 @@ from typing import Any, NamedTuple, get_args, get_origin
 import docstring_parser
 
 from finegym.data.arguments import Parser
-from finegym.training.recipe import Recipe, RecipeParser
+from finegym.training.recipe import Recipe
+from finegym.training.recipe_parsing import RecipeParser
 
 
 class Report(NamedTuple):

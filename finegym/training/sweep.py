@@ -8,7 +8,8 @@ from typing import Any
 
 from finegym.data.text import read_yaml
 
-from .recipe import Recipe, vary
+from .recipe import Recipe
+from .recipe_parsing import vary
 
 
 def expand(recipe: Recipe, sweep: Path) -> list[Recipe]:

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from finegym.data.arguments import UsageError
-from finegym.training.recipe import parse_recipe
+from finegym.training.recipe_parsing import parse_recipe
 from finegym.training.sweep import read_variations
 
 

@@ -28,7 +28,7 @@ import modeling_finegym.modeling_finegym
 from finegym.data.index import write_coverage, write_index
 from finegym.data.labels import Labels
 from finegym.training.loop import train
-from finegym.training.recipe import parse_recipe
+from finegym.training.recipe_parsing import parse_recipe
 from modeling_finegym import FineGymVideoProcessor, SlowOnlyConfig, SlowOnlyModel
 from modeling_finegym.clip_sampling import random_clip
 from tests.training.launching import REPOSITORY, read_losses

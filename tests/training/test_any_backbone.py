@@ -23,7 +23,7 @@ from transformers import (
 from finegym.data.index import read_index
 from finegym.features.cache import EvaluationViews, build_features
 from finegym.training.loop import train
-from finegym.training.recipe import parse_recipe
+from finegym.training.recipe_parsing import parse_recipe
 from tests.training.launching import read_losses
 from tests.training.tiny import write_recipe
 

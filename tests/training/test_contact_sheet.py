@@ -9,7 +9,7 @@ from PIL import Image
 from finegym.data.index import read_index
 from finegym.training.build import build_dataset, build_processor
 from finegym.training.contact_sheet import choose_videos, write_contact_sheet
-from finegym.training.recipe import parse_recipe
+from finegym.training.recipe_parsing import parse_recipe
 from tests.training.tiny import write_dataset, write_recipe
 
 

@@ -17,7 +17,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from finegym.data.index import read_index, write_index
 from finegym.data.labels import Labels
 from finegym.training.loop import train
-from finegym.training.recipe import parse_recipe
+from finegym.training.recipe_parsing import parse_recipe
 from finegym.training.reporting import count_flops, read_history
 from modeling_finegym import SlowOnlyConfig, SlowOnlyForVideoClassification
 from tests.training.launching import REPOSITORY, Launch, num_steps_done, read_losses, run, weights_hash

@@ -7,7 +7,8 @@ import yaml
 
 from finegym.architectures import ARCHITECTURES
 from finegym.data.arguments import UsageError
-from finegym.training.recipe import changed_fields, parse_recipe, recipe_hash
+from finegym.training.recipe import changed_fields, recipe_hash
+from finegym.training.recipe_parsing import parse_recipe
 from tests.training.launching import REPOSITORY
 
 

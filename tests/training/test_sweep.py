@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from finegym.data.arguments import UsageError
-from finegym.training.recipe import parse_recipe
+from finegym.training.recipe_parsing import parse_recipe
 from finegym.training.sweep import expand, read_variations
 
 
