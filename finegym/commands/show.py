@@ -39,7 +39,7 @@ def show(
     if not root.is_dir():
         raise FileNotFoundError(f"There is no data set folder {root}.")
     from finegym.training.contact_sheet import write_contact_sheet
-    from finegym.training.recipe import parse_recipe
+    from finegym.training.recipe_parsing import parse_recipe
 
     strips = write_contact_sheet(
         output,

@@ -12,8 +12,8 @@ import pytest
 from packaging.requirements import Requirement
 
 from finegym.data.video_writing import write_video
-from tests.conftest import moving_square
 from tests.environments.bare import BareEnvironment
+from tests.footage import moving_square
 
 
 ROOT = Path(__file__).resolve().parents[2]

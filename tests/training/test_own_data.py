@@ -13,7 +13,7 @@ from finegym.evaluation.report import read_metrics, table
 from finegym.paths import CONFIGURATION
 from finegym.preparation.own_data import import_videos
 from finegym.training.loop import train
-from finegym.training.recipe import parse_recipe
+from finegym.training.recipe_parsing import parse_recipe
 from tests.training.tiny import write_recipe
 
 
