@@ -5,6 +5,9 @@ INSTALLED := .venv/.installed
 EXPORT_INSTALLED := .venv/.export-installed
 DEMO_INSTALLED := .venv/.demo-installed
 SAY := $(BIN)/python -m finegym.commands.first_run
+# A GPU is one process's; without any, two processes of one thread each train faster than one of two threads.
+PROCESSES ?= $(shell command -v nvidia-smi >/dev/null || [ "$$(getconf _NPROCESSORS_ONLN)" -lt 2 ] && echo 1 || echo 2)
+TRAIN := $(BIN)/python -m torch.distributed.run --standalone --nproc_per_node $(PROCESSES) train.py
 WORKERS ?= 2
 IN_PARALLEL := -n $(WORKERS) --dist worksteal
 BENCHES := synthgym slowonly decode features resume
@@ -25,11 +28,11 @@ train: $(INSTALLED)
 	@$(SAY) 1
 	$(BIN)/python -m finegym synthgym data/synthgym
 	@$(SAY) 2
-	$(BIN)/python train.py --config configuration/synthgym/slowonly.yaml
+	$(TRAIN) --config configuration/synthgym/slowonly.yaml
 	@$(SAY) 3
-	$(BIN)/python train.py --config configuration/synthgym/vision_encoder.yaml
+	$(TRAIN) --config configuration/synthgym/vision_encoder.yaml
 	@$(SAY) 4
-	$(BIN)/python train.py --config configuration/synthgym/video_text.yaml
+	$(TRAIN) --config configuration/synthgym/video_text.yaml
 	$(BIN)/python -m finegym table outputs/synthgym
 	@$(SAY) next
 

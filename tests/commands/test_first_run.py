@@ -10,7 +10,7 @@ from finegym.commands.first_run import NEXT, STAGES, plan
 from tests.training.launching import REPOSITORY
 
 
-def dry_run() -> list[str]:
+def lines_of_make_train() -> list[str]:
     """The commands of `make train` as make would run them, on an environment that is installed."""
     command = ["make", "--dry-run", "--old-file=.venv/.installed", "train"]
     result = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
@@ -23,7 +23,7 @@ def say(what: str) -> str:
 
 
 def test_every_stage_is_announced_before_its_command_and_fills_the_folder_it_names():
-    lines = dry_run()
+    lines = lines_of_make_train()
     assert lines[0].endswith("finegym.commands.first_run plan")
     assert lines[-1].endswith("finegym.commands.first_run next")
     work = [line for line in lines if "first_run" not in line]
