@@ -26,7 +26,7 @@ def show(
         split: The split of its index.
         num_videos: The number of videos on the sheet.
         num_frames: The number of frames shown of each.
-        seed: The seed of the draw and of the augmentation.
+        seed: The seed of the draw.
         recipe: Show the clip that a model of this recipe sees, with its size and crop, in place of the whole video.
         augmented: Show the training view, with the random window, crop and flip of the first epoch.
 

@@ -4,6 +4,7 @@ import contextlib
 import csv
 import hashlib
 import io
+import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from finegym.data.text import check_text, parse_json, read_text, safe_text, shor
 
 from .sources import FoundVideos, Source
 
+
+logger = logging.getLogger(__name__)
 
 METADATA_SUFFIXES = (".csv", ".jsonl", ".parquet")
 METADATA_FILES = tuple(f"metadata{suffix}" for suffix in METADATA_SUFFIXES)
@@ -159,7 +162,11 @@ def _metadata_entries(folder: Path, found: FoundVideos, files: Sequence[Path]) -
     unused = dict(found.videos)
     for file in files:
         base = PurePosixPath(file.parent.relative_to(folder).as_posix())
-        for number, row in enumerate(_read_rows(file), 1):
+        rows = _read_rows(file)
+        ignored = sorted({str(column) for row in rows for column in row} - set(COLUMNS))
+        if ignored:
+            logger.warning(f"{file}: {shorten(ignored)} are not used. The columns that are: {', '.join(COLUMNS)}.")
+        for number, row in enumerate(rows, 1):
             where = f"{file}, row {number}"
             relative = base / _text(row, "file_name", where)
             if relative.is_absolute() or ".." in relative.parts:

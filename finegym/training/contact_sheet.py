@@ -56,7 +56,7 @@ def write_contact_sheet(
         split: of its index.
         num_videos: how many videos are shown.
         num_frames: frames of a video, evenly spread over what is shown of it.
-        seed: of the draw and of the augmentation.
+        seed: of the draw; that of the augmentation is the recipe's.
         recipe: whose clips are shown: its window of the video, its size and crop. None: the whole video, not cropped.
         augmented: show the training view, with the random window, crop and flip of the first epoch, in place of the
             test view.
@@ -69,9 +69,13 @@ def write_contact_sheet(
         raise ValueError(f"A contact sheet ends in .html or .png, not in {path.suffix!r} ({path}).")
     if augmented and recipe is None:
         raise ValueError("What augmentation does is said by a recipe: give one.")
+    if augmented and split != "train":
+        raise ValueError(f"Only training videos are augmented: the split is {split!r}.")
     labels = Labels.read(root / LABELS_FILE)
     videos = choose_videos(read_index(root, split), num_videos, seed)
-    strips = [_strip(video, num_frames, recipe, augmented, seed) for video in videos]
+    # the frame rate at which files are sampled is that of the training videos
+    training_videos = [] if recipe is None else read_index(root, "train")
+    strips = [_strip(video, num_frames, recipe, augmented, training_videos) for video in videos]
     view = "the whole video" if recipe is None else "the training view" if augmented else "the test view"
     title = f"{labels.name}, {split}: {view}"
     if path.suffix.lower() == ".html":
@@ -98,20 +102,23 @@ def choose_videos(videos: Sequence[Video], count: int, seed: int) -> list[Video]
     return sorted((video for _, _, video in turns[:count]), key=lambda video: (video.label, video.id))
 
 
-def _strip(video: Video, num_frames: int, recipe: Recipe | None, augmented: bool, seed: int) -> Strip:
+def _strip(
+    video: Video, num_frames: int, recipe: Recipe | None, augmented: bool, training_videos: list[Video]
+) -> Strip:
     try:
         if recipe is None:
             with open_video(video.path) as file:
                 first, stop = file.index_range(video.start, video.end)
                 frames = file.frames([first + place for place in _spread(stop - first, num_frames)])
             return Strip(video, resize_short_side(frames, SHORT_SIDE).numpy())
+        processor = build_processor(recipe.data, training_videos)
         if augmented:
-            [pixels] = build_dataset(recipe, [video]).views(0, [0])
+            [pixels] = build_dataset(recipe, training_videos).views(training_videos.index(video), [0])
         else:
-            processor = build_processor(recipe.data)
-            clips = processor.load_clips(video.path, 1, start=video.start, end=video.end)
+            counts = processor.protocol_counts_frames
+            clips = processor.load_clips(video.path, 1, start=video.start, end=video.end, count_frames=counts)
             pixels = clips.pixel_values[0]
-        mean, std = (torch.tensor(values).view(3, 1, 1) for values in (recipe.data.mean, recipe.data.std))
+        mean, std = (torch.tensor(values).view(3, 1, 1) for values in (processor.image_mean, processor.image_std))
         shown = (pixels[_spread(len(pixels), num_frames)] * std + mean).clamp(0, 1)
         return Strip(video, (255 * shown).round().to(torch.uint8).permute(0, 2, 3, 1).numpy())
     except (VideoDecodingError, OSError) as error:

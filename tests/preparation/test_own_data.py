@@ -59,6 +59,14 @@ def test_a_folder_of_ten_clips(tmp_path, ten_clips):
     assert "train: 8 of 8 videos" in report and read_coverage(tmp_path / "root", "val").annotation_version == "own"
 
 
+def test_columns_that_are_not_used_are_named(tmp_path, caplog):
+    film(tmp_path / "mine" / "a.mp4")
+    film(tmp_path / "mine" / "b.mp4", 1)
+    (tmp_path / "mine" / "metadata.csv").write_text("file_name,label,athlet\na.mp4,tuck,1\nb.mp4,tuck,2\n")
+    run(tmp_path / "mine", tmp_path / "root")
+    assert "['athlet'] are not used" in caplog.text and "group" in caplog.text
+
+
 def test_folders_may_name_splits_and_test_videos_are_kept_apart(tmp_path):
     for number, split in enumerate(("train", "Validation", "test")):
         film(tmp_path / "mine" / split / "tuck" / "a.mp4", number)

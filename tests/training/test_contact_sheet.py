@@ -29,10 +29,10 @@ def recipe(root, tmp_path_factory):
 
 def test_the_test_view_is_the_processors(root, recipe, tmp_path):
     strips = write_contact_sheet(tmp_path / "s.html", root, split="val", num_videos=4, num_frames=4, recipe=recipe)
-    processor = build_processor(recipe.data)
+    processor = build_processor(recipe.data, read_index(root, "train"))
     for strip in strips:
         pixels = processor.load_clips(strip.video.path, 1).pixel_values[0]  # (T, 3, H, W)
-        mean, std = np.reshape(recipe.data.mean, (3, 1, 1)), np.reshape(recipe.data.std, (3, 1, 1))
+        mean, std = np.reshape(processor.image_mean, (3, 1, 1)), np.reshape(processor.image_std, (3, 1, 1))
         expected = 255 * (pixels.numpy() * std + mean).transpose(0, 2, 3, 1)
         assert np.abs(strip.frames - expected.clip(0, 255)).max() <= 0.51
 
@@ -41,9 +41,11 @@ def test_the_training_view_is_the_loaders(root, recipe, tmp_path):
     strips = write_contact_sheet(tmp_path / "s.html", root, num_videos=9, num_frames=4, recipe=recipe, augmented=True)
     readable = [strip for strip in strips if strip.frames is not None]
     assert len(readable) == 8
+    videos = read_index(root, "train")
+    processor = build_processor(recipe.data, videos)
     for strip in readable:
-        [pixels] = build_dataset(recipe, [strip.video]).views(0, [0])
-        mean, std = np.reshape(recipe.data.mean, (3, 1, 1)), np.reshape(recipe.data.std, (3, 1, 1))
+        [pixels] = build_dataset(recipe, videos).views(videos.index(strip.video), [0])
+        mean, std = np.reshape(processor.image_mean, (3, 1, 1)), np.reshape(processor.image_std, (3, 1, 1))
         expected = 255 * (pixels.numpy() * std + mean).transpose(0, 2, 3, 1)
         assert np.abs(strip.frames - expected.clip(0, 255)).max() <= 0.51
 
