@@ -1,6 +1,6 @@
-"""Writes the README's tables from `benchmarks/results/*.json`: `python -m benchmarks.readme`.
+"""Write the README's tables from `benchmarks/results/*.json`: `python -m benchmarks.readme`.
 
-A table stands between `<!-- table: NAME -->` and `<!-- end -->`; a test holds the README to what this module writes.
+A table lies between `<!-- table: NAME -->` and `<!-- end -->`; a test holds the README to what this module writes.
 """
 
 import json
@@ -116,7 +116,7 @@ def render(rows: list[list[str]]) -> str:
 
 
 def rewrite(text: str) -> str:
-    """The README's text with every table made anew."""
+    """The README's text with every table written again."""
     tables = {"synthgym": synthgym, "measured": measured}
     return TABLE.sub(lambda match: match[1] + render(tables[match[2]]()) + match[3], text)
 
