@@ -2,6 +2,7 @@
 
 import io
 import os
+import random
 import struct
 import tarfile
 
@@ -90,7 +91,17 @@ def test_a_member_that_is_none_costs_itself_and_is_named(tmp_path, member):
     "\n".join([*found.refused, *found.refused.values()]).encode("utf-8")  # the report can be stored
 
 
-@pytest.mark.parametrize("content", [b"", b"x", bytes(512), bytes(10**6), b"\x1f\x8b" * 600, os.urandom(5000)])
+NO_ARCHIVES = {
+    "empty": b"",
+    "one byte": b"x",
+    "zeros": bytes(512),
+    "many zeros": bytes(10**6),
+    "gzip's mark": b"\x1f\x8b" * 600,
+    "noise": random.Random(0).randbytes(5000),
+}
+
+
+@pytest.mark.parametrize("content", NO_ARCHIVES.values(), ids=NO_ARCHIVES)
 def test_files_that_are_no_archives_are_named(tmp_path, content):
     (tmp_path / "a.tar").write_bytes(content)
     found = find_videos(tmp_path)
