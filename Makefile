@@ -1,11 +1,11 @@
-# Every target sets up what it needs in .venv first; `make train` and `make test` are all a newcomer has to type.
+# Every target first sets up what it needs in .venv; `make train` and `make test` are all that a newcomer needs to type.
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 EXPORT_INSTALLED := .venv/.export-installed
 DEMO_INSTALLED := .venv/.demo-installed
 SAY := $(BIN)/python -m finegym.commands.first_run
-# A GPU is one process's; without any, two processes of one thread each train faster than one of two threads.
+# One process drives a GPU; without a GPU, two processes of one thread each train faster than one of two threads.
 PROCESSES ?= $(shell command -v nvidia-smi >/dev/null || [ "$$(getconf _NPROCESSORS_ONLN)" -lt 2 ] && echo 1 || echo 2)
 TRAIN := $(BIN)/python -m torch.distributed.run --standalone --nproc_per_node $(PROCESSES) train.py
 WORKERS ?= 2
@@ -22,7 +22,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[test]'
 	touch $@
 
-# SynthGym is drawn, SlowOnly trained, and both encoders on its features; goes on where it was interrupted.
+# Render SynthGym, train SlowOnly, and train both encoders on its features; resumes after an interruption.
 train: $(INSTALLED)
 	@$(SAY) plan
 	@$(SAY) 1
@@ -42,7 +42,7 @@ test: $(INSTALLED)
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest $(IN_PARALLEL)
 
-# The suite under other kernels of torch, oneDNN, MKL and NumPy than this processor's own: half an hour.
+# Run the suite with other kernels of torch, oneDNN, MKL and NumPy than this processor's own: half an hour.
 test-kernels: $(INSTALLED)
 	$(BIN)/python -m tests.kernels $(IN_PARALLEL)
 
@@ -54,7 +54,7 @@ lint: $(INSTALLED)
 	$(BIN)/ruff format .
 	$(BIN)/lint-imports
 
-# Ten thousand changed films and a hundred thousand changed files of every other kind; goes on where it was stopped.
+# Try ten thousand mutated videos and a hundred thousand mutated files of every other kind; resumes where it stopped.
 fuzz: $(EXPORT_INSTALLED)
 	$(BIN)/python -m benchmarks.robustness
 

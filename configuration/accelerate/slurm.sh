@@ -1,8 +1,8 @@
 #!/bin/sh
 # sbatch configuration/accelerate/slurm.sh configuration/gym99/slowonly.yaml [--optimization.epochs 10 ...]
 #
-# Slurm warns every process 120 seconds before it takes the machines away. The run then saves its state, and the requeued
-# job goes on from there, also with another number of machines.
+# Slurm signals every process 120 seconds before it takes the machines away. The run then saves its state, and the
+# requeued job resumes from it, even on a different number of machines.
 #SBATCH --job-name=finegym
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=1
