@@ -19,14 +19,15 @@ class Architecture:
     """One row of the table.
 
     Attributes:
-        prefix: what the names of its classes begin with, in `modeling_finegym`. They are looked up when they are asked
+        prefix: The prefix of the names of its classes in `modeling_finegym`. They are looked up when they are asked
             for, so that a recipe can be read without torch.
-        title: its name in the paper's words, with `{0.field}` for fields of the configuration.
-        description: what the first sentence of a card calls it, likewise.
-        needs_backbone: it stands on another model, whose configuration is its `vision_config`; a recipe names one.
-        takes_features: it can be trained on the cached features of a frozen backbone.
-        needs_attributes: it knows attribute texts, so that its labels must have some.
-        is_transformer: attention decides how it is quantized.
+        title: The name that the paper gives it, with `{0.field}` for fields of the configuration.
+        description: The name in the first sentence of a card, likewise.
+        needs_backbone: Whether it is built on another model, which a recipe names and whose configuration is its
+            `vision_config`.
+        takes_features: Whether it can be trained on the cached features of a frozen backbone.
+        needs_attributes: Whether it reads attribute texts, so that its labels must have some.
+        is_transformer: Whether it is quantized as a Transformer.
     """
 
     prefix: str
@@ -105,6 +106,6 @@ ArchitectureName = Literal[tuple(ARCHITECTURES)]
 
 
 def find_architecture(model_type: str) -> Architecture | None:
-    """The row of a `model_type` of config.json; None if it is not one of the project's own."""
+    """Return the row of a `model_type` of config.json; None if it is not one of the project's own."""
     rows = ARCHITECTURES.values()
     return next((row for row in rows if row.config_class.model_type == model_type), None)

@@ -1,4 +1,4 @@
-"""Where the shipped recipes and labels lie, and which names can only mean a path on this machine.
+"""Where the shipped recipes and labels are, and which names can only mean a path on this machine.
 
 In: a name as a person wrote it. Out: a path that exists, or one sentence that says what was not found. Nothing is
 opened, and no network is asked.
@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 _PACKAGE = Path(__file__).resolve().parent
-# In a wheel the folder lies inside the package; in a checkout it lies beside it, where people edit it.
+# In a wheel the folder is inside the package; in a checkout it is beside it, where people edit it.
 CONFIGURATION = next(
     folder for folder in (_PACKAGE / "configuration", _PACKAGE.parent / "configuration") if folder.is_dir()
 )
@@ -19,14 +19,14 @@ LOCAL_FOLDERS = ("checkpoints", "configuration", "data", "outputs")
 
 
 def shipped(name: str | Path) -> Path:
-    """The file or folder `name` or, where there is none, the one that this project ships by that name.
+    """Return the file or folder `name` or, where there is none, the one that this project ships by that name.
 
     Args:
-        name: a path, or a shipped file by its place with or without the first folder: `synthgym/slowonly.yaml` and
+        name: A path, or a shipped file by its place with or without the first folder: `synthgym/slowonly.yaml` and
             `configuration/synthgym/slowonly.yaml` are the same.
 
     Raises:
-        FileNotFoundError: if there is neither, with the shipped names that resemble it.
+        FileNotFoundError: If there is neither; the message suggests shipped names that resemble it.
     """
     path = Path(name)
     if path.exists() or path.is_absolute():
@@ -43,16 +43,16 @@ def shipped(name: str | Path) -> Path:
 
 
 def require_path_or_hub_id(name: str, what: str) -> None:
-    """Refuse a name that can only be a path and that leads nowhere, so that nobody waits for the network to say so.
+    """Refuse a name that can only be a path and that leads nowhere, rather than wait for the network to say so.
 
     A Hub id is `owner/name`; it counts as a path if its first part is a folder here or one of `LOCAL_FOLDERS`.
 
     Args:
-        name: a path or a Hub id.
-        what: is expected there, for the message: "checkpoint folder".
+        name: A path or a Hub id.
+        what: The kind of thing that is expected there, for the message: "checkpoint folder".
 
     Raises:
-        FileNotFoundError: naming what the folder above holds instead.
+        FileNotFoundError: If it can only be a path and there is none; the message names what resembles it.
     """
     path = Path(name)
     if path.exists():
@@ -66,8 +66,8 @@ def require_path_or_hub_id(name: str, what: str) -> None:
 
 
 def did_you_mean(name: str, known: list[str]) -> str:
-    """The name among `known` that `name` abbreviates or resembles, as a question to append to a sentence; empty if
-    there is none."""
+    """Return the name among `known` that `name` abbreviates or resembles, as a question to append to a sentence; empty
+    if there is none."""
     section, _, word = name.rpartition(".")
     short = [other for other in known if other.startswith(section) and _initials(other.rpartition(".")[2]) == word]
     close = short or difflib.get_close_matches(name, known, n=1)

@@ -39,15 +39,15 @@ def examine(recipe: Path | None, annotations: Path) -> list[Finding]:
     """Look at the installation, the machine, FineGym's lists and, if given, everything that a recipe needs.
 
     Raises:
-        FileNotFoundError: if there is no such recipe.
-        ValueError: naming the file and the key, if it is not a recipe.
+        FileNotFoundError: If there is no such recipe.
+        ValueError: If it is not a recipe; the message names the file and the key.
     """
     findings = [*_packages(), *_machine(), *_annotations(annotations)]
     return findings if recipe is None else [*findings, *_recipe(parse_recipe(["--config", str(recipe)]), recipe)]
 
 
 def render(findings: Sequence[Finding]) -> str:
-    """One line for each finding, "ok" or "--", and after each "--" the command that mends it."""
+    """Return one line for each finding, "ok" or "--", and after each "--" the command that mends it."""
     lines = []
     for good, what, cure in findings:
         lines.append(f"{'ok' if good else '--'}  {what}" + ("" if good else f"\n      -> {cure}"))
@@ -164,7 +164,7 @@ def _data(recipe: Recipe) -> Iterator[Finding]:
 
 
 def _how_to_make(root: Path, version: str | None) -> str:
-    """The command that fills a data set folder: SynthGym's, FineGym's, or that of one's own videos."""
+    """Return the command that fills a data set folder: SynthGym's, FineGym's, or that of one's own videos."""
     if root.name == "synthgym":
         return f"finegym synthgym {root}"
     if (CONFIGURATION / root.name / LABELS_FILE).is_file():

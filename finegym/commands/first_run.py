@@ -28,13 +28,14 @@ NEXT = (
 
 
 def estimate(seconds: float, num_cores: int, *, scales: bool) -> str:
-    """Minutes on so many cores; drawing `scales` with them, and training small networks only from one to two."""
+    """Return the minutes that a stage takes. Drawing `scales` with all cores, training small networks with at most
+    two."""
     factor = MEASURED_CORES / num_cores if scales or num_cores < MEASURED_CORES else 1.0
     return f"about {max(1, round(seconds * factor / 60))} min"
 
 
 def plan(num_cores: int) -> str:
-    """The four stages and their estimated times on so many cores."""
+    """Return the four stages and their estimated times on so many cores."""
     lines = [
         f"make train has four stages. The times are estimates for {num_cores} core(s), from a run on {MEASURED_CORES} "
         "cores of an AMD EPYC; if it is stopped, the same command resumes."
@@ -46,7 +47,7 @@ def plan(num_cores: int) -> str:
 
 
 def next_steps() -> str:
-    """Where the checkpoints are, and three commands to type."""
+    """Return where the checkpoints are, and three commands to type."""
     lines = ["The checkpoints:", *(f"  {folder}" for _, folder, _ in STAGES[1:])]
     width = max(len(command) for command, _ in NEXT)
     lines += ["Next, after `source .venv/bin/activate`:"]

@@ -35,7 +35,7 @@ from .table import table
 from .train import train
 
 
-# What people want -> the commands for it.
+# A purpose -> the commands for it.
 GROUPS: dict[str, tuple[Callable, ...]] = {
     "Data": (synthgym, fetch, prepare, import_),
     "Train": (doctor, convert, features, train),
@@ -54,8 +54,8 @@ def main(arguments: list[str] | None = None, *, prog: str = "finegym") -> int:
     """Run the command named by the first argument.
 
     Args:
-        arguments: what was typed after the program's name; by default this process's arguments.
-        prog: the program's name in messages. The scripts at the top run one command under their own name.
+        arguments: The arguments after the program's name; by default this process's own.
+        prog: The program's name in messages. The scripts at the top run one command under their own name.
 
     Returns:
         The exit status: 0, 1 after an error, 2 after a mistake in the arguments, 130 after Ctrl-C, or a command's own.
@@ -75,7 +75,7 @@ def main(arguments: list[str] | None = None, *, prog: str = "finegym") -> int:
 
 
 def overview() -> str:
-    """What `finegym --help` prints."""
+    """Return what `finegym --help` prints."""
     width = max(map(len, COMMANDS))
     lines = ["usage: finegym COMMAND [arguments]", "       finegym COMMAND --help", ""]
     for title, commands in GROUPS.items():
@@ -116,7 +116,7 @@ def _fail(message: str, error: BaseException, debug: bool, status: int) -> int:
 
 
 def _is_first_to_say(message: str) -> bool:
-    """Whether no other process of this launch on this machine has said the same.
+    """Return whether no other process of this launch on this machine has said the same.
 
     torchrun, and Accelerate through it, gives the processes of each attempt a folder for their errors. Started in
     another way, every process speaks.

@@ -12,7 +12,7 @@
             finegym predict clip.mp4 --model outputs/synthgym/video_text
         \"\"\"
 
-reads `finegym predict VIDEOS [VIDEOS ...] --model TEXT [--top_k N]`. What stands after the `*` is an option, a bool is
+reads `finegym predict VIDEOS [VIDEOS ...] --model TEXT [--top_k N]`. What comes after the `*` is an option, a bool is
 a flag, and a parameter of type `Recipe` takes `--config` and one option for each of a recipe's keys.
 """
 
@@ -37,20 +37,20 @@ class Report(NamedTuple):
 
 
 def name_of(command: Callable) -> str:
-    """How the command is typed: `import_` as `import`."""
+    """Return how the command is typed: `import_` as `import`."""
     return command.__name__.removesuffix("_")
 
 
 def summary_of(command: Callable) -> str:
-    """The first line of the command's docstring."""
+    """Return the first line of the command's docstring."""
     return inspect.getdoc(command).partition("\n")[0]
 
 
 def parse(command: Callable, arguments: Sequence[str], prog: str) -> dict[str, Any]:
-    """The arguments of a command's function; after `--help` the program ends.
+    """Return the arguments of a command's function; after `--help` the program ends.
 
     Raises:
-        UsageError: naming the option that is unknown, missing or of another type.
+        UsageError: If an option is unknown, missing or of another type; the message names it.
     """
     signature = inspect.signature(command)
     recipe = next((name for name, parameter in signature.parameters.items() if parameter.annotation is Recipe), None)
@@ -61,7 +61,7 @@ def parse(command: Callable, arguments: Sequence[str], prog: str) -> dict[str, A
 
 
 def build_parser(command: Callable, prog: str) -> Parser:
-    """The parser of a command."""
+    """Return the parser of a command."""
     text, _, examples = inspect.getdoc(command).partition("\nExamples:\n")
     doc = docstring_parser.parse(text)
     helps = {param.arg_name: " ".join(param.description.split()) for param in doc.params}

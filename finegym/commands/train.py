@@ -72,7 +72,7 @@ def _write_card(folder: Path) -> None:
     from finegym.hub.card import render_card
     from finegym.hub.checkpoint import Checkpoint
 
-    # a name that the Hub would take; publishing writes the card anew with the real one
+    # a name that the Hub would take; publishing writes the card again with the real one
     repository = f"OWNER/{re.sub(r'[^A-Za-z0-9]+', '-', folder.name).strip('-')}"
     try:
         card = f"{render_card(Checkpoint.read(folder), repository)}\n"

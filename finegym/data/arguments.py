@@ -40,10 +40,10 @@ CountOrZero = NonNegativeInt
 
 
 class UsageError(ValueError):
-    """What a person typed is no valid command, option, key or value."""
+    """What a person typed is not a valid command, option, key or value."""
 
 
-# Type -> how it is written in a usage line, and what a message calls it.
+# Type -> how it is written in a usage line, and how a message describes it.
 _WORDS = {
     Count: ("N", "a whole number of at least 1"),
     CountOrZero: ("N", "a whole number of at least 0"),
@@ -70,7 +70,7 @@ class Parser(jsonargparse.ArgumentParser):
         """Parse arguments.
 
         Raises:
-            UsageError: naming the option that is unknown, missing or of another type.
+            UsageError: If an option is unknown, missing or of another type; the message names it.
         """
         return super().parse_args([self._check_option(argument) for argument in args], **options)
 
@@ -82,12 +82,12 @@ class Parser(jsonargparse.ArgumentParser):
         return [option for action in shown for option in action.option_strings if option.startswith("--")]
 
     def _open_options(self) -> list[str]:
-        """Those that take keys of any name, as `--model.config.num_hidden_layers` does."""
+        """Return the options that take keys of any name, as `--model.config.num_hidden_layers` does."""
         actions = [action for action in self._actions if get_origin(getattr(action, "_typehint", None)) is dict]
         return [option for action in actions for option in action.option_strings]
 
     def _check_option(self, argument: str) -> str:
-        """The argument; an option with underscores. Misspelt ones are named before anything else is complained of."""
+        """Return the argument, an option with underscores. A misspelt one is reported before any other mistake."""
         if not argument.startswith("--") or argument == "--":
             return argument
         name, equals, value = argument.partition("=")
@@ -117,12 +117,12 @@ class Formatter(argparse.RawDescriptionHelpFormatter):
 
 
 def metavar(hint: Any) -> str:
-    """How a value of a type is written in a usage line."""
+    """Return how a value of a type is written in a usage line."""
     return _describe(hint, 0, "|") or "VALUE"
 
 
 def words(hint: Any) -> str:
-    """What a message calls a value of a type."""
+    """Return how a message describes a value of a type."""
     return _describe(hint, 1, " or ") or "a valid value"
 
 
@@ -143,7 +143,7 @@ def _describe(hint: Any, column: int, joint: str) -> str:
 
 
 def explain(parser: Parser, message: str) -> str:
-    """One of jsonargparse's messages as one sentence in the words of the person who typed."""
+    """Return one of jsonargparse's messages as one sentence in the words of the person who typed."""
     if found := re.match(r"the following arguments are required: (.+)", message):
         return _missing(parser, found[1].split(", "))
     if found := re.search(r"'([\w.]*)' does not accept (?:option|nested key) '([\w.]+)'", message):

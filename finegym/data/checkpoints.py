@@ -28,10 +28,10 @@ MAX_FRAME_RATE = 1000
 
 
 def load_config(name: str | Path, *, revision: str | None = None) -> PreTrainedConfig:
-    """The configuration of a checkpoint folder or Hub id. No code of the checkpoint is run.
+    """Return the configuration of a checkpoint folder or Hub id. No code of the checkpoint is run.
 
     Raises:
-        ValueError: naming the checkpoint, if there is none or its values are impossible.
+        ValueError: If there is none or its values are impossible; the message names the checkpoint.
     """
     path = _file(name, "config.json", revision)
     if path is None:
@@ -49,17 +49,17 @@ def load_config(name: str | Path, *, revision: str | None = None) -> PreTrainedC
 def load_model(
     name: str | Path, auto_class: type = AutoModel, *, revision: str | None = None, **options: Any
 ) -> PreTrainedModel:
-    """A model with all its weights, in eval mode.
+    """Return a model with all its weights, in eval mode.
 
     Args:
-        name: checkpoint folder or Hub id.
-        auto_class: an Auto class, or a class of models.
-        revision: commit, tag or branch of a Hub id.
-        options: for `from_pretrained`, such as `dtype`.
+        name: A checkpoint folder or Hub id.
+        auto_class: An Auto class, or a class of models.
+        revision: The commit, tag or branch of a Hub id.
+        options: For `from_pretrained`, such as `dtype`.
 
     Raises:
-        ValueError: naming the checkpoint, if it cannot be read, has only pickled weights, describes a larger network
-            than its weights are of, or lacks weights.
+        ValueError: If the checkpoint cannot be read, has only pickled weights, describes a larger network than its
+            weights are of, or lacks weights; the message names it.
     """
     config = load_config(name, revision=revision)
     num_weights = sum(_count_weights(path) for path in _weight_files(name, revision))
@@ -81,10 +81,10 @@ def load_model(
 
 
 def load_video_processor(name: str | Path, *, revision: str | None = None):
-    """The video processor of a checkpoint folder or Hub id.
+    """Return the video processor of a checkpoint folder or Hub id.
 
     Raises:
-        ValueError: naming the checkpoint, if it has none or its values are impossible.
+        ValueError: If the checkpoint has none or its values are impossible; the message names it.
     """
     with _explained(name):
         processor = AutoVideoProcessor.from_pretrained(name, revision=revision or "main", trust_remote_code=False)
@@ -96,7 +96,7 @@ def check_processor(processor) -> None:
     """Refuse numbers that no clip has.
 
     Raises:
-        ValueError: naming the setting.
+        ValueError: If a number of the processor is impossible; the message names the setting.
     """
     limits = {"num_frames": LARGEST["num_frames"], "frame_interval": LARGEST["frame_interval"], "num_clips": MAX_CLIPS}
     for name, largest in limits.items():
@@ -123,13 +123,13 @@ def _explained(name: str | Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        # messages of several lines go on for pages where every tensor is wrong
+        # where every tensor is wrong, the whole message fills pages
         reason = " ".join(str(error).split())[:400] or type(error).__name__
         raise ValueError(f"{name} cannot be loaded: {reason}") from error
 
 
 def _file(name: str | Path, file: str, revision: str | None) -> Path | None:
-    """A file of a checkpoint, downloaded where it is a Hub id; None if the checkpoint has none."""
+    """Return a file of a checkpoint, downloaded where it is a Hub id; None if the checkpoint has none."""
     with _explained(name):
         if Path(name).is_dir():
             return Path(name) / file if (Path(name) / file).is_file() else None
@@ -157,7 +157,7 @@ def _weight_files(name: str | Path, revision: str | None) -> list[Path]:
 
 
 def _count_weights(path: Path) -> int:
-    """How many numbers a safetensors file holds, by its header."""
+    """Return how many numbers a safetensors file holds, by its header."""
     num_weights = 0
     with _explained(path), safe_open(path, framework="pt") as file:
         for name in file.keys():  # noqa: SIM118 (no dict)

@@ -1,4 +1,4 @@
-"""Training clips as a dataset and the order in which they are seen, both pure functions of the seed and the position.
+"""Training clips as a data set and the order in which they are seen, both pure functions of the seed and the position.
 
 Nothing here depends on the number of processes or workers, or on what was drawn before. That is why a run can stop
 anywhere and resume, on any number of processes, with the same clips, crops and flips.
@@ -32,15 +32,15 @@ class ClipDataset(Dataset):
     only indices.
 
     Args:
-        videos: what `read_index` returns.
-        seed: of all random choices.
-        clip_len: frames of a clip, T.
-        frame_interval: distance of two of these frames, in frames of the video.
-        out_of_range: what stands past the end of a short video: "loop" or "repeat_last".
+        videos: What `read_index` returns.
+        seed: The seed of all random choices.
+        clip_len: The number of frames of a clip, T.
+        frame_interval: The distance between two of these frames, in frames of the video.
+        out_of_range: What follows the end of a short video: "loop" or "repeat_last".
         sampling: "segments" draws a frame from each of `clip_len` equal parts; anything else draws a window.
-        transform: frames uint8 (N, height, width, 3) and a generator -> (T, 3, H, W), see `transforms.augment`.
-        num_views: epochs repeat after this many, with the same windows, crops and flips; None: they never do.
-        skip_unreadable: give a video that cannot be read as blank frames with the label that losses ignore, and the
+        transform: Frames uint8 (N, height, width, 3) and a generator -> (T, 3, H, W), see `transforms.augment`.
+        num_views: The number of epochs after which windows, crops and flips repeat; None: they never do.
+        skip_unreadable: Return a video that cannot be read as blank frames with the label that losses ignore, and the
             reason under "error"; otherwise the error is raised.
     """
 
@@ -92,7 +92,7 @@ class ClipDataset(Dataset):
         return {"pixel_values": pixel_values, "labels": video.label}
 
     def views(self, index: int, epochs: Sequence[int]) -> list[torch.Tensor]:
-        """Give a video's `pixel_values` (T, 3, H, W) in several epochs; a frame that several see is decoded once."""
+        """Return a video's `pixel_values` (T, 3, H, W) in several epochs; a frame that several see is decoded once."""
         video = self.videos[index]
         generators = [clip_generator(self.seed, epoch, video.id) for epoch in epochs]
         with self._frames(index) as (num_frames, read):
@@ -183,15 +183,15 @@ class StepSampler(Sampler[list[tuple[int, int]]]):
     left to other epochs. Iterating yields, for each step from `first_step` on, this process's list of (epoch, index).
 
     Args:
-        num_videos: size of the dataset.
-        batch_size: clips of a step over all processes.
-        num_steps: where the run ends.
-        seed: of the order.
-        first_step: where it starts or goes on.
-        rank, world_size: which slice of every batch is this process's.
+        num_videos: The size of the data set.
+        batch_size: The number of clips of a step over all processes.
+        num_steps: The step at which the run ends.
+        seed: The seed of the order.
+        first_step: The step to start or resume at.
+        rank, world_size: The slice of every batch that is this process's.
 
     Raises:
-        ValueError: if there are fewer videos than one batch takes, or a batch does not divide among the processes.
+        ValueError: If there are fewer videos than one batch takes, or a batch does not divide among the processes.
     """
 
     def __init__(
@@ -230,7 +230,7 @@ class StepSampler(Sampler[list[tuple[int, int]]]):
             yield self.global_batch(step)[self.rank * share : (self.rank + 1) * share]
 
     def global_batch(self, step: int) -> list[tuple[int, int]]:
-        """The (epoch, index) of every clip of a step, over all processes."""
+        """Return the (epoch, index) of every clip of a step, over all processes."""
         epoch, position = divmod(step, self.steps_per_epoch)
         if self._order[0] != epoch:
             order = torch.randperm(self.num_videos, generator=clip_generator(self.seed, epoch, "order"))

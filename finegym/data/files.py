@@ -21,7 +21,7 @@ VIDEO_SUFFIXES = frozenset(
 
 @contextlib.contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """Give a temporary path in the folder of `path`; when the block ends well, what stands there becomes `path`.
+    """Yield a temporary path in the folder of `path`; if the block succeeds, the file there becomes `path`.
 
     A reader sees the old file or the new one. A process killed inside the block leaves only a hidden
     `.<name>.<pid>.partial`.
@@ -48,10 +48,10 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def find_videos(names: Sequence[str]) -> list[str]:
-    """List files, addresses, and the video files in folders and behind patterns; each once, in this order.
+    """List files, addresses, and the video files in folders and behind patterns, each once and in this order.
 
     Raises:
-        FileNotFoundError: naming what is no video, folder or pattern.
+        FileNotFoundError: If a name is not a video, a folder or a pattern; the message names it.
     """
     videos: dict[str, None] = {}
     for name in names:

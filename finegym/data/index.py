@@ -1,6 +1,6 @@
-"""The prepared dataset on disk: which videos there are, and which of the expected ones are missing.
+"""The prepared data set on disk: which videos there are, and which of the expected ones are missing.
 
-A prepared folder holds `clips/<id>.mp4` (or any other layout), `index.parquet` (one row per video), `coverage.json`
+A prepared folder contains `clips/<id>.mp4` (or any other layout), `index.parquet` (one row per video), `coverage.json`
 (what was expected, what is missing and why) and `labels.json`. `datasets.load_dataset("parquet",
 data_files=".../index.parquet")` reads the index too.
 """
@@ -40,7 +40,7 @@ SCHEMA = pa.schema(
         pa.field("fold", pa.int32()),
     ]
 )
-# Indexes written before these columns existed are read as if nothing were known of them.
+# Indexes written before these columns existed are read as if their values were not known.
 OPTIONAL_COLUMNS = ("group", "fold")
 
 
@@ -49,11 +49,11 @@ class Video:
     """One row of an index: a video file, or a stretch of it.
 
     Attributes:
-        start, end: seconds within the file; None means the whole file.
-        fps: frames per second; None: not known.
-        group: what the video shares with others that must lie on the same side of every split, such as the video it
-            was cut from, the athlete or the day; None: not known.
-        fold: of several folds the one that validates on this video; None: there are no folds.
+        start, end: Seconds within the file; None means the whole file.
+        fps: The number of frames per second; None: not known.
+        group: What the video shares with others that must be on the same side of every split, such as the video it was
+            cut from, the athlete or the day; None: not known.
+        fold: Of several folds the one that validates on this video; None: there are no folds.
     """
 
     id: str
@@ -69,14 +69,14 @@ class Video:
 
 @dataclass(frozen=True)
 class Coverage:
-    """How much of one split of the annotation is really there.
+    """How much of one split of the annotation is present.
 
     Attributes:
-        num_expected: videos the annotation lists.
-        num_present: videos the index holds.
-        missing: id of every video that is not there -> the reason.
-        annotation_version: the version of the annotation, such as "v1.0"; "own" for data without one.
-        empty_classes: ids of the classes without a single video in this split.
+        num_expected: The number of videos that the annotation lists.
+        num_present: The number of videos that the index holds.
+        missing: The id of every video that is not there -> the reason.
+        annotation_version: The version of the annotation, such as "v1.0"; "own" for data without one.
+        empty_classes: The ids of the classes without a single video in this split.
     """
 
     num_expected: int
@@ -90,13 +90,13 @@ def write_index(root: str | Path, rows: Iterable[Mapping[str, Any]]) -> Path:
     """Write `root/index.parquet`; the same rows in any order give the same bytes.
 
     Args:
-        root: the prepared folder.
-        rows: mappings with `id`, `file` (relative to `root`, with forward slashes), `split` ("train", "val" or
+        root: The prepared folder.
+        rows: Mappings with `id`, `file` (relative to `root`, with forward slashes), `split` ("train", "val" or
             "test"), `label`, `num_frames` and, if known, `fps`, `start` and `end` in seconds, `group` and `fold`.
 
     Raises:
-        ValueError: naming the video, if an id repeats within a split or a file would lie outside `root`; naming the
-            group, if it lies on two sides of a split or in two folds.
+        ValueError: If an id repeats within a split, a file would be outside `root`, or a group is on two sides of a
+            split or in two folds; the message names the video or the group.
     """
     rows = sorted(rows, key=lambda row: (row["split"], row["id"]))
     seen = set()
@@ -116,13 +116,13 @@ def write_index(root: str | Path, rows: Iterable[Mapping[str, Any]]) -> Path:
 
 
 def check_groups(rows: Iterable[Mapping[str, Any]]) -> None:
-    """Refuse to tear a group apart.
+    """Refuse to split a group.
 
     Args:
-        rows: mappings with `split` and, where they are known, `group` and `fold`.
+        rows: Mappings with `split` and, where they are known, `group` and `fold`.
 
     Raises:
-        ValueError: naming the group, if it lies on two sides of a split or in two folds.
+        ValueError: If a group is on two sides of a split or in two folds; the message names it.
     """
     sides: dict[str, tuple[str, int | None]] = {}
     for row in rows:
@@ -143,15 +143,15 @@ def read_index(root: str | Path, split: str, *, fold: int | None = None) -> list
     """Read one split of a prepared folder, sorted by video id.
 
     Args:
-        root: the prepared folder.
+        root: The prepared folder.
         split: "train", "val" or "test".
-        fold: of a folder with folds, the one to validate on: "val" are its videos then, and "train" those of all the
+        fold: Of a folder with folds, the one to validate on: "val" are its videos then, and "train" those of all the
             other folds. "test" is the same for every fold.
 
     Raises:
-        FileNotFoundError: if the folder has no index.
-        ValueError: naming the file, if it is not an index, has no video in `split`, no such fold, or names a file
-            outside the folder.
+        FileNotFoundError: If the folder has no index.
+        ValueError: If the file is not an index, has no video in `split`, no such fold, or names a file outside the
+            folder; the message names it.
     """
     root = Path(root)
     path = root / INDEX_FILE
@@ -188,11 +188,11 @@ def read_rows(
     """Read a Parquet file as mappings.
 
     Args:
-        schema: the columns to read and their types; None: all of them.
-        optional: columns of the schema that may be absent; their values are None then.
+        schema: The columns to read and their types; None reads all of them.
+        optional: Columns of the schema that may be absent; their values are None then.
 
     Raises:
-        ValueError: if it is no Parquet file, lacks a column, or claims more rows than `MAX_ROWS`.
+        ValueError: If it is not a Parquet file, lacks a column, or claims more rows than `MAX_ROWS`.
     """
     try:
         with pq.ParquetFile(path, thrift_string_size_limit=2**26, thrift_container_size_limit=2**20) as file:
@@ -225,11 +225,11 @@ def write_coverage(root: str | Path, report: Mapping[str, Any]) -> Path:
 
 
 def read_coverage(root: str | Path, split: str, *, fold: int | None = None) -> Coverage:
-    """Read what is known about the completeness of one split, as `read_index` divides it.
+    """Read how complete one split is, as `read_index` divides it.
 
     Raises:
-        FileNotFoundError: if the folder has no coverage report.
-        ValueError: naming the file, if it is not a report or does not speak of `split`.
+        FileNotFoundError: If the folder has no coverage report.
+        ValueError: If the file is not a report or does not cover `split`; the message names it.
     """
     path = Path(root) / COVERAGE_FILE
     report = read_json(path, what="coverage report", remedy="`finegym prepare` writes one.")
@@ -255,7 +255,7 @@ def read_coverage(root: str | Path, split: str, *, fold: int | None = None) -> C
 
 
 def _check_row(row: Mapping[str, Any], path: Path) -> None:
-    """Raises `ValueError` for a row of an index that no clip can have."""
+    """Raise `ValueError` for a row of an index that no video can have."""
     try:
         check_text(row["id"], what="id")
         check_count(row["label"])

@@ -1,4 +1,4 @@
-"""The classes of a dataset and the attribute vocabulary behind them, as read from `labels.json`."""
+"""The classes of a data set and the attribute vocabulary behind them, as read from `labels.json`."""
 
 import json
 from collections import Counter
@@ -12,9 +12,9 @@ from .text import check_count, check_text, read_json, shorten
 
 @dataclass(frozen=True)
 class ActionClass:
-    """One class of a dataset.
+    """One class of a data set.
 
-    `name` is unique within the dataset; `text` is the dataset's own wording and need not be. `event`, `set`,
+    `name` is unique within the data set; `text` is the data set's own wording and need not be. `event`, `set`,
     `set_name` and `element` place a FineGym class in its hierarchy (`element` is FineGym's Glabel, 0 to 529) and are
     None elsewhere. `attributes` are ids into `Labels.attributes`, in the order of the phrase, without the blank id 0.
     """
@@ -41,9 +41,9 @@ class ActionClass:
 
 @dataclass(frozen=True)
 class Labels:
-    """All classes of a dataset in the order of their ids, and the texts of its attributes (id 0 is the blank).
+    """All classes of a data set in the order of their ids, and the texts of its attributes (id 0 is the blank).
 
-    A dataset without attributes has an empty `attributes` list: the video-text cross encoder needs one, the others do
+    A data set without attributes has an empty `attributes` list: the video-text cross encoder needs one, the others do
     not. `synthetic` says that the videos were drawn by a program.
     """
 
@@ -89,10 +89,10 @@ class Labels:
         return {name: label for label, name in self.id2label.items()}
 
     def require_attributes(self) -> list[str]:
-        """The attribute texts, for a model that cannot do without.
+        """Return the attribute texts, for a model that needs them.
 
         Raises:
-            ValueError: if the dataset has none, with what to do.
+            ValueError: If the data set has none; the message says what to do.
         """
         if not self.attributes:
             raise ValueError(
@@ -107,9 +107,9 @@ class Labels:
         """Read a `labels.json`.
 
         Raises:
-            FileNotFoundError: if there is no such file.
-            ValueError: naming the file, if it is not of the documented form, repeats a name or refers to an unknown
-                attribute.
+            FileNotFoundError: If there is no such file.
+            ValueError: If the file is not of the documented form, repeats a name or refers to an unknown attribute;
+                the message names it.
         """
         content = read_json(path, what="label file", remedy="`finegym prepare` writes one beside the index.")
         try:

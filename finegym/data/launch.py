@@ -5,7 +5,8 @@ from accelerate import PartialState
 
 
 def this_process() -> PartialState:
-    """This process's place among those that `accelerate launch` or torchrun started; alone it is the main one of one.
+    """Return this process's place among those that `accelerate launch` or torchrun started, the only one if it is
+    alone.
 
     Without a GPU, Accelerate would take every process that torchrun starts for the only one unless it is told to use
     the CPU.

@@ -1,4 +1,4 @@
-"""Videos that one dataset trains on and another validates on.
+"""Videos that one data set trains on and another validates on.
 
 Gym99 and Gym288 are cut from the same broadcasts, and their splits are not aligned: one video of every Gym99 class is
 trained on in Gym99 and validated on in Gym288 and, in v1.1, the other way round. A backbone trained on one and
@@ -21,8 +21,8 @@ LEAKS_FILE = CONFIGURATION / "leaking_videos.json"
 
 
 def leaking_videos(train_dataset: str, train_version: str, val_dataset: str) -> frozenset[str]:
-    """Ids of the validation videos of `val_dataset` that `train_dataset` trains on, known without either dataset's
-    files."""
+    """Return the ids of the validation videos of `val_dataset` that `train_dataset` trains on, known without either
+    data set's files."""
     pairs = read_json(LEAKS_FILE, what="list of leaking videos", remedy="It belongs to the project.")["pairs"]
     leaking: set[str] = set()
     for pair in pairs:
@@ -32,14 +32,14 @@ def leaking_videos(train_dataset: str, train_version: str, val_dataset: str) -> 
 
 
 def datasets_seen_by(checkpoint: str) -> list[dict[str, Any]]:
-    """What a checkpoint, in a folder or on the Hub, says that it and its backbone were trained on.
+    """Return what a checkpoint, in a folder or on the Hub, says that it and its backbone were trained on.
 
     Returns:
         Mappings with `dataset`, `annotation_version` and, where the data set has folds, the `fold` that was left out.
-        Empty for weights that say nothing.
+        The list is empty for weights that say nothing.
 
     Raises:
-        ValueError: naming the checkpoint, if it cannot be found or says it in another form.
+        ValueError: If the checkpoint cannot be found or says it in another form; the message names it.
     """
     try:
         path = cached_file(checkpoint, "metrics.json", _raise_exceptions_for_missing_entries=False)
@@ -63,16 +63,16 @@ def datasets_seen_by(checkpoint: str) -> list[dict[str, Any]]:
 def unseen_videos(
     videos: Sequence[Video], seen: Iterable[dict[str, Any]], dataset: str, *, leave_out: bool = False
 ) -> list[Video]:
-    """The validation videos of `dataset`, none of which a model may have been trained on.
+    """Return the validation videos of `dataset`, none of which a model may have been trained on.
 
     Args:
-        videos: the videos to validate on, with their folds.
-        seen: what the model was trained on, as `datasets_seen_by` gives it.
-        dataset: the name of the data set that the videos are of.
-        leave_out: drop the videos that the model has seen instead of refusing.
+        videos: The videos to validate on, with their folds.
+        seen: What the model was trained on, as `datasets_seen_by` gives it.
+        dataset: The name of the videos' data set.
+        leave_out: Drop the videos that the model has seen instead of refusing.
 
     Raises:
-        ValueError: if some were trained on and `leave_out` is False.
+        ValueError: If some were trained on and `leave_out` is False.
     """
     left = list(videos)
     for entry in seen:
@@ -89,19 +89,19 @@ def unseen_videos(
 def check_leakage(
     seen_in_training: Iterable[str], val_videos: Iterable[Video], *, seen_by: str, leave_out: bool = False
 ) -> list[Video]:
-    """Refuse to validate a model on videos that it, or the backbone it grew from, was trained on.
+    """Refuse to validate a model on videos that it, or its backbone, was trained on.
 
     Args:
-        seen_in_training: ids of the videos trained on: those of a training index, or `leaking_videos(...)`.
-        val_videos: the videos to validate on.
-        seen_by: what was trained on them, for the message: "the backbone's gym99 v1.0".
-        leave_out: drop the leaking videos instead of refusing. The caller reports the smaller number.
+        seen_in_training: The ids of the videos trained on: those of a training index, or `leaking_videos(...)`.
+        val_videos: The videos to validate on.
+        seen_by: The name of what was trained on them, for the message: "the backbone's gym99 v1.0".
+        leave_out: Drop the leaking videos instead of refusing. The caller reports the smaller number.
 
     Returns:
         The videos to validate on.
 
     Raises:
-        ValueError: if a validation video was trained on and `leave_out` is False.
+        ValueError: If a validation video was trained on and `leave_out` is False.
     """
     val_videos = list(val_videos)
     seen = frozenset(seen_in_training)

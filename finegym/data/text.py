@@ -1,4 +1,4 @@
-"""Text that strangers wrote: read with bounds, and shown so that it does nothing but be read."""
+"""Text from strangers: read within bounds, and shown so that it cannot do anything."""
 
 import json
 import math
@@ -27,7 +27,7 @@ def safe_text(text: str, *, one_line: bool = False) -> str:
     names that are not UTF-8. Inside a JSON document the escapes mean the same characters as before.
 
     Args:
-        one_line: also escape line breaks and tabs, for a name within a line.
+        one_line: Also escape line breaks and tabs, for a name within a line.
     """
     if text.isascii() and text.isprintable():
         return text
@@ -51,8 +51,8 @@ def read_text(path: str | Path, *, max_bytes: int = MAX_TEXT_BYTES) -> str:
     """Read a UTF-8 file.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: naming the file, if it is larger than `max_bytes` or not UTF-8.
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file is larger than `max_bytes` or not UTF-8; the message names it.
     """
     with open(path, "rb") as file:
         content = file.read(max_bytes + 1)
@@ -68,10 +68,10 @@ def parse_json(text: str, *, finite: bool = True) -> Any:
     """Parse JSON strictly.
 
     Args:
-        finite: refuse NaN and infinities, which JSON does not have and Python writes.
+        finite: Refuse NaN and infinities, which JSON does not have and Python writes.
 
     Raises:
-        ValueError: if it is not JSON, is nested too deeply, repeats a key, or holds characters that no file can store.
+        ValueError: If it is not JSON, is nested too deeply, repeats a key, or holds characters that no file can store.
     """
     options = {"parse_constant": _refuse_number, "parse_float": _finite} if finite else {}
     try:
@@ -87,13 +87,13 @@ def read_json(path: str | Path, *, what: str, remedy: str, finite: bool = True) 
     """Read a JSON file.
 
     Args:
-        what: what the file is, for the message: "no {what}".
-        remedy: a sentence that says what to do.
-        finite: as for `parse_json`.
+        what: The kind of file, for the message: "no {what}".
+        remedy: A sentence that says what to do.
+        finite: Whether to refuse NaN and infinities, as in `parse_json`.
 
     Raises:
-        FileNotFoundError: if there is no such file, with the remedy.
-        ValueError: naming the file, if it cannot be read, with the remedy.
+        FileNotFoundError: If there is no such file; the message ends with the remedy.
+        ValueError: If the file cannot be read; the message names it and ends with the remedy.
     """
     path = Path(path)
     if not path.is_file():
@@ -125,7 +125,7 @@ def parse_yaml(text: str) -> Any:
     """Parse YAML of plain values, without aliases and repeated keys.
 
     Raises:
-        ValueError: saying what is wrong and where.
+        ValueError: If it is anything else; the message says what is wrong and where.
     """
     if len(text) > MAX_YAML_BYTES:
         raise ValueError(f"it has more than {MAX_YAML_BYTES:,} characters")
@@ -141,8 +141,8 @@ def read_yaml(path: str | Path, *, what: str) -> Any:
     """Read a YAML file.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: naming the file, if it cannot be read.
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file cannot be read; the message names it.
     """
     text = read_text(path, max_bytes=MAX_YAML_BYTES)
     try:
@@ -152,10 +152,10 @@ def read_yaml(path: str | Path, *, what: str) -> Any:
 
 
 def check_count(value: Any, *, largest: int = 2**31 - 1) -> int:
-    """Return `value` if it is a whole number from 0 to `largest`; True and 1.0 are none.
+    """Return `value` if it is a whole number from 0 to `largest`, which True and 1.0 are not.
 
     Raises:
-        ValueError: if it is not.
+        ValueError: If `value` is anything else.
     """
     if type(value) is not int or not 0 <= value <= largest:
         raise ValueError(f"{value!r} is not a whole number from 0 to {largest}")
@@ -163,10 +163,10 @@ def check_count(value: Any, *, largest: int = 2**31 - 1) -> int:
 
 
 def check_text(value: Any, *, what: str = "text", largest: int = 1000) -> str:
-    """Return `value` if it is a text of at least one visible character and at most `largest`, and can be stored.
+    """Return `value` if it is a text of 1 to `largest` characters, one of them visible, that can be stored.
 
     Raises:
-        ValueError: if it is not.
+        ValueError: If `value` is anything else.
     """
     if not isinstance(value, str) or not value.strip() or len(value) > largest or SURROGATE.search(value):
         raise ValueError(f"{shorten(value)} is no {what}: expected a text of 1 to {largest} characters")
@@ -196,6 +196,6 @@ def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _repeated(keys: Iterable[str]) -> str | None:
-    """The first key that comes twice."""
+    """Return the first key that comes twice."""
     seen: set[str] = set()
     return next((key for key in keys if key in seen or seen.add(key)), None)

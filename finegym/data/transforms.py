@@ -10,21 +10,22 @@ from torch.nn import functional as F
 
 
 def derive_seed(*key: int | str) -> int:
-    """A number of 63 bits that depends on `key` alone, such as (seed, epoch, video id), and on no state of the
+    """Return a number of 63 bits that depends on `key` alone, such as (seed, epoch, video id), and on no state of the
     process."""
     digest = hashlib.blake2b(repr(key).encode("utf-8"), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1
 
 
 def clip_generator(*key: int | str) -> torch.Generator:
-    """A generator of its own for `key`: the same numbers in any worker, on any rank and after any restart."""
+    """Return a generator of its own for `key`: the same numbers in any worker, on any rank and after any restart."""
     return torch.Generator().manual_seed(derive_seed(*key))
 
 
 def resize_short_side(frames: torch.Tensor, short_side: int, antialias: bool = True) -> torch.Tensor:
     """Resize uint8 frames (T, H, W, 3) so that the shorter of height and width is `short_side` pixels.
 
-    Bilinear, by default with antialiasing. Frames that have this size already are returned as they are.
+    The interpolation is bilinear, by default with antialiasing. Frames that have this size already are returned
+    unchanged.
     """
     height, width = frames.shape[1:3]
     if min(height, width) == short_side:
@@ -78,14 +79,14 @@ def augment(
 
     Args:
         frames: uint8 RGB of shape (T, H, W, 3).
-        generator: the only source of randomness, see `clip_generator`.
-        short_side: pixels of the shorter side before the crop (mmaction2's Gym99 config: 256).
-        crop_size: height and width of the result in pixels (paper, section 4.2: 224).
-        scale: bounds of the crop's share of the area (mmaction2's RandomResizedCrop: 0.08 to 1).
-        ratio: bounds of the crop's width / height (the same source: 3/4 to 4/3).
-        flip: probability of a horizontal flip (the same config: 0.5).
-        antialias: smooth frames that get smaller.
-        mean, std: per channel, for values from 0 to 1 (ImageNet's).
+        generator: The only source of randomness; see `clip_generator`.
+        short_side: The length in pixels of the shorter side before the crop (mmaction2's Gym99 config: 256).
+        crop_size: The height and width of the result in pixels (paper, section 4.2: 224).
+        scale: The bounds of the crop's share of the area (mmaction2's RandomResizedCrop: 0.08 to 1).
+        ratio: The bounds of the crop's width / height (the same source: 3/4 to 4/3).
+        flip: The probability of a horizontal flip (the same config: 0.5).
+        antialias: Smooth frames that get smaller.
+        mean, std: The mean and standard deviation of each channel, for values from 0 to 1 (ImageNet's).
 
     Returns:
         float32 of shape (T, 3, crop_size, crop_size).

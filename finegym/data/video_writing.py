@@ -1,4 +1,4 @@
-"""Writing video files: H.264 in MP4, made to be read back at random positions."""
+"""Writing video files: H.264 in MP4 that can be read quickly at random positions."""
 
 from collections.abc import Iterable
 from fractions import Fraction
@@ -26,14 +26,14 @@ class VideoWriter:
     takes half the time.
 
     Args:
-        path: the file to write.
-        fps: nominal frames per second, for rate control and players; the times given with the frames are what is
-            stored.
-        short_side: pixels of the shorter side of the video, an even number; larger frames are scaled to it (bicubic)
-            and keep their aspect ratio. Smaller ones are not enlarged. None: frames stay as they are.
-        key_interval: the largest distance between two key frames, in frames.
+        path: The file to write.
+        fps: The nominal number of frames per second, for rate control and players; the times given with the frames are
+            what is stored.
+        short_side: The length in pixels of the shorter side of the video, an even number; larger frames are scaled to
+            it (bicubic) and keep their aspect ratio. Smaller ones are not enlarged. None: frames stay as they are.
+        key_interval: The largest distance between two key frames, in frames.
         crf: x264's constant rate factor; 18 is visually lossless.
-        comment: text kept in the file's metadata.
+        comment: A text for the file's metadata.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class VideoWriter:
         self._stream = self._container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
         self._stream.time_base = self._stream.codec_context.time_base = TIME_BASE
         self._stream.pix_fmt = "yuv420p"
-        # One thread, so that the bytes do not depend on the machine; whoever writes many files uses many processes.
+        # One thread, so that the bytes do not depend on the machine; many files are written by many processes.
         self._stream.codec_context.thread_count = 1
         self._stream.options = {
             "crf": str(crf),
@@ -78,7 +78,7 @@ class VideoWriter:
         if self.num_frames == 0:
             self._size = self._stream.width, self._stream.height = self._upright_size(frame)
         frame = self._fit(frame)
-        # A frame keeps the type it had in its source, and the encoder would take it for an order.
+        # A frame keeps the type it had in its source, which the encoder would take for a request.
         frame.pict_type = PictureType.NONE
         frame.time_base = TIME_BASE
         # Two frames may share a tick of this clock, but not a time.
@@ -133,15 +133,15 @@ def write_video(
     """Write RGB frames as an H.264 MP4 of constant frame rate; see `VideoWriter` for the coding.
 
     Args:
-        path: the file to write; it appears when it is complete.
+        path: The file to write; it appears when it is complete.
         frames: uint8 of shape (num_frames, height, width, 3), or an iterable of (height, width, 3) arrays. Height and
             width are even: 4:2:0 chroma has no half samples.
-        fps: frames per second.
-        key_interval: the largest distance between two key frames, in frames.
+        fps: The number of frames per second.
+        key_interval: The largest distance between two key frames, in frames.
         crf: x264's constant rate factor.
 
     Raises:
-        ValueError: naming the file, if there is no frame or the frames are not even-sized uint8 RGB.
+        ValueError: If there is no frame or the frames are not even-sized uint8 RGB; the message names the file.
     """
     if isinstance(frames, torch.Tensor):
         frames = frames.numpy()

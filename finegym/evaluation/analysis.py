@@ -27,10 +27,10 @@ class GroupAccuracy:
     """How well the videos of one group of classes are told.
 
     Attributes:
-        name: of the group.
-        num_videos: videos whose true class is in the group.
-        top1: percent of them whose class is right.
-        found: percent of them whose predicted class is in the group; None where groups overlap.
+        name: Of the group.
+        num_videos: The number of videos whose true class is in the group.
+        top1: Percent of them whose class is right.
+        found: Percent of them whose predicted class is in the group; None where groups overlap.
     """
 
     name: str
@@ -54,8 +54,8 @@ class McNemar:
     """McNemar's exact test on the videos that only one of two models gets right.
 
     Attributes:
-        num_first, num_second: videos that only the first, and only the second, gets right.
-        p_value: of the hypothesis that both are right equally often (two-sided binomial test).
+        num_first, num_second: The number of videos that only the first, and only the second, gets right.
+        p_value: Of the hypothesis that both are right equally often (two-sided binomial test).
     """
 
     num_first: int
@@ -64,12 +64,13 @@ class McNemar:
 
 
 def group_accuracies(scores: ArrayLike, labels: ArrayLike, groups: Sequence[str | None]) -> list[GroupAccuracy]:
-    """The accuracy within each group of classes, such as events or sets, and how often the group itself is found.
+    """Return the accuracy within each group of classes, such as events or sets, and how often the group itself is
+    found.
 
     Args:
         scores: (N, C).
         labels: (N,).
-        groups: the group of each of the C classes; None leaves a class out.
+        groups: The group of each of the C classes; None leaves a class out.
 
     Returns:
         The groups with at least one video, in the order of `groups`.
@@ -90,12 +91,12 @@ def group_accuracies(scores: ArrayLike, labels: ArrayLike, groups: Sequence[str 
 def frequency_accuracies(
     scores: ArrayLike, labels: ArrayLike, num_training_videos: Sequence[int]
 ) -> list[GroupAccuracy]:
-    """The accuracy on classes with many, a medium number of, and few training videos.
+    """Return the accuracy on classes with many, a medium number of, and few training videos.
 
     Args:
         scores: (N, C).
         labels: (N,).
-        num_training_videos: of each of the C classes.
+        num_training_videos: Of each of the C classes.
     """
     groups = [
         f"many (more than {MANY})" if count > MANY else f"few (fewer than {FEW})" if count < FEW else "medium"
@@ -107,7 +108,7 @@ def frequency_accuracies(
 
 
 def attribute_accuracies(scores: ArrayLike, labels: ArrayLike, classes: Labels) -> list[GroupAccuracy]:
-    """The accuracy on the videos whose class has an attribute, for each attribute that occurs; worst first."""
+    """Return the accuracy on the videos whose class has an attribute, for each attribute that occurs; worst first."""
     scores, labels = np.asarray(scores), np.asarray(labels)
     right = scores.argmax(axis=1) == labels
     found = []
@@ -120,7 +121,8 @@ def attribute_accuracies(scores: ArrayLike, labels: ArrayLike, classes: Labels) 
 
 
 def worst_confusions(scores: ArrayLike, labels: ArrayLike, *, count: int = 20) -> list[Confusion]:
-    """The pairs of classes that are mistaken most often: by number of videos, at a tie by share of the true class."""
+    """Return the pairs of classes that are mistaken most often: by number of videos, at a tie by share of the true
+    class."""
     confusion = confusion_matrix(scores, labels)
     totals = confusion.sum(axis=1)
     np.fill_diagonal(confusion, 0)
@@ -132,7 +134,7 @@ def worst_confusions(scores: ArrayLike, labels: ArrayLike, *, count: int = 20) -
 
 
 def confident_mistakes(scores: ArrayLike, labels: ArrayLike, *, count: int = 12) -> list[int]:
-    """The positions of the videos that are wrong with the highest confidence, the most confident first."""
+    """Return the positions of the videos that are wrong with the highest confidence, the most confident first."""
     scores, labels = np.asarray(scores), np.asarray(labels)
     wrong = np.flatnonzero(scores.argmax(axis=1) != labels)
     order = np.argsort(-scores[wrong].max(axis=1), kind="stable")
@@ -140,7 +142,7 @@ def confident_mistakes(scores: ArrayLike, labels: ArrayLike, *, count: int = 12)
 
 
 def hierarchical_order(classes: Labels) -> list[int]:
-    """The class ids by event, then by set, then by id: relatives stand side by side in a confusion matrix."""
+    """Return the class ids by event, then by set, then by id: relatives stand side by side in a confusion matrix."""
     events = {name: place for place, name in enumerate(dict.fromkeys(action.event for action in classes.classes))}
     sets = {name: place for place, name in enumerate(dict.fromkeys(action.set_name for action in classes.classes))}
     key = {action.id: (events[action.event], sets[action.set_name], action.id) for action in classes.classes}
@@ -148,7 +150,7 @@ def hierarchical_order(classes: Labels) -> list[int]:
 
 
 def differing_words(text: str, other: str) -> tuple[list[tuple[str, bool]], list[tuple[str, bool]]]:
-    """The words of two texts, each with whether it is missing in the other one.
+    """Return the words of two texts, each with whether it is missing in the other one.
 
     Example:
         `differing_words("leap with 1.5 turn", "leap with 2 turn")` marks "1.5" and "2".
@@ -175,12 +177,13 @@ def mcnemar(scores: ArrayLike, other_scores: ArrayLike, labels: ArrayLike) -> Mc
 
 
 def class_gains(scores: ArrayLike, other_scores: ArrayLike, labels: ArrayLike) -> np.ndarray:
-    """Accuracy of the first model minus that of the second, of each class, in points; NaN without a video. (C,)"""
+    """Return accuracy of the first model minus that of the second, of each class, in points; NaN without a video.
+    (C,)"""
     return per_class_accuracy(scores, labels) - per_class_accuracy(other_scores, labels)
 
 
 def summary(scores: ArrayLike, labels: ArrayLike) -> dict[str, float]:
-    """Top-1 and top-5 accuracy; top-5 is left out where five classes or fewer make it 100 % by definition."""
+    """Return top-1 and top-5 accuracy; top-5 is left out where five classes or fewer make it 100 % by definition."""
     result = {"top1": top_k_accuracy(scores, labels)}
     if np.asarray(scores).shape[1] > 5:
         result["top5"] = top_k_accuracy(scores, labels, k=5)

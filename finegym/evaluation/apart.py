@@ -28,8 +28,8 @@ class ApartProcessor:
     What comes back from there is safetensors and JSON, so that nothing of it is unpickled.
 
     Args:
-        processor: does the work.
-        seconds: time after which a video is given up.
+        processor: Does the work.
+        seconds: The time after which a video is given up.
     """
 
     def __init__(self, processor: FineGymVideoProcessor, *, seconds: float = MAX_SECONDS):

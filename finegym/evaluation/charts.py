@@ -22,7 +22,7 @@ MAX_NAMED_CLASSES = 40
 
 
 def intervals_chart(rows: Sequence[tuple[str, str, Interval]]) -> go.Figure:
-    """Metrics with their 95 % bootstrap intervals: one point for each (model, metric, interval)."""
+    """Return metrics with their 95 % bootstrap intervals: one point for each (model, metric, interval)."""
     figure = go.Figure()
     for color, metric in zip((BLUE, ORANGE, GREEN), dict.fromkeys(metric for _, metric, _ in rows), strict=False):
         chosen = [(model, interval) for model, name, interval in rows if name == metric]
@@ -49,7 +49,7 @@ def intervals_chart(rows: Sequence[tuple[str, str, Interval]]) -> go.Figure:
 
 
 def groups_chart(groups: Sequence[GroupAccuracy]) -> go.Figure:
-    """The accuracy within groups of classes and, where it is known, how often the right group is found."""
+    """Return the accuracy within groups of classes and, where it is known, how often the right group is found."""
     names = [group.name for group in groups]
     counts = [group.num_videos for group in groups]
     figure = go.Figure()
@@ -75,7 +75,8 @@ def groups_chart(groups: Sequence[GroupAccuracy]) -> go.Figure:
 def classes_chart(
     scores: ArrayLike, labels: ArrayLike, classes: Labels, num_training_videos: Sequence[int] | None
 ) -> go.Figure:
-    """The accuracy of every class as bars that a menu sorts by accuracy, by relationship or by training videos."""
+    """Return the accuracy of every class as bars that a menu sorts by accuracy, by relationship or by training
+    videos."""
     accuracy = per_class_accuracy(scores, labels)
     counts = np.bincount(np.asarray(labels), minlength=len(accuracy))
     present = [class_id for class_id in hierarchical_order(classes) if counts[class_id]]
@@ -128,7 +129,7 @@ def classes_chart(
 
 
 def reliability_chart(scores: ArrayLike, labels: ArrayLike) -> go.Figure:
-    """Accuracy against confidence in bins of equal width, above the number of videos in each bin."""
+    """Return accuracy against confidence in bins of equal width, above the number of videos in each bin."""
     result = calibration(scores, labels)
     num_bins = len(result.num_videos)
     centers = (np.arange(num_bins) + 0.5) * 100 / num_bins
@@ -164,7 +165,7 @@ def reliability_chart(scores: ArrayLike, labels: ArrayLike) -> go.Figure:
 
 
 def confusion_chart(scores: ArrayLike, labels: ArrayLike, classes: Labels) -> go.Figure:
-    """The share of each class's videos (rows) taken for each class (columns), relatives side by side."""
+    """Return the share of each class's videos (rows) taken for each class (columns), relatives side by side."""
     order = hierarchical_order(classes)
     counts = confusion_matrix(scores, labels)[np.ix_(order, order)]
     shares = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
@@ -214,7 +215,7 @@ def _short(name: str, length: int = 38) -> str:
 
 
 def gains_chart(gains: np.ndarray, classes: Labels, *, count: int = 15) -> go.Figure:
-    """The classes that gained and lost most between two models, in points."""
+    """Return the classes that gained and lost most between two models, in points."""
     order = [class_id for class_id in np.argsort(-gains) if gains[class_id] == gains[class_id] and gains[class_id]]
     chosen = order if len(order) <= 2 * count else [*order[:count], *order[-count:]]
     figure = go.Figure(

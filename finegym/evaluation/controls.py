@@ -47,8 +47,8 @@ class Control:
     Attributes:
         scores: (N, C), each readable validation video's weighted mean of its clips' probabilities.
         labels: (N,).
-        video_ids: of the N videos.
-        metrics: accuracies in percent, `weight_decay`, `num_parameters` and `num_train_views`.
+        video_ids: The ids of the N videos.
+        metrics: Accuracies in percent, `weight_decay`, `num_parameters` and `num_train_views`.
     """
 
     scores: torch.Tensor
@@ -66,15 +66,15 @@ def controls_of(
     *,
     num_views: int = 1,
 ) -> dict[str, Any]:
-    """The metrics of both controls, computed once per cache and kept beside its training features.
+    """Return the metrics of both controls, computed once per cache and kept beside its training features.
 
     Args:
-        train: features by `TrainingViews`; view v of video i is at `i * num_views + v`.
-        train_videos: the videos they are of, with labels and groups.
-        val: features by `EvaluationViews`.
-        val_videos: the videos they are of.
-        labels: the classes.
-        num_views: views of each training video.
+        train: Features by `TrainingViews`; view v of video i is at `i * num_views + v`.
+        train_videos: The videos they are of, with labels and groups.
+        val: Features by `EvaluationViews`.
+        val_videos: The videos they are of.
+        labels: The classes.
+        num_views: The number of views of each training video.
 
     Returns:
         `{"key": fingerprint, "linear_control": metrics, "pyramid_control": metrics}`; only the key where the training
@@ -138,7 +138,8 @@ def fit_control(
 
 
 def pool(features: torch.Tensor, num_parts: int) -> torch.Tensor:
-    """The mean over time and, behind it, the means of so many parts of equal length: (K, T', D) -> (K, (1 + P) D)."""
+    """Return the mean over time and, behind it, the means of so many parts of equal length: (K, T', D) -> (K, (1 + P)
+    D)."""
     features = features.float()
     mean = features.mean(1)
     if not num_parts:
@@ -148,7 +149,7 @@ def pool(features: torch.Tensor, num_parts: int) -> torch.Tensor:
 
 
 def _choose_weight_decay(inputs: np.ndarray, truth: np.ndarray, groups: np.ndarray) -> float:
-    """The weight decay with the most right answers on groups of videos that were left out of the fit."""
+    """Return the weight decay with the most right answers on groups of videos that were left out of the fit."""
     names, group = np.unique(groups, return_inverse=True)
     # Videos stand in the order of their classes' ids, so that the folds must be drawn at random.
     fold = np.random.default_rng(0).permutation(len(names))[group] % NUM_FOLDS

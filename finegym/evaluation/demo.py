@@ -16,9 +16,9 @@ def build_page(classify: Pipeline, *, title: str, window: float = 2.5):
     """Build the page, not yet served: one tab for a single action, one for the timeline of a routine.
 
     Args:
-        classify: the pipeline to ask.
-        title: of the page, in Markdown.
-        window: seconds that are looked at as one action in a routine.
+        classify: The pipeline to ask.
+        title: The title of the page, in Markdown.
+        window: The number of seconds that are looked at as one action in a routine.
     """
     model = classify.model
     names = [model.config.id2label[label] for label in range(model.config.num_labels)]
@@ -60,7 +60,7 @@ def _given(path: str | None) -> str:
 
 
 def _or_show(compute):
-    """Runs `compute`; what is wrong with a video becomes a message on the page."""
+    """Run `compute`; what is wrong with a video becomes a message on the page."""
     try:
         return compute()
     except (ValueError, OSError) as error:

@@ -25,16 +25,16 @@ class Protocol:
     """How checkpoints are evaluated.
 
     Attributes:
-        root: the prepared data set folder.
-        split: of its index.
-        fold: of a data set with folds, the one whose videos are the split "val"; None: the one that a checkpoint was
+        root: The prepared data set folder.
+        split: A split of its index.
+        fold: Of a data set with folds, the one whose videos are the split "val"; None: the one that a checkpoint was
             not trained on.
-        num_clips: clips spread over each video, equal ones run once (paper, section 4.2: 8).
-        batch_size: clips per forward pass.
-        num_workers: processes that decode ahead.
+        num_clips: The number of clips spread over each video, equal ones run once (paper, section 4.2: 8).
+        batch_size: The number of clips in a forward pass.
+        num_workers: The number of processes that decode ahead.
         precision: fp32, or weights and activations in bf16.
-        features: folder to keep the backbone's features in, so that another head on it costs next to nothing.
-        leave_out_leaking: leave out videos that a model was trained on, instead of refusing.
+        features: The folder to keep the backbone's features in, so that another head on it costs next to nothing.
+        leave_out_leaking: Leave out videos that a model was trained on, instead of refusing.
     """
 
     root: Path
@@ -52,9 +52,9 @@ def evaluate_checkpoints(models: Sequence[str], protocol: Protocol, *, output: P
     """Measure checkpoints by the paper's protocol; write the results of each, and one HTML report of all.
 
     Args:
-        models: checkpoint folders or Hub ids. In the report the first is what the others are compared with.
-        protocol: how they are evaluated.
-        output: folder to write to, with a folder for each model where there are several; by default the results go
+        models: Checkpoint folders or Hub ids. In the report the first is what the others are compared with.
+        protocol: How they are evaluated.
+        output: The folder to write to, with a folder for each model where there are several; by default the results go
             into the checkpoints' own folders, or into folders named like the models of the Hub, and the report beside
             those of the first. Results on a split other than "val" go into a folder named by it in there.
 
@@ -62,8 +62,8 @@ def evaluate_checkpoints(models: Sequence[str], protocol: Protocol, *, output: P
         The results as a table; empty in all processes but the main one.
 
     Raises:
-        FileNotFoundError: if the data set is not there.
-        ValueError: if a checkpoint cannot be read, knows other classes than the data set, or was trained on its
+        FileNotFoundError: If the data set is not there.
+        ValueError: If a checkpoint cannot be read, knows other classes than the data set, or was trained on its
             videos, or two checkpoints have the same name.
     """
     names = [Path(model).name for model in models]
@@ -95,7 +95,7 @@ def _own_folder(model: str, protocol: Protocol) -> Path:
 def report_of(
     evaluations: Mapping[str, Evaluation], labels: Labels, root: Path, split: str
 ) -> tuple[ReportData, list[ModelScores]]:
-    """What an HTML report shows of evaluations on one split: the videos that every model could read."""
+    """Return what an HTML report shows of evaluations on one split: the videos that every model could read."""
     first, *others = evaluations.values()
     shared = [video for video in first.video_ids if all(video in other.video_ids for other in others)]
     models = []

@@ -21,7 +21,7 @@ class AttributeAttention:
     """Attention weights of one layer, averaged over its heads. B clips, N attributes, T' video tokens.
 
     Attributes:
-        attributes: the N texts.
+        attributes: The N texts.
         to_video: (B, N, T'), how each attribute token spreads its attention over the clip; a row sums to at most 1,
             the rest goes to other attributes.
         from_video: (B, T', N), how each moment spreads its attention over the attributes.
@@ -41,12 +41,12 @@ def attribute_attention(
     """Run clips through the cross encoder and keep one layer's attention between the two modalities.
 
     Args:
-        model: loaded with `attn_implementation="eager"`; the faster kernels do not keep their weights.
-        layer: which encoder layer; the last by default.
+        model: Loaded with `attn_implementation="eager"`; the faster kernels do not keep their weights.
+        layer: Which encoder layer; the last by default.
         inputs: `pixel_values` (B, T, C, H, W) or `video_features` (B, T', D).
 
     Raises:
-        ValueError: if the model has no attributes or was loaded with another attention implementation.
+        ValueError: If the model has no attributes or was loaded with another attention implementation.
     """
     if not getattr(model.config, "num_attributes", 0):
         raise ValueError(f"Only the video-text cross encoder has attributes; this is a {model.config.model_type}.")

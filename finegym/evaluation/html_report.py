@@ -37,12 +37,12 @@ class ReportData:
     """The videos that all models of a report were evaluated on.
 
     Attributes:
-        classes: of the data set.
-        ids: of the N videos.
+        classes: Of the data set.
+        ids: The ids of the N videos.
         labels: (N,), the true class ids.
-        description: what was evaluated, in one sentence.
-        videos: id -> video, for pictures; without it the report has none.
-        num_training_videos: of each class; None where it is not known.
+        description: What was evaluated, in one sentence.
+        videos: Id -> video, for pictures; without it the report has none.
+        num_training_videos: Of each class; None where it is not known.
     """
 
     classes: Labels
@@ -57,7 +57,7 @@ def write_html_report(path: str | Path, data: ReportData, models: Sequence[Model
     """Write the report of one or several models; the first is the baseline of every comparison.
 
     Raises:
-        ValueError: if there is no model, or a model has another number of videos or classes than the data.
+        ValueError: If there is no model, or a model has another number of videos or classes than the data.
     """
     # Imported only by those who draw: together they take a second.
     import jinja2
@@ -226,7 +226,7 @@ class _Pictures:
         self._films: dict[str, str | None] = {}
 
     def of_class(self, label: int) -> str | None:
-        """Three frames of the first video of a class that can be read; None if there is none."""
+        """Return three frames of the first video of a class that can be read; None if there is none."""
         if self.data.videos is None:
             return None
         if label not in self._thumbnails:
@@ -243,7 +243,7 @@ class _Pictures:
 
 
 def _embedded(figures: Mapping[str, Any]) -> str:
-    """The charts as JSON that may stand inside a script element: no `<` can end it."""
+    """Return the charts as JSON that may stand inside a script element: no `<` can end it."""
     import plotly.io
 
     parts = (f"{plotly.io.json.to_json_plotly(key)}:{figure.to_json()}" for key, figure in figures.items())

@@ -29,14 +29,14 @@ def thumbnails(video: Video, *, count: int = 3, short_side: int = 72) -> str | N
 
 
 def picture_address(picture: np.ndarray) -> str:
-    """A picture (H, W, 3) of uint8 as the data address of a JPEG."""
+    """Return a picture (H, W, 3) of uint8 as the data address of a JPEG."""
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, format="JPEG", quality=80)
     return _address(buffer.getvalue(), "image/jpeg")
 
 
 def film(video: Video) -> str | None:
-    """The first seconds of a video as the data address of an H.264 MP4; None if it cannot be read."""
+    """Return the first seconds of a video as the data address of an H.264 MP4; None if it cannot be read."""
 
     def regular(times: list[float]) -> list[int]:
         wanted = np.arange(0, min(times[-1] - times[0], MAX_SECONDS) + 1e-9, 1 / FRAME_RATE) + times[0]

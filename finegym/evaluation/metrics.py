@@ -28,9 +28,10 @@ class PairedDifference:
     """Model minus baseline, in percentage points, on the same videos.
 
     Attributes:
-        top1, mean_class_accuracy: the two differences with their intervals.
-        num_better, num_worse: videos that only the model, and only the baseline, gets right (means over the seeds).
-        num_videos: videos compared.
+        top1, mean_class_accuracy: The two differences with their intervals.
+        num_better, num_worse: The number of videos that only the model, and only the baseline, gets right (means over
+            the seeds).
+        num_videos: The number of videos compared.
     """
 
     top1: Interval
@@ -45,9 +46,9 @@ class Calibration:
     """How far a model's confidence can be believed.
 
     Attributes:
-        error: expected calibration error in percentage points: |confidence - accuracy|, averaged over the videos.
-        confidence, accuracy: percent in each bin of equal width, NaN where `num_videos` is 0. Shape (num_bins,).
-        num_videos: videos in each bin. Shape (num_bins,).
+        error: Expected calibration error in percentage points: |confidence - accuracy|, averaged over the videos.
+        confidence, accuracy: Percent in each bin of equal width, NaN where `num_videos` is 0. Shape (num_bins,).
+        num_videos: The number of videos in each bin. Shape (num_bins,).
     """
 
     error: float
@@ -57,7 +58,8 @@ class Calibration:
 
 
 def top_k_accuracy(scores: ArrayLike, labels: ArrayLike, *, k: int = 1) -> float:
-    """Percent of the videos whose class is among the `k` highest scores. With fewer than `k` classes it is 100."""
+    """Return percent of the videos whose class is among the `k` highest scores. With fewer than `k` classes it is
+    100."""
     scores, labels = _checked(scores, labels)
     return 100.0 * float(np.mean(_in_top_k(scores, labels, k)))
 
@@ -65,7 +67,7 @@ def top_k_accuracy(scores: ArrayLike, labels: ArrayLike, *, k: int = 1) -> float
 def mean_class_accuracy(
     scores: ArrayLike, labels: ArrayLike, *, classes: Literal["present", "union"] = "present"
 ) -> float:
-    """Mean over classes of the percent of a class's videos that are predicted right.
+    """Return mean over classes of the percent of a class's videos that are predicted right.
 
     Args:
         scores: (N, C).
@@ -85,7 +87,7 @@ def mean_class_accuracy(
 
 
 def per_class_accuracy(scores: ArrayLike, labels: ArrayLike) -> np.ndarray:
-    """Percent right of each class's videos; NaN for a class without a video. Shape (C,)."""
+    """Return percent right of each class's videos; NaN for a class without a video. Shape (C,)."""
     confusion = confusion_matrix(scores, labels)
     num_videos = confusion.sum(axis=1)
     accuracy = np.full(len(confusion), np.nan)
@@ -95,17 +97,18 @@ def per_class_accuracy(scores: ArrayLike, labels: ArrayLike) -> np.ndarray:
 def per_group_accuracy(
     scores: ArrayLike, labels: ArrayLike, *, groups: Sequence[str | None]
 ) -> dict[str, dict[str, float]]:
-    """Top-1 and mean class accuracy over the videos of each group of classes, such as the four events or the sets.
+    """Return top-1 and mean class accuracy over the videos of each group of classes, such as the four events or the
+    sets.
 
     A prediction may be of any class: a vault taken for a beam exercise is an error of the vault.
 
     Args:
         scores: (N, C).
         labels: (N,).
-        groups: the group of each of the C classes; None leaves a class out.
+        groups: The group of each of the C classes; None leaves a class out.
 
     Returns:
-        group -> {"top1", "mean_class_accuracy", "num_videos"}, for groups with at least one video, in the order of
+        Group -> {"top1", "mean_class_accuracy", "num_videos"}, for groups with at least one video, in the order of
         `groups`.
     """
     scores, labels = _checked(scores, labels)
@@ -125,7 +128,7 @@ def per_group_accuracy(
 
 
 def confusion_matrix(scores: ArrayLike, labels: ArrayLike) -> np.ndarray:
-    """Number of videos of each class (row) predicted to be of each class (column). Shape (C, C)."""
+    """Return number of videos of each class (row) predicted to be of each class (column). Shape (C, C)."""
     scores, labels = _checked(scores, labels)
     num_classes = scores.shape[1]
     pairs = labels * num_classes + scores.argmax(axis=1)
@@ -138,7 +141,7 @@ def calibration(scores: ArrayLike, labels: ArrayLike, *, num_bins: int = 15) -> 
     Fifteen bins are those of Guo et al., "On Calibration of Modern Neural Networks" (2017).
 
     Raises:
-        ValueError: if the scores are not probabilities, as the means of softmaxes are.
+        ValueError: If the scores are not probabilities, as the means of softmaxes are.
     """
     scores, labels = _checked(scores, labels)
     if scores.min() < -1e-4 or np.abs(scores.sum(axis=1) - 1).max() > 1e-3:
@@ -164,15 +167,15 @@ def bootstrap_interval(
     num_resamples: int = 2000,
     seed: int = 0,
 ) -> Interval:
-    """A metric with its percentile bootstrap interval over the videos.
+    """Return a metric with its percentile bootstrap interval over the videos.
 
     Args:
         scores: (N, C), or (S, N, C) for S training seeds: then seeds are resampled too, and the value is their mean.
         labels: (N,).
-        metric: which of the three.
-        confidence: the share of the resamples between the bounds.
-        num_resamples: how often the videos are drawn with replacement.
-        seed: fixes the draws.
+        metric: Which of the three.
+        confidence: The share of the resamples between the bounds.
+        num_resamples: How often the videos are drawn with replacement.
+        seed: Fixes the draws.
     """
     names = {"top1": ("top1", 1), "top5": ("top1", 5), "mean_class_accuracy": ("mean_class_accuracy", 1)}
     if metric not in names:
@@ -191,16 +194,16 @@ def paired_difference(
     num_resamples: int = 2000,
     seed: int = 0,
 ) -> PairedDifference:
-    """What a model gains over a baseline on the very same videos, with percentile bootstrap intervals.
+    """Return what a model gains over a baseline on the very same videos, with percentile bootstrap intervals.
 
     Comparing video by video removes the spread that both share (hard videos are hard for both), which is most of it.
 
     Args:
-        scores: of the model, (N, C), or (S, N, C) for S training seeds, each paired with the baseline of the same
+        scores: Of the model, (N, C), or (S, N, C) for S training seeds, each paired with the baseline of the same
             position.
-        baseline_scores: of the baseline, of the same shape.
+        baseline_scores: Of the baseline, of the same shape.
         labels: (N,).
-        confidence, num_resamples, seed: as in `bootstrap_interval`. Seeds are resampled together with the videos, so
+        confidence, num_resamples, seed: As in `bootstrap_interval`. Seeds are resampled together with the videos, so
             that the interval speaks of new videos and of new trainings.
     """
     right, right_baseline = _right(scores, labels), _right(baseline_scores, labels)
@@ -238,7 +241,7 @@ def _checked(scores: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.ndarr
 
 
 def _right(scores: ArrayLike, labels: ArrayLike, *, k: int = 1) -> np.ndarray:
-    """Whether the class of each video is among the `k` highest scores, with each seed. (S, N)"""
+    """Return whether the class of each video is among the `k` highest scores, with each seed. (S, N)"""
     scores = np.asarray(scores)
     seeds = scores[None] if scores.ndim == 2 else scores
     return np.stack([_in_top_k(*_checked(one, labels), k) for one in seeds])
@@ -252,8 +255,8 @@ def _in_top_k(scores: np.ndarray, labels: np.ndarray, k: int) -> np.ndarray:
 def _values_of_metrics(
     values: np.ndarray, labels: ArrayLike, *, num_resamples: int, seed: int
 ) -> dict[str, tuple[float, np.ndarray]]:
-    """Both metrics of per-video values (S, N), on all videos and on each resample. They are linear in the values, so
-    that a difference of two models may be resampled like one model."""
+    """Return both metrics of per-video values (S, N), on all videos and on each resample. They are linear in the
+    values, so that a difference of two models may be resampled like one model."""
     labels = np.asarray(labels)
     num_seeds, num_videos = values.shape
     membership = np.eye(labels.max() + 1)[labels]  # (N, C)

@@ -23,7 +23,7 @@ MAX_NAMED_CLASSES = 40
 
 
 def new_figure(width: float, height: float):
-    """A matplotlib figure of this size in inches; it needs no backend and no closing."""
+    """Return a matplotlib figure of this size in inches; it needs no backend and no closing."""
     from matplotlib.figure import Figure  # imported only by those who draw: it takes a second
 
     return Figure(figsize=(width, height), layout="constrained")
@@ -104,9 +104,9 @@ def draw_curves(rows: Iterable[Mapping[str, float]], path: Path, *, title: str) 
     points.
 
     Args:
-        rows: the lines of `history.jsonl`.
-        path: of the PNG.
-        title: above the panels.
+        rows: The lines of `history.jsonl`.
+        path: Of the PNG.
+        title: Above the panels.
     """
     rows = list(rows)
     figure = new_figure(12, 3.2)

@@ -20,10 +20,11 @@ from .timeline import Segment, find_segments, score_windows
 def load_pipeline(
     model: str, *, revision: str | None = None, device: str | None = None, batch_size: int = 8
 ) -> FineGymPipeline:
-    """The pipeline of a checkpoint folder or Hub id, with this project's own code: nothing downloaded is executed.
+    """Return the pipeline of a checkpoint folder or Hub id, with this project's own code: nothing downloaded is
+    executed.
 
     Raises:
-        ValueError: naming the model, if it cannot be loaded.
+        ValueError: If the model cannot be loaded; the message names it.
     """
     check_device(device)
     return FineGymPipeline(
@@ -70,16 +71,16 @@ def predict(
     """Classify videos under the paper's protocol.
 
     Args:
-        videos: what `find_videos` takes.
-        model: checkpoint folder or Hub id.
-        revision: commit, tag or branch of a Hub id.
-        num_clips: clips per video; by default the checkpoint's own number, the paper's eight.
-        top_k: classes to return.
-        start, end: seconds; what is shown in between is one action.
-        batch_size: clips per forward pass, of several videos.
-        device: such as "cuda:1" or "cpu"; by default an accelerator if there is one.
-        progress: show a bar.
-        decode_apart: decode several videos in a process of its own, so that one which kills the decoder costs itself
+        videos: What `find_videos` takes.
+        model: A checkpoint folder or Hub id.
+        revision: The commit, tag or branch of a Hub id.
+        num_clips: The number of clips per video; by default the checkpoint's own number, the paper's eight.
+        top_k: The number of classes to return.
+        start, end: Seconds; what is shown in between is one action.
+        batch_size: The number of clips, of several videos, in a forward pass.
+        device: Such as "cuda:1" or "cpu"; by default an accelerator if there is one.
+        progress: Show a bar.
+        decode_apart: Decode several videos in a process of its own, so that one which kills the decoder costs itself
             alone. As with every process that Python starts, the caller's script needs `if __name__ == "__main__":`.
 
     Returns:
@@ -87,7 +88,8 @@ def predict(
         reason}` for one that cannot be read.
 
     Raises:
-        FileNotFoundError, ValueError: a name stands for no video, the model cannot be loaded, or no video can be read.
+        FileNotFoundError, ValueError: If a name stands for no video, the model cannot be loaded, or no video can be
+            read.
     """
     names = find_videos(videos)
     classify = load_pipeline(model, revision=revision, device=device, batch_size=batch_size)
@@ -133,16 +135,16 @@ def predict_timeline(
     """Find the actions of a whole routine by sliding a window over it.
 
     Args:
-        video: a file.
-        model, revision, batch_size, device, progress: as for `predict`.
-        window: seconds that are looked at as one action.
-        stride: seconds from one window to the next; by default a quarter of the window.
-        min_score: stretches whose best class scores less are left blank.
-        num_clips: clips per window.
-        start, end: seconds of the file between which to look.
+        video: A file.
+        model, revision, batch_size, device, progress: As for `predict`.
+        window: The number of seconds that are looked at as one action.
+        stride: The seconds from one window to the next; by default a quarter of the window.
+        min_score: Stretches whose best class scores less are left blank.
+        num_clips: The number of clips per window.
+        start, end: The seconds of the file between which to look.
 
     Raises:
-        FileNotFoundError, ValueError: the file or the model cannot be read, or a length is not positive.
+        FileNotFoundError, ValueError: If the file or the model cannot be read, or a length is not positive.
     """
     classify = load_pipeline(model, revision=revision, device=device, batch_size=batch_size)
     windows, scores = score_windows(

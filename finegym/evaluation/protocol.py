@@ -29,11 +29,11 @@ class Evaluation:
     Attributes:
         scores: (N, C), each video's weighted mean of its clips' softmax.
         labels: (N,).
-        video_ids: of the N videos, in the order they were given.
+        video_ids: The ids of the N videos, in the order they were given.
         clip_scores: (N, K, C), the softmax of each distinct clip; rows of zeros where a video has fewer than K.
         weights: (N, K), the share of each distinct clip in `scores`; zeros likewise.
-        unreadable: id -> reason, for the videos that cannot be decoded. They are in no other field.
-        metrics: what goes into `metrics.json`.
+        unreadable: Id -> reason, for the videos that cannot be decoded. They are in no other field.
+        metrics: What goes into `metrics.json`.
     """
 
     scores: torch.Tensor
@@ -63,21 +63,21 @@ def evaluate(
     """Score every video once, whatever the number of processes, and measure.
 
     Args:
-        model: for video classification, on its device. It is run in eval mode and left as it was.
-        processor: decodes, samples and transforms; has nothing to do where there are features.
-        videos: what `read_index` returns.
-        labels: the classes.
-        num_clips: windows of a video; equal ones are run once and weighted (paper: 8).
-        batch_size: clips per forward pass, of several videos.
-        num_workers: processes that decode ahead.
-        features: of these videos by `EvaluationViews`, in place of their frames.
-        split: its name, for the report.
-        coverage: what `read_coverage` says of the split; None if the videos are all there are.
-        fold: which fold of the dataset the split is, for the report; None: it has none.
-        progress: show a bar on the main process.
+        model: For video classification, on its device. It is run in eval mode and left as it was.
+        processor: Decodes, samples and transforms; has nothing to do where there are features.
+        videos: What `read_index` returns.
+        labels: The classes.
+        num_clips: The number of windows of a video; equal ones are run once and weighted (paper: 8).
+        batch_size: The number of clips, of several videos, in a forward pass.
+        num_workers: The number of processes that decode ahead.
+        features: Of these videos by `EvaluationViews`, in place of their frames.
+        split: Its name, for the report.
+        coverage: What `read_coverage` says of the split; None if the videos are all there are.
+        fold: Which fold of the data set the split is, for the report; None: it has none.
+        progress: Show a bar on the main process.
 
     Raises:
-        ValueError: if no video can be read, a label is not one of the model's, or the features are of other videos.
+        ValueError: If no video can be read, a label is not one of the model's, or the features are of other videos.
     """
     _check(model, videos, labels, features)
     start, state = time.perf_counter(), this_process()
@@ -127,7 +127,7 @@ def evaluate(
 
 
 def _sampling(processor: FineGymVideoProcessor, num_clips: int) -> dict[str, Any]:
-    """How many clips, and at which frame rate they were sampled; None if frames were counted."""
+    """Return how many clips, and at which frame rate they were sampled; None if frames were counted."""
     return {
         "num_clips": num_clips,
         "frame_rate": None if processor.protocol_counts_frames else processor.frame_rate,
@@ -135,7 +135,8 @@ def _sampling(processor: FineGymVideoProcessor, num_clips: int) -> dict[str, Any
 
 
 def measure(scores: torch.Tensor, truth: torch.Tensor, labels: Labels) -> dict[str, Any]:
-    """The metrics of scores (N, C) that `metrics.json` holds, in percent; classes without a video have no accuracy."""
+    """Return the metrics of scores (N, C) that `metrics.json` holds, in percent; classes without a video have no
+    accuracy."""
     per_class = per_class_accuracy(scores, truth)
     return {
         "top1": top_k_accuracy(scores, truth),
@@ -185,7 +186,7 @@ class _LoadedVideos(Dataset):
 
 
 def _score(model, videos: _LoadedVideos, batch_size: int, num_workers: int, bar: tqdm) -> dict[int, Any]:
-    """Position -> `VideoScores`, or the reason why there are none."""
+    """Return position -> `VideoScores`, or the reason why there are none."""
     scored: dict[int, Any] = {}
     waiting: list[int] = []
 
@@ -205,7 +206,7 @@ def _score(model, videos: _LoadedVideos, batch_size: int, num_workers: int, bar:
 
 
 def _padded(rows: list[torch.Tensor], length: int) -> torch.Tensor:
-    """Tensors (K_i, ...) -> (N, length, ...), zeros behind."""
+    """Return tensors (K_i, ...) -> (N, length, ...), zeros behind."""
     padded = rows[0].new_zeros(len(rows), length, *rows[0].shape[1:])
     for place, row in zip(padded, rows, strict=True):
         place[: len(row)] = row

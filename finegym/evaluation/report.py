@@ -51,8 +51,8 @@ def read_metrics(folder: str | Path) -> dict[str, Any]:
     """Read a checkpoint's `metrics.json`.
 
     Raises:
-        FileNotFoundError: if there is none.
-        ValueError: naming the file, if it is not one.
+        FileNotFoundError: If there is none.
+        ValueError: If the file is not one; the message names it.
     """
     path = Path(folder) / METRICS_FILE
     metrics = read_json(path, what="metrics file", remedy="`finegym evaluate` writes it.", finite=False)
@@ -68,7 +68,7 @@ def read_metrics(folder: str | Path) -> dict[str, Any]:
 
 
 def _with_current_names(metrics: dict[str, Any]) -> dict[str, Any]:
-    """The same metrics, where earlier versions counted the videos of a data set under the name of clips."""
+    """Return the same metrics, where earlier versions counted the videos of a data set under the name of clips."""
     renamed = {"num_train_clips": "num_train_videos", "num_bad_train_clips": "num_bad_train_videos"}
     metrics = {renamed.get(name, name): value for name, value in metrics.items()}
     for groups in metrics.keys() & {"per_event", "per_set"}:
@@ -96,19 +96,19 @@ def write_scores(path: Path, evaluation: Evaluation) -> None:
 
 
 def table(*folders: Path) -> str:
-    """The metrics of finished checkpoints, side by side.
+    """Return the metrics of finished checkpoints, side by side.
 
     Runs that differ in seed or fold alone are followed by a row of their mean and standard deviation, and the encoders
     of one cache of features by its controls: what a linear model makes of the same features.
 
     Args:
-        folders: checkpoint folders, and folders that hold checkpoint folders.
+        folders: Checkpoint folders, and folders that hold checkpoint folders.
 
     Returns:
         The table as text.
 
     Raises:
-        FileNotFoundError: naming the folder, if there is no `metrics.json` in it or in any folder in it.
+        FileNotFoundError: If there is no `metrics.json` in it or in any folder in it; the message names the folder.
         ValueError: naming the file that lacks a figure.
     """
     found: dict[str, dict[str, Any]] = {}
@@ -150,7 +150,7 @@ def _table_metrics(folder: Path) -> dict[str, Any]:
 
 
 def _repetitions(found: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
-    """Title of a row of means -> names of the runs of one experiment, which differ in seed or fold."""
+    """Return title of a row of means -> names of the runs of one experiment, which differ in seed or fold."""
     experiments: dict[Any, list[str]] = {}
     for name, metrics in found.items():
         if "experiment" in metrics:
@@ -177,7 +177,7 @@ def _mean_row(title: str, found: Mapping[str, Mapping[str, Any]], names: Sequenc
 
 
 def _control_rows(found: Mapping[str, Mapping[str, Any]]) -> list[tuple[float, tuple[str, ...]]]:
-    """The controls of each cache of features; of several repetitions of an experiment their mean."""
+    """Return the controls of each cache of features; of several repetitions of an experiment their mean."""
     repeated = list(_repetitions(found).values())
     alone = [[name] for name in found if not any(name in names for names in repeated)]
     rows = {}
@@ -200,14 +200,14 @@ def _control_rows(found: Mapping[str, Mapping[str, Any]]) -> list[tuple[float, t
 
 
 def _spread(values: Sequence[float]) -> str:
-    """Percent, with the standard deviation (of a sample) where there are several."""
+    """Return percent, with the standard deviation (of a sample) where there are several."""
     if len(values) == 1:
         return f"{values[0]:.2f} %"
     return f"{np.mean(values):.2f} ± {np.std(values, ddof=1):.2f} %"
 
 
 def metrics_row(name: str, metrics: Mapping[str, Any]) -> tuple[str, ...]:
-    """One row under `HEADER`."""
+    """Return one row under `HEADER`."""
     seconds = metrics.get("train_seconds")
     fold = "" if metrics.get("fold") is None else f", fold {metrics['fold']}"
     return (
@@ -221,7 +221,7 @@ def metrics_row(name: str, metrics: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def render_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Text in columns: the first to the left, numbers to the right."""
+    """Return text in columns: the first to the left, numbers to the right."""
     rows = [header, *rows]
     widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
     lines = [

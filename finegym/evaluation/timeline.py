@@ -29,10 +29,10 @@ class Segment:
 
 
 def slide(start: float, end: float, *, window: float, stride: float) -> list[tuple[float, float]]:
-    """Windows from `start` to `end`, in seconds. The last one ends at `end`; a shorter video is one window.
+    """Return windows from `start` to `end`, in seconds. The last one ends at `end`; a shorter video is one window.
 
     Raises:
-        ValueError: a length is not positive, or the stride leaves gaps between the windows.
+        ValueError: If a length is not positive, or the stride leaves gaps between the windows.
     """
     if not 0 < stride <= window:
         raise ValueError(f"The stride must be positive and no longer than the window: {stride} s and {window} s.")
@@ -59,13 +59,13 @@ def score_windows(
     batch_size: int = 8,
     progress: bool = True,
 ) -> tuple[list[tuple[float, float]], torch.Tensor]:
-    """Scores each window of a video as a video of its own.
+    """Score each window of a video as a video of its own.
 
     Returns:
         The windows in seconds, and their scores of shape (num_windows, num_labels).
 
     Raises:
-        FileNotFoundError, ValueError: the file cannot be read, or a length is not positive.
+        FileNotFoundError, ValueError: If the file cannot be read, or a length is not positive.
     """
     with open_video(path) as video:
         first, stop = video.index_range(start, end)
@@ -91,13 +91,13 @@ def _load_windows(
 def find_segments(
     windows: Sequence[tuple[float, float]], scores: torch.Tensor, names: Sequence[str], *, min_score: float = 0.0
 ) -> list[Segment]:
-    """Averages the scores of overlapping windows and joins neighboring stretches of the same best class.
+    """Average the scores of overlapping windows and joins neighboring stretches of the same best class.
 
     Args:
         windows: (start, end) in seconds.
         scores: (num_windows, num_labels).
-        names: of the classes.
-        min_score: stretches whose best class scores less are left out.
+        names: Of the classes.
+        min_score: Stretches whose best class scores less are left out.
     """
     edges = sorted({edge for window in windows for edge in window})
     segments: list[Segment] = []
@@ -120,7 +120,7 @@ def _join(first: Segment, second: Segment) -> Segment:
 
 
 def to_subtitles(segments: Sequence[Segment]) -> str:
-    """The timeline as SubRip (SRT) text."""
+    """Return the timeline as SubRip (SRT) text."""
     blocks = []
     for number, segment in enumerate(segments, start=1):
         times = f"{_clock(segment.start)} --> {_clock(segment.end)}"

@@ -17,15 +17,16 @@ SETTINGS = ("size", "crop_size", "resample", "image_mean", "image_std", "rescale
 def load_feature_model(
     name: str, *, clip_len: int | None = None, frame_interval: int | None = None
 ) -> tuple[PreTrainedModel, FineGymVideoProcessor]:
-    """A model with `get_video_features`, in eval mode, and its processor.
+    """Return a model with `get_video_features`, in eval mode, and its processor.
 
     Args:
-        name: checkpoint folder or Hub id.
-        clip_len: frames of a clip; by default the checkpoint's own. Models of single images need one.
-        frame_interval: distance of two of these frames; by default the checkpoint's own, or 2.
+        name: A checkpoint folder or Hub id.
+        clip_len: The number of frames of a clip; by default the checkpoint's own. Models of single images need one.
+        frame_interval: The distance between two of these frames; by default the checkpoint's own, or 2.
 
     Raises:
-        ValueError: naming the checkpoint, if it cannot be read, lacks weights or takes clips of another length.
+        ValueError: If the checkpoint cannot be read, lacks weights or takes clips of another length; the message names
+            it.
     """
     model = load_model(name)
     config = model.config
@@ -46,10 +47,11 @@ def load_feature_model(
 def load_processor(
     name: str, *, clip_len: int | None = None, frame_interval: int | None = None
 ) -> FineGymVideoProcessor:
-    """The video processor of a checkpoint. That of a foreign model becomes one with its size, crop, mean and std.
+    """Return the video processor of a checkpoint. That of a foreign model becomes one with its size, crop, mean and
+    std.
 
     Raises:
-        OSError: if the checkpoint has no processor.
+        OSError: If the checkpoint has no processor.
     """
     try:
         processor = AutoVideoProcessor.from_pretrained(name, trust_remote_code=False)
@@ -66,10 +68,10 @@ def load_processor(
 
 
 def transform_settings(processor) -> dict[str, Any]:
-    """How a processor of Transformers resizes, crops and normalizes, as arguments of `FineGymVideoProcessor`.
+    """Return how a processor of Transformers resizes, crops and normalizes, as arguments of `FineGymVideoProcessor`.
 
     Raises:
-        ValueError: if it shifts the pixels, which this project's processor does not.
+        ValueError: If it shifts the pixels, which this project's processor does not.
     """
     if getattr(processor, "offset", None):
         raise ValueError(f"{type(processor).__name__} adds an offset to the pixels, which is not supported.")
@@ -82,7 +84,8 @@ def transform_settings(processor) -> dict[str, Any]:
 
 
 def find_processor(name: str) -> FineGymVideoProcessor | None:
-    """The video processor of a checkpoint as `load_processor` gives it; None if it has none, as bare weights do."""
+    """Return the video processor of a checkpoint as `load_processor` gives it; None if it has none, as bare weights
+    do."""
     try:
         return load_processor(name)
     except OSError:
@@ -90,8 +93,7 @@ def find_processor(name: str) -> FineGymVideoProcessor | None:
 
 
 def check_normalization(name: str, processor: FineGymVideoProcessor) -> None:
-    """Raises `ValueError` if a backbone was trained on frames that were normalized in another way than `processor`
-    does.
+    """Refuse a backbone that was trained on frames normalized in another way than `processor` does.
 
     Size, crop and sampling may differ on purpose; these numbers never do. A backbone without a processor of its own,
     such as bare weights, cannot be checked.

@@ -1,7 +1,7 @@
 """Features of a frozen backbone, computed once and kept: (T', D) half floats for every view of every video.
 
-A folder of features holds shards (see `shards`). A video has one tensor (K, T', D), for its K distinct test clips or
-for one training view, under a key that covers all that it depends on: the backbone's weights, how frames become
+A folder of features contains shards (see `shards`). A video has one tensor (K, T', D), for its K distinct test clips
+or for one training view, under a key that covers all that it depends on: the backbone's weights, how frames become
 input, which frames, the decoder, and the bytes of the source file.
 
 Any number of processes may fill one folder. The work is cut by content, and each piece is held by a file lock that
@@ -56,26 +56,26 @@ class Views(Protocol):
     names: list[str]  # one per video, unique
     sources: list[Path]  # the file of each video
     num_distinct_clips: list[int]  # K, how many clips each video yields
-    groups: list[int]  # what has the same number is best loaded together
+    groups: list[int]  # videos with the same number are best loaded together
 
     def describe(self) -> dict[str, Any]:
-        """What holds for all videos and changes their features."""
+        """Return what holds for all videos and changes their features."""
 
     def content(self, position: int) -> list[Any]:
-        """What changes the features of this video, apart from the bytes of its file."""
+        """Return what changes the features of this video, apart from the bytes of its file."""
 
     def load(self, positions: Sequence[int]) -> list[VideoClips]:
-        """The clips of one group's videos at these positions."""
+        """Return the clips of one group's videos at these positions."""
 
 
 class EvaluationViews:
     """The distinct test clips of every video, by the paper's protocol.
 
     Args:
-        processor: decodes, samples, resizes, crops and normalizes.
-        videos: what `read_index` returns.
-        num_clips: windows of a video; equal ones are computed once (paper, section 4.2: 8).
-        count_frames: sample by numbers of frames, not by time; None: as the processor's protocol has it.
+        processor: The processor, which decodes, samples, resizes, crops and normalizes.
+        videos: The videos, as `read_index` returns them.
+        num_clips: The number of windows of a video; equal ones are computed once (paper, section 4.2: 8).
+        count_frames: Sample by numbers of frames, not by time; None: as the processor's protocol has it.
     """
 
     def __init__(
@@ -126,12 +126,12 @@ class EvaluationViews:
 
 
 class TrainingViews:
-    """`num_views` random training views of every video: what the dataset gives in its first `num_views` epochs.
+    """`num_views` random training views of every video: what the data set gives in its first `num_views` epochs.
 
     Args:
-        dataset: its window, crop and flip are fixed by (seed, epoch, video id), and so is every view.
-        num_views: K views of a video; view v of video i is at position `i * num_views + v`.
-        transform: the settings of the dataset's transform, as JSON.
+        dataset: The data set to view; (seed, epoch, video id) fix its windows, crops and flips, and so every view.
+        num_views: The number of views K of a video; view v of video i is at position `i * num_views + v`.
+        transform: The settings of the data set's transform, as JSON.
     """
 
     def __init__(self, dataset: ClipDataset, *, num_views: int, transform: dict[str, Any]):
@@ -149,7 +149,7 @@ class TrainingViews:
         return {"views": "training", "transform": self.transform, **rule}
 
     def position(self, index: int, epoch: int) -> int:
-        """Where the view is that a video has in an epoch."""
+        """Return where the view is that a video has in an epoch."""
         return index * self.num_views + epoch % self.num_views
 
     def content(self, position: int) -> list[Any]:
@@ -168,9 +168,9 @@ class Features(Dataset):
     """Opened features, memory-mapped: `features[position]` is a tensor (K, T', D).
 
     Attributes:
-        folder: where they stand.
-        names, keys: of the videos; a key says by what the features were computed.
-        failed: name -> reason, for the videos that cannot be decoded; asking for their features raises `KeyError`.
+        folder: The folder that holds them.
+        names, keys: The names and keys of the videos; a key says how the features were computed.
+        failed: Name -> reason, for the videos that cannot be decoded; asking for their features raises `KeyError`.
     """
 
     def __init__(self, folder: Path, names: Sequence[str], keys: Sequence[str], entries: Sequence[Entry]):
@@ -195,7 +195,7 @@ class Features(Dataset):
         return self._shards[entry.shard].get_tensor(entry.name)
 
     def video_clips(self, position: int) -> VideoClips:
-        """The features of a video's distinct test clips and their weights, as `score_videos` takes them."""
+        """Return the features of a video's distinct test clips and their weights, as `score_videos` takes them."""
         weights = torch.tensor(self.entries[position].weights)
         return VideoClips(weights, video_features=self[position])
 
@@ -235,22 +235,24 @@ def extract_features(
 ) -> Features:
     """Open the features of these views in `folder`, computing what is not there yet.
 
-    Every process of a launch calls this, and other launches may at the same time; it returns when all features stand.
+    Every process of a launch calls this, and other launches may at the same time; it returns when all features are
+    there.
 
     Args:
-        model: any model with `get_video_features`, on its device; its backbone is run in eval mode.
+        model: Any model with `get_video_features`, on its device; its backbone is run in eval mode.
         views: `EvaluationViews` or `TrainingViews`.
-        folder: holds the features of one way of computing; shards that a flipped bit has damaged are computed anew.
-        dtype: "float16", "bfloat16" or "float32".
-        batch_size: clips per forward pass, of several videos.
-        num_workers: processes that decode ahead.
-        progress: show the estimate and a bar on the main process.
-        backbone: what `describe_backbone` says of the model, for those who have asked it already.
+        folder: The folder of the features of one way of computing; shards that a flipped bit has damaged are computed
+            again.
+        dtype: The data type of the cached features: "float16", "bfloat16" or "float32".
+        batch_size: The number of clips, of several videos, in a forward pass.
+        num_workers: The number of processes that decode ahead.
+        progress: Show the estimate and a bar on the main process.
+        backbone: The result of `describe_backbone` for the model, if it is known already.
 
     Raises:
-        ValueError: if the folder was filled in another way, the disk cannot hold the features, or they do not fit
+        ValueError: If the folder was filled in another way, the disk cannot hold the features, or they do not fit
             `dtype`.
-        OSError: if the disk is full nevertheless; finished shards are kept.
+        OSError: If the disk is full all the same; finished shards are kept.
     """
     if dtype not in DTYPES:
         raise ValueError(f"dtype must be one of {list(DTYPES)}, not {dtype!r}.")
@@ -288,7 +290,7 @@ def _describe(backbone: dict[str, Any], views: Views, dtype: str) -> dict[str, A
 
 
 def _claim_folder(folder: Path, description: dict[str, Any]) -> None:
-    """Write down by what the folder is filled, or refuse it if it was filled in another way."""
+    """Record how the folder is filled, or refuse it if it was filled in another way."""
     path = folder / DESCRIPTION_FILE
     text = json.dumps(description, indent=2, sort_keys=True) + "\n"
     if not path.is_file():
@@ -334,7 +336,7 @@ class _Extraction:
     progress: bool
 
     def run(self, rank: int, num_processes: int) -> None:
-        """Work on all pieces, this process's share of them first, until none is missing."""
+        """Compute all pieces, this process's share first, until none is missing."""
         pieces = self._pieces()
         first = len(pieces) * rank // num_processes
         waiting = deque(pieces[first:] + pieces[:first])
@@ -354,7 +356,7 @@ class _Extraction:
                     time.sleep(0.2)
 
     def _pieces(self) -> list[list[int]]:
-        """The missing videos, cut by content and not by what is missing, so that all processes cut alike."""
+        """Return the missing videos, cut by content and not by what is missing, so that all processes cut alike."""
         least: dict[int, str] = {}  # of each group's keys, so that a group stays together
         for group, key in zip(self.views.groups, self.keys, strict=True):
             least[group] = min(key, least.get(group, key))
@@ -370,7 +372,7 @@ class _Extraction:
         return [position for position in positions if self.keys[position] not in self.shards.entries]
 
     def _finish(self, piece: list[int]) -> bool:
-        """Compute what is missing of a piece; False if another process is at it."""
+        """Compute what is missing of a piece; return False if another process is working on it."""
         work = min(self.keys[position] for position in piece)[:12]
         try:
             with self.shards.claim(work) as mine:
@@ -414,7 +416,7 @@ class _Extraction:
         return tensors, videos
 
     def _estimate(self, positions: list[int], num_processes: int) -> None:
-        """Try one video; say what the rest will take, and refuse what the disk cannot hold."""
+        """Try one video, report what the rest will take, and refuse what the disk cannot hold."""
         groups = _Groups(self.views, positions)
         readable = next((index for index in range(len(groups)) if not isinstance(groups[index][1], str)), None)
         if readable is None:

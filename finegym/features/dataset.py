@@ -12,13 +12,13 @@ from .cache import Features, TrainingViews
 
 
 class FeatureDataset(Dataset):
-    """Give view e mod K of a video in epoch e: what `ClipDataset` gives in its first K epochs, through the backbone.
+    """View e mod K of a video in epoch e: what `ClipDataset` returns in its first K epochs, through the backbone.
 
     `dataset[(epoch, index)]` is `{"video_features": float32 (T', D), "labels": int}`.
 
     Args:
-        features: of `views`.
-        views: K of every video.
+        features: The features of `views`.
+        views: The K views of every video.
     """
 
     def __init__(self, features: Features, views: TrainingViews):

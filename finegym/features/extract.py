@@ -29,34 +29,34 @@ def extract(
 ) -> str:
     """Write a frozen backbone's features of a video, or of every video in a folder.
 
-    Each video gives one tensor (K, T', D), of its K distinct clips, under its path relative to the folder. Reading
-    them takes three lines:
+    Each video yields one tensor (K, T', D), for its K distinct clips, under its path relative to the folder. Three
+    lines read them:
 
         from safetensors.torch import load_file
         for shard in Path("features").glob("*.safetensors"):
             features = load_file(shard)  # {"vault/0001.mp4": tensor of shape (K, T', D), ...}
 
-    A stopped run goes on where it was; new and changed videos are added, finished ones are not computed again.
+    A stopped run resumes where it was; new and changed videos are added, finished ones are not computed again.
     `accelerate launch -m finegym features ...` shares the work among any number of GPUs and machines.
 
     Args:
-        videos: a video file, or a folder that is searched with all its subfolders.
-        model: checkpoint folder or Hub id: one of this project's, or any vision or video model of Transformers.
-        output: the folder to write.
-        num_clips: windows spread over each video; equal ones are computed once.
-        clip_len: frames of a clip; by default the model's.
-        frame_interval: distance of two of these frames; by default the model's.
-        batch_size: clips per forward pass.
-        num_workers: processes that decode ahead.
-        dtype: of the features.
+        videos: A video file, or a folder that is searched with all its subfolders.
+        model: A checkpoint folder or Hub id: one of this project's, or any vision or video model of Transformers.
+        output: The folder to write.
+        num_clips: The number of windows spread over each video; equal ones are computed once.
+        clip_len: The number of frames of a clip; by default the model's.
+        frame_interval: The distance between two of these frames; by default the model's.
+        batch_size: The number of clips in a forward pass.
+        num_workers: The number of processes that decode ahead.
+        dtype: The data type of the features.
 
     Returns:
         What was written, as text.
 
     Raises:
-        FileNotFoundError: if there is no such video or no video in the folder.
-        ValueError: if the model cannot be read, or `output` holds features of another model or another sampling.
-        OSError: if the disk is full; what is finished stays.
+        FileNotFoundError: If there is no such video or no video in the folder.
+        ValueError: If the model cannot be read, or `output` holds features of another model or another sampling.
+        OSError: If the disk is full; what is finished stays.
     """
     rows = find_rows(videos)
     state = this_process()
@@ -77,7 +77,7 @@ def extract(
 
 
 def find_rows(videos: Path) -> list[Video]:
-    """Every video file in a folder as a row without a label, named by its path in the folder."""
+    """Return every video file in a folder as a row without a label, named by its path in the folder."""
     if videos.is_file():
         return list(_as_rows([videos], videos.parent))
     paths = sorted(path for path in videos.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file())

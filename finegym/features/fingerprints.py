@@ -18,8 +18,8 @@ from finegym.data.files import write_text
 from finegym.data.text import parse_json, read_text
 
 
-# A file changed twice within one tick of its file system's clock looks unchanged: a stamp is believed only when it was
-# taken this many seconds after the change. FAT, the coarsest in use, ticks every two seconds.
+# A file changed twice within one tick of its file system's clock looks unchanged: a stamp counts only if it was taken
+# this many seconds after the change. FAT, the coarsest in use, ticks every two seconds.
 CLOCK_TICK = 2.0
 READ_BYTES = 1 << 20
 UNFROZEN = {"freeze_backbone": False, "num_trainable_stages": 0}
@@ -29,13 +29,13 @@ SHA256 = re.compile("[0-9a-f]{64}")
 
 
 def fingerprint(content: Any) -> str:
-    """SHA-256, in hexadecimal, of anything JSON can express; dictionaries in any order are the same."""
+    """Return the SHA-256, in hexadecimal, of anything JSON can express, whatever the order of its dictionaries."""
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
 def file_fingerprint(path: str | Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal."""
+    """Return the SHA-256 of a file's bytes, in hexadecimal."""
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         while block := file.read(READ_BYTES):
@@ -44,8 +44,8 @@ def file_fingerprint(path: str | Path) -> str:
 
 
 def describe_backbone(model: PreTrainedModel) -> dict[str, Any]:
-    """The frozen part of a model as JSON: its class, the settings that shape it, and the SHA-256 of what it has
-    learnt.
+    """Return the frozen part of a model as JSON: its class, the settings that shape it, and the SHA-256 of its
+    weights.
 
     A SlowOnly classifier and an encoder on that very SlowOnly have the same backbone. Labels and other fields that
     every configuration of Transformers has do not count.
@@ -68,7 +68,7 @@ def describe_backbone(model: PreTrainedModel) -> dict[str, Any]:
 
 
 def describe_decoder() -> dict[str, str]:
-    """The versions of what turns a file into pixels."""
+    """Return the versions of what turns a file into pixels."""
     versions = av.library_versions
     return {"pyav": av.__version__} | {
         name: ".".join(map(str, versions[name])) for name in ("libavcodec", "libswscale")
@@ -76,17 +76,17 @@ def describe_decoder() -> dict[str, str]:
 
 
 def fingerprint_files(paths: Iterable[str | Path], known: str | Path) -> dict[Path, str]:
-    """SHA-256 of each distinct file, reading only those that may have changed since the last time.
+    """Return the SHA-256 of each distinct file, reading only those that may have changed since the last time.
 
     A file counts as unchanged while size, inode, modification time and change time are. The change time is the
-    system's own and cannot be set back, so that even a file replaced with its old modification time is read anew.
+    system's own and cannot be set back, so that even a file replaced with its old modification time is read again.
 
     Args:
-        paths: the files.
-        known: a JSON file that remembers the stamps; it is made, extended, and may be deleted at any time.
+        paths: The files.
+        known: A JSON file that keeps the stamps. It is created if needed, and may be deleted at any time.
 
     Raises:
-        FileNotFoundError: naming the first file that is not there.
+        FileNotFoundError: If a file is missing; the message names the first one.
     """
     known, paths = Path(known), sorted({Path(path) for path in paths})
     try:

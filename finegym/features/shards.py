@@ -1,4 +1,4 @@
-"""Shards: files that prove themselves, with the tensors of many videos, and which of them hold what.
+"""Shards: files with the tensors of many videos and their own checksums, and an overview of their contents.
 
 A shard is `features-<work>-<content>.safetensors` with one tensor per video, named after it. It appears as a whole
 and is never changed. Its name ends in the hash of its bytes, so that a flipped bit shows; its header says by which
@@ -44,7 +44,7 @@ DIGEST_LENGTH = 32
 
 @dataclass(frozen=True)
 class Entry:
-    """Where the features of one video stand. A video that cannot be decoded has a reason and no features."""
+    """Where the features of one video are. A video that cannot be decoded has a reason and no features."""
 
     shard: Path
     name: str
@@ -53,7 +53,7 @@ class Entry:
 
 
 class Shards:
-    """The shards that stand in a folder, and where in them the features of each key are."""
+    """The shards in a folder, and where in them the features of each key are."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -62,7 +62,7 @@ class Shards:
         self.scan()
 
     def scan(self) -> None:
-        """Take in what has appeared since. A shard whose bytes are not those its name promises is removed."""
+        """Open the shards that are new. A shard whose bytes do not match its name is removed."""
         new = sorted(path for path in self.folder.glob("features-*.safetensors") if path.name not in self._known)
         with ThreadPoolExecutor(4) as pool:
             for path, digest in zip(new, pool.map(_digest_if_there, new), strict=True):
@@ -91,7 +91,8 @@ class Shards:
         self.entries |= found
 
     def write(self, work: str, tensors: dict[str, torch.Tensor], videos: dict[str, dict[str, Any]]) -> None:
-        """Add a shard: features by name and, for each name, the key, the clips' weights, the reason of a failure."""
+        """Add a shard: features by name and, for each name, the key, the clips' weights and the reason for a
+        failure."""
         content = safetensors.torch.save(tensors, metadata={"videos": json.dumps(videos)})
         digest = hashlib.sha256(content).hexdigest()[:DIGEST_LENGTH]
         path = self.folder / f"features-{work}-{digest}.safetensors"
@@ -102,7 +103,7 @@ class Shards:
 
     @contextlib.contextmanager
     def claim(self, work: str) -> Iterator[bool]:
-        """Hold a piece of work against all other processes; gives False at once if another one holds it.
+        """Lock a piece of work against all other processes; yield False at once if another one holds it.
 
         The lock is the operating system's, which frees it when its holder dies. What a dead holder left is removed.
         """
@@ -120,10 +121,10 @@ class Shards:
             for leftover in self.folder.glob(f".features-{work}-*{PARTIAL_SUFFIX}"):
                 leftover.unlink(missing_ok=True)
             yield True
-            path.unlink(missing_ok=True)  # the work is done: whoever still waits for this lock will see that
+            path.unlink(missing_ok=True)  # the work is done, as a process that still waits for this lock will see
 
     def drop_superseded(self, names: Sequence[str], keys: Sequence[str]) -> None:
-        """Take out what stands under one of these names by another key: the features of a file as it was before."""
+        """Drop the entries with one of these names and another key: the features of a file as it was before."""
         current = dict(zip(names, keys, strict=True))
         superseded = {key for key, entry in self.entries.items() if current.get(entry.name, key) != key}
         for shard in {self.entries[key].shard for key in superseded}:
@@ -143,7 +144,7 @@ class Shards:
             del self.entries[key]
 
     def write_index(self) -> None:
-        """Write `index.parquet`: one row per tensor, for people and for `datasets`. The shards themselves decide."""
+        """Write `index.parquet`: one row per tensor, for people and for `datasets`. The shards are what counts."""
         rows = [
             {
                 "key": key,
@@ -163,7 +164,7 @@ def _key(video: dict[str, Any]) -> str:
 
 
 def _entry(path: Path, name: str, video: dict[str, Any], shape: list[int] | None) -> Entry:
-    """What a shard says of one video. Raises `ValueError` where that does not fit its tensor."""
+    """Return what a shard says of one video. Raise `ValueError` if that does not fit its tensor."""
     weights, reason = tuple(video["weights"]), video["reason"]
     if reason is not None:
         if not isinstance(reason, str):

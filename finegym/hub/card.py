@@ -21,7 +21,7 @@ NUM_HARDEST_CLASSES = 10
 EXAMPLE = "example.mp4"
 EVENTS = {"VT": "vault (VT)", "FX": "floor exercise (FX)", "BB": "balance beam (BB)", "UB": "uneven bars (UB)"}
 ORDINALS = {1: "", 2: "second ", 3: "third "}
-# Top-1, mean class accuracy and table of the paper (arXiv 2208.01897), by dataset, model type and encoder layers.
+# Top-1, mean class accuracy and table of the paper (arXiv 2208.01897), by data set, model type and encoder layers.
 PAPER_RESULTS = {
     ("gym99", "slowonly", None): (93.46, 89.99, "Table 1"),
     ("gym99", "finegym_vision", 1): (93.85, 90.26, "Table 1"),
@@ -39,7 +39,7 @@ REVISION = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)*", re.ASCII)
 
 
 def check_names(repo_id: str, revision: str | None = None) -> None:
-    """Refuses names that are none on the Hub, before they reach a card's code or an address.
+    """Refuse names that are none on the Hub, before they reach a card's code or an address.
 
     Raises:
         ValueError: naming the name.
@@ -62,14 +62,14 @@ def render_card(
     family: Mapping[str, str] | None = None,
     base_model: str | None = None,
 ) -> ModelCard:
-    """The card of `checkpoint` as it stands at `repo_id`.
+    """Return the card of `checkpoint` as it stands at `repo_id`.
 
     Args:
-        checkpoint: a finished checkpoint.
+        checkpoint: A finished checkpoint.
         repo_id: `owner/name`; every code block loads from there.
-        revision: the tag that the published commit gets, if any; the code blocks then ask for it.
-        family: repositories published together, repo id -> title. The card links to the others.
-        base_model: the repository of the backbone; by default the recipe's, if that is one.
+        revision: The tag that the published commit gets, if any; the code blocks then ask for it.
+        family: Repositories published together, repo id -> title. The card links to the others.
+        base_model: The repository of the backbone; by default the recipe's, if that is one.
 
     Raises:
         ValueError: for names that the Hub would refuse, metrics without a needed key, weights without known terms.
@@ -98,7 +98,7 @@ def render_card(
 
 
 def card_metadata(checkpoint: Checkpoint, base_model: str | None = None) -> ModelCardData:
-    """The card's YAML header, with top-1 and mean class accuracy as a `model-index`."""
+    """Return the card's YAML header, with top-1 and mean class accuracy as a `model-index`."""
     metrics = checkpoint.metrics
     dataset = {
         "task_type": "video-classification",

@@ -27,7 +27,7 @@ class Checkpoint:
 
     @classmethod
     def read(cls, folder: str | Path) -> "Checkpoint":
-        """Reads everything but the weights, which only have to be there.
+        """Read everything but the weights, which only have to be there.
 
         Raises:
             FileNotFoundError: naming the first file that is missing and the command that writes it.
@@ -50,7 +50,7 @@ class Checkpoint:
 
     @property
     def dataset(self) -> str:
-        """The dataset's name as a title shows it."""
+        """The data set's name as a title shows it."""
         name = str(self.metrics["dataset"])
         return NAMES_OF_DATASETS.get(name, name)
 

@@ -62,31 +62,31 @@ def convert(
     num_hidden_layers: int | None = None,
     sha256: str | None = None,
 ) -> str:
-    """
-    Turn the weights of another project into a checkpoint folder.
+    """Turn the weights of another project into a checkpoint folder.
 
     mmaction2, pytorchvideo, PySlowFast, ImageNet ResNets of torchvision and timm, UniVL and BERT are told apart by the
     names of their tensors.
 
     Args:
-        source: a file, an https address, a Hub repository, or one of slow_r50, slowonly_gym99 and resnet50.
-        output: a new checkpoint folder.
-        labels: a labels.json that names the classes.
-        head: what to do with a classifier whose rows are not the labels: "cut" it to the first rows or "drop" it.
-        num_frames: frames of a clip, where the file's name does not tell, as `slowonly_r50_4x16x1_..pth` does.
-        frame_interval: distance in frames between two frames of a clip, likewise.
-        architecture: for BERT layers, the encoder to build: "vision" or "video_text". For a ResNet of images
+        source: A file, an https address, a Hub repository, or one of slow_r50, slowonly_gym99 and resnet50.
+        output: A new checkpoint folder.
+        labels: A labels.json that names the classes.
+        head: What to do with a classifier whose rows are not the labels: "cut" it to the first rows or "drop" it.
+        num_frames: The number of frames of a clip, where the file's name does not tell, as `slowonly_r50_4x16x1_..pth`
+            does.
+        frame_interval: Distance in frames between two frames of a clip, likewise.
+        architecture: For BERT layers, the encoder to build: "vision" or "video_text". For a ResNet of images
             "video_resnet" keeps its kernels as they are, where SlowOnly's are repeated over time.
-        backbone: for BERT layers, the SlowOnly checkpoint folder to build it on.
-        num_hidden_layers: for BERT layers, how many of the first ones to take.
-        sha256: what the file's SHA-256 must begin with.
+        backbone: For BERT layers, the SlowOnly checkpoint folder to build it on.
+        num_hidden_layers: For BERT layers, how many of the first ones to take.
+        sha256: What the file's SHA-256 must begin with.
 
     Returns:
         What was done, for people to read: the tensors taken, dropped and newly made.
 
     Raises:
-        FileNotFoundError: there is no such source.
-        ValueError: naming the file and the tensor, if the source is not what it should be.
+        FileNotFoundError: If there is no such source.
+        ValueError: If the source is not what it should be; the message names the file and the tensor.
     """
     if Path(output).exists() and any(Path(output).iterdir()):
         raise ValueError(f"{output} is not empty: name a new folder for the checkpoint.")
@@ -125,11 +125,11 @@ def convert(
 
 
 def find_clip(source: str, layout: Layout, num_frames: int | None, frame_interval: int | None) -> tuple[int, int]:
-    """
-    Frames and frame interval of the clips that a checkpoint was trained on: as asked, or as its file's name says.
+    """Return frames and frame interval of the clips that a checkpoint was trained on: as asked, or as its file's name
+    says.
 
     Raises:
-        ValueError: neither says it. Any number of frames would be computed, and most of them badly.
+        ValueError: If neither says it. Any number of frames would be computed, and most of them badly.
     """
     named = CLIP_IN_NAME.search(RELEASES.get(source, source).rsplit("/", 1)[-1])
     clip = layout.clip or (tuple(map(int, named.groups())) if named else (None, None))
@@ -151,11 +151,11 @@ def make_resnet(
     labels: Labels | None,
     head: Head | None,
 ) -> tuple[PreTrainedModel, Report]:
-    """
-    A SlowOnly or video ResNet with the weights of `tensors`, which has a classifier if they or the labels give it one.
+    """Return a SlowOnly or video ResNet with the weights of `tensors`, which has a classifier if they or the labels
+    give it one.
 
     Raises:
-        ValueError: naming the tensor, if one is missing, has another shape or belongs to another network.
+        ValueError: If one is missing, has another shape or belongs to another network; the message names the tensor.
     """
     report = Report(source, layout.name)
     depths = find_depths(layout, set(tensors))
@@ -228,7 +228,7 @@ def _take_head(
     labels: Labels | None,
     head: Head | None,
 ) -> dict[str, torch.Tensor] | None:
-    """Moves the classifier out of `remaining` and sets the config's labels; None if there is none to keep."""
+    """Move the classifier out of `remaining` and sets the config's labels; None if there is none to keep."""
     names = [f"{layout.head}.{tensor}" for tensor in ("weight", "bias")]
     weight, bias = (remaining.pop(name, None) for name in names)
     if labels:
@@ -266,7 +266,7 @@ def _take_head(
 def _load(
     backbone: nn.Module, state: dict[str, torch.Tensor], names: dict[str, str], *, source: str, report: Report
 ) -> None:
-    """Copies `state` into `backbone`, repeating 2-D kernels over time, after comparing every shape."""
+    """Copy `state` into `backbone`, repeating 2-D kernels over time, after comparing every shape."""
     for ours, expected in backbone.state_dict().items():
         tensor = state[ours]
         if expected.ndim == 5 and tensor.ndim == 4:
@@ -293,11 +293,11 @@ def make_encoder(
     labels: Labels | None,
     num_hidden_layers: int | None,
 ) -> tuple[PreTrainedModel, Report]:
-    """
-    A 3D vision encoder or a video-text cross encoder whose layers come from UniVL or BERT; the rest of it is new.
+    """Return a 3D vision encoder or a video-text cross encoder whose layers come from UniVL or BERT; the rest of it is
+    new.
 
     Raises:
-        ValueError: there are no BERT layers or too few, or an argument that the encoder needs is missing.
+        ValueError: If there are no BERT layers or too few, or an argument that the encoder needs is missing.
     """
     # Google's and UniVL's files still call the parameters of LayerNorm gamma and beta
     renamed = {name.replace(".gamma", ".weight").replace(".beta", ".bias"): tensor for name, tensor in tensors.items()}
@@ -368,12 +368,11 @@ def _new_encoder(
 
 
 def to_mmaction2(checkpoint: str | Path, output: Path) -> str:
-    """
-    Write a SlowOnly checkpoint folder as a file that mmaction2 0.x and 1.x load (`load_from`), tensor for tensor.
+    """Write a SlowOnly checkpoint folder as a file that mmaction2 0.x and 1.x load (`load_from`), tensor for tensor.
 
     Raises:
-        FileNotFoundError: there is no such checkpoint.
-        ValueError: the checkpoint is not a SlowOnly.
+        FileNotFoundError: If there is no such checkpoint.
+        ValueError: If the checkpoint is not a SlowOnly.
     """
     path = Path(checkpoint) / "model.safetensors"
     if not path.is_file():

@@ -58,24 +58,23 @@ def export(
     calibration: Path | None = None,
     num_videos: int = 300,
 ) -> str:
-    """
-    Write the whole classifier of a checkpoint as one graph: `pixel_values` of any batch size in, `logits` out.
+    """Write the whole classifier of a checkpoint as one graph: `pixel_values` of any batch size in, `logits` out.
 
     The names of the classes travel in the graph's metadata under "labels".
 
     Args:
-        checkpoint: a checkpoint folder, or a repository of the Hub.
-        output: the file to write, .onnx or .xml (OpenVINO puts the weights into a .bin beside it).
-        to: the format.
-        calibration: with OpenVINO, a prepared dataset: its training videos choose the ranges of 8-bit integers for
+        checkpoint: A checkpoint folder, or a repository of the Hub.
+        output: The file to write, .onnx or .xml (OpenVINO puts the weights into a .bin beside it).
+        to: The format.
+        calibration: With OpenVINO, a prepared dataset: its training videos choose the ranges of 8-bit integers for
             weights and activations (NNCF, post-training), its validation videos measure what that costs.
-        num_videos: how many videos of either split, evenly spread over it.
+        num_videos: How many videos of either split, evenly spread over it.
 
     Returns:
         The measured error and speed, for people to read.
 
     Raises:
-        ValueError: the graph does not compute what the checkpoint computes; then nothing is written.
+        ValueError: If the graph does not compute what the checkpoint computes; then nothing is written.
     """
     suffix = {"onnx": ".onnx", "openvino": ".xml"}[to]
     if Path(output).suffix != suffix:
@@ -169,7 +168,7 @@ def check(model: PreTrainedModel, shape: tuple[int, int, int, int], run: Run, na
 
 
 def measure(runs: dict[str, Run], pixel_values: np.ndarray, num_rounds: int = 5) -> dict[str, float]:
-    """Seconds of the fastest of `num_rounds` runs each, taken in turns, after one to warm up."""
+    """Return seconds of the fastest of `num_rounds` runs each, taken in turns, after one to warm up."""
     seconds = dict.fromkeys(runs, float("inf"))
     for round in range(num_rounds + 1):
         for name, run in runs.items():
@@ -195,7 +194,7 @@ def quantize(
     root: Path,
     num_videos: int,
 ) -> tuple[openvino.Model, list[str]]:
-    """The graph in 8-bit integers, and lines on what that costs and gains."""
+    """Return the graph in 8-bit integers, and lines on what that costs and gains."""
     samples = evenly(read_index(root, "train"), num_videos)
     validation = evenly(read_index(root, "val"), num_videos)
     row = find_architecture(model.config.model_type)
@@ -222,12 +221,12 @@ def quantize(
 
 
 def middle_clip(processor: FineGymVideoProcessor, video: Video) -> np.ndarray:
-    """The clip in the middle of a video: (1, T, C, H, W)."""
+    """Return the clip in the middle of a video: (1, T, C, H, W)."""
     return processor.load_clips(video.path, num_clips=1, start=video.start, end=video.end).pixel_values.numpy()
 
 
 def evenly(videos: Sequence[Video], number: int) -> list[Video]:
-    """At most `number` of `videos`, evenly spread over their order."""
+    """Return at most `number` of `videos`, evenly spread over their order."""
     number = min(number, len(videos))
     return [videos[index * len(videos) // number] for index in range(number)]
 

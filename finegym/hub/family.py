@@ -1,4 +1,4 @@
-"""Publishing all checkpoints of a dataset, tied together by links and a Collection."""
+"""Publishing all checkpoints of a data set, tied together by links and a Collection."""
 
 import re
 import tempfile
@@ -24,18 +24,18 @@ def publish_family(
     api: HfApi | None = None,
     say: Callable[[str], None] = print,
 ) -> list[Publication]:
-    """Publishes every finished checkpoint of a folder of recipes, and a Collection that ties them together.
+    """Publish every finished checkpoint of a folder of recipes, and a Collection that ties them together.
 
     All checkpoints are built and tested before the first is sent. A recipe without a finished checkpoint is reported
     and left out. A repository is named after its recipe, `owner/finegym-<name>`.
 
     Args:
-        recipes: a folder such as configuration/gym99; each recipe names its checkpoint by `output_dir`.
-        owner: user or organization on the Hub.
-        private, tag, dry_run, api, say: as in `publish`.
+        recipes: A folder such as configuration/gym99; each recipe names its checkpoint by `output_dir`.
+        owner: The user or organization on the Hub.
+        private, tag, dry_run, api, say: As in `publish`.
 
     Raises:
-        ValueError: none of the recipes has a finished checkpoint, or two have the same name.
+        ValueError: If none of the recipes has a finished checkpoint, or two have the same name.
         PublishingError: naming the repository; those named before it are published.
     """
     check_options(create_pr=False, revision=None, tag=tag)
@@ -71,10 +71,10 @@ def publish_family(
 
 
 def finished_checkpoints(recipes: str | Path) -> tuple[list[Checkpoint], dict[str, str]]:
-    """The finished checkpoints of a folder of recipes, and for every other recipe the reason why there is none.
+    """Return the finished checkpoints of a folder of recipes, and for every other recipe the reason why there is none.
 
     Raises:
-        FileNotFoundError: the folder holds no recipe.
+        FileNotFoundError: If the folder holds no recipe.
     """
     files = sorted(Path(recipes).glob("*.yaml"))
     if not files:
@@ -103,7 +103,7 @@ def _name_repositories(owner: str, checkpoints: list[Checkpoint]) -> dict[str, C
 
 
 def _collect(owner: str, family: dict[str, str], checkpoint: Checkpoint, *, private: bool, api: HfApi) -> str:
-    """Makes or completes the Collection and returns its address."""
+    """Make or completes the Collection and returns its address."""
     with explained(
         "The checkpoints are published, but not their Collection. Running the same command again only adds it"
     ):

@@ -40,16 +40,15 @@ COUNTERS = (torch.int64, torch.int32)
 
 
 def locate(source: str, *, sha256: str | None = None) -> Path:
-    """
-    The file behind `source`, downloaded if it lies elsewhere.
+    """Return the file behind `source`, downloaded if it lies elsewhere.
 
     Args:
-        source: a file, an https address, a Hub repository (`owner/name`), or a name in `RELEASES`.
-        sha256: what the file's SHA-256 must begin with; by default what the file's name says, if anything.
+        source: A file, an https address, a Hub repository (`owner/name`), or a name in `RELEASES`.
+        sha256: What the file's SHA-256 must begin with; by default what the file's name says, if anything.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the address is not https, or the file is not the one that was asked for.
+        FileNotFoundError: If there is no such file.
+        ValueError: If the address is not https, or the file is not the one that was asked for.
     """
     address = RELEASES.get(source, source)
     if "://" in address and not address.startswith("https://"):
@@ -79,12 +78,12 @@ def locate(source: str, *, sha256: str | None = None) -> Path:
 
 
 def read_tensors(path: Path) -> dict[str, torch.Tensor]:
-    """
-    The tensors of a `.safetensors` file or of a file written by `torch.save`, without the wrappers around them.
+    """Return the tensors of a `.safetensors` file or of a file written by `torch.save`, without the wrappers around
+    them.
 
     Raises:
-        ValueError: naming the file, and the tensor where there is one, if the file carries anything but tensors and
-            plain values, is damaged or is too large.
+        ValueError: If the file carries anything but tensors and plain values, is damaged or is too large; the message
+            names the file, and the tensor where there is one.
     """
     content = _read_file(path)
     for wrapper in ("state_dict", "model_state", "model"):

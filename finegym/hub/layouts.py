@@ -24,14 +24,14 @@ class Layout:
     `{letter}` (a to c).
 
     Attributes:
-        name: the project.
-        wrapper: the key under which its checkpoint files keep the state dict.
-        stem, stem_norm, conv, norm, shortcut, shortcut_norm, head: the templates.
-        ignored: prefixes of tensors that are no part of the network.
-        mean, std: the normalization its weights were trained with, on values from 0 to 1.
-        antialias: whether its frames were smoothed where they got smaller.
-        clip: frames and frame interval, where the project's files are of images and the clip is ours to choose.
-        is_2d: kernels are (k, k) and must be inflated over time.
+        name: The project.
+        wrapper: The key under which its checkpoint files keep the state dict.
+        stem, stem_norm, conv, norm, shortcut, shortcut_norm, head: The templates.
+        ignored: Prefixes of tensors that are no part of the network.
+        mean, std: The normalization its weights were trained with, on values from 0 to 1.
+        antialias: Whether its frames were smoothed where they got smaller.
+        clip: Frames and frame interval, where the project's files are of images and the clip is ours to choose.
+        is_2d: Kernels are (k, k) and must be inflated over time.
     """
 
     name: str
@@ -114,7 +114,7 @@ BERT_PREFIXES = {
 
 
 def layer_names(layout: Layout, depths: tuple[int, ...]) -> list[tuple[str, bool]]:
-    """The layers of `layout` in a fixed order, without the head; True marks a normalization."""
+    """Return the layers of `layout` in a fixed order, without the head; True marks a normalization."""
     names = [(layout.stem, False), (layout.stem_norm, True)]
     for stage, depth in enumerate(depths, start=1):
         for block in range(depth):
@@ -128,7 +128,7 @@ def layer_names(layout: Layout, depths: tuple[int, ...]) -> list[tuple[str, bool
 
 
 def key_map(layout: Layout, depths: tuple[int, ...]) -> dict[str, str]:
-    """Our name -> the name in `layout`, for every tensor of the backbone: 318 of them for ResNet-50."""
+    """Return our name -> the name in `layout`, for every tensor of the backbone: 318 of them for ResNet-50."""
     names = {}
     for (ours, is_norm), (theirs, _) in zip(layer_names(OURS, depths), layer_names(layout, depths), strict=True):
         for tensor in NORM_TENSORS if is_norm else ("weight",):
@@ -137,12 +137,13 @@ def key_map(layout: Layout, depths: tuple[int, ...]) -> dict[str, str]:
 
 
 def find_layout(keys: set[str]) -> Layout | None:
-    """The layout whose stem is among `keys`."""
+    """Return the layout whose stem is among `keys`."""
     return next((layout for layout in LAYOUTS if f"{layout.stem}.weight" in keys), None)
 
 
 def find_depths(layout: Layout, keys: set[str]) -> tuple[int, ...]:
-    """Bottlenecks per stage. What fits no ResNet counts as ResNet-50, whose missing tensors can then be named."""
+    """Return bottlenecks per stage. What fits no ResNet counts as ResNet-50, whose missing tensors can then be
+    named."""
     for depths in RESNET_DEPTHS:
         if all(f"{name}.weight" in keys for name, _ in layer_names(layout, depths)):
             return depths

@@ -12,7 +12,7 @@ LINK_JOINTS = re.compile(r"/(?=/)|(?<=\w)\.(?=[^\W\d])|@")
 
 
 def plain(text: object) -> str:
-    """One line of Markdown that shows `text` literally, inside a table cell or a sentence.
+    """Return one line of Markdown that shows `text` literally, inside a table cell or a sentence.
 
     Special characters become character references, which no Markdown reader takes for structure. Line breaks become
     blanks, other control and direction characters U+FFFD, and empty comments cut addresses apart.
@@ -24,7 +24,8 @@ def plain(text: object) -> str:
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A Markdown table. Every cell is shown literally; a float is shown with two decimals and None as a dash."""
+    """Return a Markdown table. Every cell is shown literally; a float is shown with two decimals and None as a
+    dash."""
 
     def line(cells: Sequence[object]) -> str:
         return "| " + " | ".join(_cell(cell) for cell in cells) + " |"

@@ -80,28 +80,28 @@ def publish(
     api: HfApi | None = None,
     say: Callable[[str], None] = print,
 ) -> Publication | None:
-    """Publishes one finished checkpoint as a Hub repository.
+    """Publish one finished checkpoint as a Hub repository.
 
     Args:
-        checkpoint: the checkpoint's folder, as train.py leaves it, evaluated.
+        checkpoint: The checkpoint's folder, as train.py leaves it, evaluated.
         repo_id: `owner/name`.
-        private: make a new repository private.
-        create_pr: open a pull request in place of committing to the branch.
-        revision: branch to commit to; by default main.
-        tag: name for the published commit, such as v1.0; the card's code then asks for it.
-        example: a video of one's own to publish as `example.mp4`, coded anew, without sound and metadata; by default a
+        private: Make a new repository private.
+        create_pr: Open a pull request in place of committing to the branch.
+        revision: Branch to commit to; by default main.
+        tag: Name for the published commit, such as v1.0; the card's code then asks for it.
+        example: A video of one's own to publish as `example.mp4`, coded anew, without sound and metadata; by default a
             drawn gymnast for checkpoints of FineGym and SynthGym, and none for others.
-        dry_run: do everything but the sending.
-        api: the Hub to talk to.
-        say: shows a line of progress.
+        dry_run: Do everything but the sending.
+        api: The Hub to talk to.
+        say: Shows a line of progress.
 
     Returns:
         What was sent; None for a dry run.
 
     Raises:
-        FileNotFoundError, ValueError: something is missing from or wrong with the checkpoint or the names.
-        PublishingError: the folder fails its test, or the Hub refuses; nothing was published unless the message says
-            so.
+        FileNotFoundError, ValueError: If something is missing from or wrong with the checkpoint or the names.
+        PublishingError: If the folder fails its test, or the Hub refuses; nothing was published unless the message
+            says so.
     """
     check_options(create_pr=create_pr, revision=revision, tag=tag)
     with tempfile.TemporaryDirectory(prefix="finegym-publish-") as folder:
@@ -118,7 +118,7 @@ def publish(
 
 
 def check_options(*, create_pr: bool, revision: str | None, tag: str | None) -> None:
-    """Refuses options that exclude each other or are no names."""
+    """Refuse options that exclude each other or are no names."""
     for name in (revision, tag):
         check_names("owner/name", name)
     if create_pr and revision is not None:
@@ -137,7 +137,7 @@ def build_folder(
     base_model: str | None = None,
     example: Path | None = None,
 ) -> Build:
-    """Copies what is published into `folder` and adds code, example video, card and manifest.
+    """Copy what is published into `folder` and adds code, example video, card and manifest.
 
     Raises:
         FileNotFoundError, ValueError: naming what is missing or wrong.
@@ -167,7 +167,8 @@ def build_folder(
 
 
 def _chosen_files(source: Path) -> list[Path]:
-    """What of a checkpoint is published: files of known names, and the shards that the index of the weights names."""
+    """Return what of a checkpoint is published: files of known names, and the shards that the index of the weights
+    names."""
     names = set(PUBLISHED)
     if (source / SHARDS).is_file():
         index = read_json(source / SHARDS, what="index of weights", remedy="Save the checkpoint again.")
@@ -206,7 +207,7 @@ def hide_local_folders(path: Path) -> None:
 
 
 def write_example(path: Path, size: int = 144) -> None:
-    """Draws the video that the card's code and the tests run on: a gymnast of SynthGym, vaulting, free to use."""
+    """Draw the video that the card's code and the tests run on: a gymnast of SynthGym, vaulting, free to use."""
     vault = ("VT", "salto forward", "flic-flac", "stretched", "0.5 turn")
     # Twice FineGym's frame rate makes it longer than the paper's window of 64 frames: its clips differ.
     performance = Performance("example", "val", 0, "VT", vault, seed=(0,), fps=50.0, first_frame=0, num_frames=0)
@@ -218,7 +219,7 @@ def recode(video: Path, path: Path) -> None:
     place where a telephone filmed it, goes along.
 
     Raises:
-        FileNotFoundError, VideoDecodingError: if there is no such video, or it cannot be read.
+        FileNotFoundError, VideoDecodingError: If there is no such video, or it cannot be read.
     """
     with open_video(video) as file, VideoWriter(path, fps=file.fps, short_side=256) as writer:
         for index, frame in file.decode(range(file.num_frames)):
@@ -226,8 +227,7 @@ def recode(video: Path, path: Path) -> None:
 
 
 def validate(build: Build) -> None:
-    """Loads the folder in a fresh process without this project and without a network, and compares scores with our
-    own.
+    """Load the folder in a fresh process without this project and without a network, and compares scores with our own.
 
     Raises:
         PublishingError: naming what a stranger would have met.
@@ -260,7 +260,7 @@ def validate(build: Build) -> None:
 
 
 def look_as_stranger(folder: Path, video: Path) -> dict:
-    """Runs `stranger.py` on a folder and a video, offline, with an empty Hugging Face home and in another working
+    """Run `stranger.py` on a folder and a video, offline, with an empty Hugging Face home and in another working
     directory."""
     with tempfile.TemporaryDirectory(prefix="finegym-stranger-") as elsewhere:
         result = Path(elsewhere) / "seen.json"
@@ -280,7 +280,7 @@ def look_as_stranger(folder: Path, video: Path) -> dict:
 
 
 def own_logits(folder: Path, video: Path) -> tuple[torch.Tensor, dict[str, float]]:
-    """Logits of a video's clips and its averaged scores by class, by this project's own code."""
+    """Return logits of a video's clips and its averaged scores by class, by this project's own code."""
     model = load_model(folder, AutoModelForVideoClassification)
     processor = load_video_processor(folder)
     if not isinstance(processor, modeling_finegym.FineGymVideoProcessor):
@@ -293,7 +293,7 @@ def own_logits(folder: Path, video: Path) -> tuple[torch.Tensor, dict[str, float
 
 
 def describe(build: Build, repo_id: str) -> str:
-    """What is going to be sent, as a table for a terminal."""
+    """Return what is going to be sent, as a table for a terminal."""
     lines = [f"{build.checkpoint.title} -> {repo_id}", ""]
     width = max(len(file.path) for file in build.files)
     lines += [f"  {file.path:{width}}  {file.size:>12,} bytes  {file.sha256}" for file in build.files]
@@ -311,7 +311,7 @@ def commit_message(build: Build) -> str:
 
 
 def outcome(publication: Publication) -> str:
-    """One sentence on what a publication did."""
+    """Return one sentence on what a publication did."""
     if not publication.changed and not publication.deleted:
         return f"{publication.repo_id} holds these files already (commit {publication.commit}). Nothing was sent."
     moved = f"{len(publication.changed)} files" + (

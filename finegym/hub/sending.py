@@ -57,13 +57,13 @@ class Publication:
 
 
 def list_files(folder: Path) -> list[PublishedFile]:
-    """The files of a folder with their hashes, sorted by path."""
+    """Return the files of a folder with their hashes, sorted by path."""
     files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
     return [PublishedFile(path.relative_to(folder).as_posix(), path.stat().st_size, _sha256(path)) for path in files]
 
 
 def write_manifest(folder: Path) -> list[PublishedFile]:
-    """Writes the manifest, in the form of `sha256sum`, and returns all files, the manifest among them."""
+    """Write the manifest, in the form of `sha256sum`, and returns all files, the manifest among them."""
     (folder / MANIFEST).unlink(missing_ok=True)
     lines = [f"{file.sha256}  {file.path}\n" for file in list_files(folder)]
     (folder / MANIFEST).write_text("".join(lines), encoding="utf-8")
@@ -82,18 +82,18 @@ def send(
     tag: str | None = None,
     api: HfApi | None = None,
 ) -> Publication:
-    """Makes `repo_id` hold exactly `files`, in one commit. Files published earlier and not among them are deleted.
+    """Make `repo_id` hold exactly `files`, in one commit. Files published earlier and not among them are deleted.
 
     Args:
-        folder: where the files are.
-        files: what was tested; a file with other bytes is refused.
+        folder: Where the files are.
+        files: What was tested; a file with other bytes is refused.
         repo_id: `owner/name`; made if it does not exist.
-        message: of the commit.
-        private: make a new repository private. An existing public one is refused.
-        create_pr: open a pull request in place of committing.
-        revision: branch to commit to, made if it does not exist, or `refs/pr/N`.
-        tag: name for the commit.
-        api: the Hub to talk to; by default the one and the token that `huggingface_hub` is set up for.
+        message: Of the commit.
+        private: Make a new repository private. An existing public one is refused.
+        create_pr: Open a pull request in place of committing.
+        revision: Branch to commit to, made if it does not exist, or `refs/pr/N`.
+        tag: Name for the commit.
+        api: The Hub to talk to; by default the one and the token that `huggingface_hub` is set up for.
 
     Raises:
         PublishingError: with one message; unless it says otherwise, nothing was changed.
@@ -145,7 +145,7 @@ def _commit(
     create_pr: bool,
     revision: str | None,
 ) -> tuple[str, str]:
-    """Makes what is missing, commits, and returns the commit and where people see it."""
+    """Make what is missing, commits, and returns the commit and where people see it."""
     consequence = f"Nothing was published to {repo_id}"
     if head is None:
         with explained(consequence):
@@ -171,7 +171,8 @@ def _commit(
 def _find_commit(
     api: HfApi, repo_id: str, head: _Head, message: str, create_pr: bool, revision: str | None, error: Exception
 ) -> str:
-    """The Hub broke off while it committed: only its answer may be lost. Raises `error` if the commit is not there."""
+    """Return the Hub broke off while it committed: only its answer may be lost. Raises `error` if the commit is not
+    there."""
     if create_pr:
         raise PublishingError(
             f"The Hub broke off ({error}) before it said whether the pull request is open. Look at "
@@ -184,7 +185,7 @@ def _find_commit(
 
 
 def _check_card(api: HfApi, folder: Path) -> None:
-    """Asks the Hub whether it takes the card's header, before anything is made."""
+    """Ask the Hub whether it takes the card's header, before anything is made."""
     question = {"content": (folder / "README.md").read_text(encoding="utf-8"), "repoType": "model"}
     response = get_session().post(f"{api.endpoint}/api/validate-yaml", json=question)
     if response.status_code == 400:
@@ -208,7 +209,8 @@ def _check_token(api: HfApi) -> None:
 
 
 def _head(api: HfApi, repo_id: str, branch: str) -> _Head | None:
-    """The commit that `branch` points to, or main's where there is no such branch, or None without a repository."""
+    """Return the commit that `branch` points to, or main's where there is no such branch, or None without a
+    repository."""
     try:
         info = api.model_info(repo_id, revision=branch)
         return _Head(info.sha, bool(info.private))
@@ -226,7 +228,7 @@ def _head(api: HfApi, repo_id: str, branch: str) -> _Head | None:
 def _difference(
     api: HfApi, repo_id: str, commit: str | None, folder: Path, files: list[PublishedFile]
 ) -> tuple[list[str], list[str]]:
-    """Paths that differ from those in the repository, and paths that an earlier publication left there."""
+    """Return paths that differ from those in the repository, and paths that an earlier publication left there."""
     if commit is None:
         return [file.path for file in files], []
     remote = {entry.path: entry for entry in api.list_repo_tree(repo_id, revision=commit, recursive=True)}
@@ -267,7 +269,7 @@ def _operations(
 
 @contextmanager
 def explained(consequence: str) -> Iterator[None]:
-    """Turns whatever the Hub or the network does into one sentence that begins with the consequence."""
+    """Turn whatever the Hub or the network does into one sentence that begins with the consequence."""
     try:
         yield
     except PublishingError:

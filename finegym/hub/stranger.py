@@ -23,7 +23,7 @@ class HiddenModules(importlib.abc.MetaPathFinder):
 
 
 def look_at(folder: str, video: str) -> dict:
-    """Everything the card promises, done with the Auto classes and `trust_remote_code=True`."""
+    """Return everything the card promises, done with the Auto classes and `trust_remote_code=True`."""
     import torch
     from transformers import AutoConfig, AutoModel, AutoModelForVideoClassification, AutoVideoProcessor, pipeline
 

@@ -90,8 +90,8 @@ class Category:
 
 @dataclass(frozen=True)
 class Annotation:
-    """One dataset in one version: class label by sub-action id for both splits, its classes, and the times if the JSON
-    was given."""
+    """One data set in one version: class label by sub-action id for both splits, its classes, and the times if the
+    JSON was given."""
 
     name: str
     version: str
@@ -111,19 +111,19 @@ def split_file(dataset: str, split: str, version: str) -> str:
 
 
 def read_annotation(folder: str | Path, dataset: str, version: str, labels: Labels) -> Annotation:
-    """Read all there is in a folder of FineGym's files about one dataset.
+    """Read everything about one data set from a folder of FineGym's files.
 
     Args:
-        folder: holds the two split lists and, if sub-actions are to be cut out of longer videos, the JSON.
-        dataset: the prefix of the split lists, such as "gym99" or "gym288".
-        version: "v1.0" or "v1.1".
-        labels: the classes of the dataset.
+        folder: The folder of the two split lists and, if sub-actions are to be cut out of longer videos, of the JSON.
+        dataset: The prefix of the split lists, such as "gym99" or "gym288".
+        version: The version of the annotation, "v1.0" or "v1.1".
+        labels: The classes of the data set.
 
     Raises:
-        FileNotFoundError: if a split list is missing.
-        ValueError: naming the file, if the version is unknown, a line is malformed, a label is not a class of
-            `labels`, a sub-action is in both splits, or the published lists of Gym99 and Gym288 do not have their
-            published lengths.
+        FileNotFoundError: If a split list is missing.
+        ValueError: If the version is unknown, a line is malformed, a label is not a class of `labels`, a sub-action is
+            in both splits, or the published lists of Gym99 and Gym288 do not have their published lengths; the message
+            names the file.
     """
     if version not in VERSIONS:
         raise ValueError(f"FineGym's annotation has the versions {', '.join(VERSIONS)}; {version!r} is none of them.")
@@ -157,8 +157,8 @@ def read_split(path: str | Path) -> dict[str, int]:
     """Read a split list, `<sub-action id> <label>` a line, as label by sub-action id.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: naming the file and line, if a line is malformed or an id repeats.
+        FileNotFoundError: If there is no such file.
+        ValueError: If a line is malformed or an id repeats; the message names the file and line.
     """
     labels: dict[str, int] = {}
     for number, line in enumerate(_read_text(path).splitlines(), 1):
@@ -177,8 +177,8 @@ def read_sets(path: str | Path) -> dict[int, str]:
     """Read `set_categories.txt`, `set: <number>; <name>` a line, as name by number.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: naming the file and line, if a line is malformed.
+        FileNotFoundError: If there is no such file.
+        ValueError: If a line is malformed; the message names the file and line.
     """
     sets = {}
     for number, line in enumerate(_read_text(path).splitlines(), 1):
@@ -193,8 +193,9 @@ def read_categories(path: str | Path) -> list[Category]:
     """Read `gym99_categories.txt`, `gym288_categories.txt` or `gym530_categories.txt`.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: naming the file and line, if a line is malformed or the class ids do not count up from 0.
+        FileNotFoundError: If there is no such file.
+        ValueError: If a line is malformed or the class ids do not count up from 0; the message names the file and
+            line.
     """
     categories = []
     for number, line in enumerate(_read_text(path).splitlines(), 1):
@@ -215,12 +216,12 @@ def read_segments(path: str | Path) -> Segments:
     """Read the annotation JSON, v1.0 or v1.1.
 
     An event may have no segments (null). Sub-actions are timed relative to their event; the rows returned are
-    absolute. Entries that cannot be used, such as one that ends before it starts, are returned as `problems` and never
-    dropped in silence.
+    absolute. Entries that cannot be used, such as one that ends before it starts, are returned as `problems`, never
+    dropped silently.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: naming the file, if it is not FineGym's JSON at all.
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file is not FineGym's JSON at all; the message names it.
     """
     content = read_json(path, what="JSON file", remedy=f"Is the download complete? {REMEDY}")
     if not isinstance(content, dict) or not all(isinstance(events, dict) for events in content.values()):

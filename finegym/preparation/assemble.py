@@ -1,4 +1,4 @@
-"""Carrying out a plan: the videos, their index, the labels and the coverage report of a prepared folder."""
+"""Execution of a plan: the videos, their index, the labels and the coverage report of a prepared folder."""
 
 import os
 from collections.abc import Sequence
@@ -23,17 +23,17 @@ FEW_VIDEOS = 50
 def assemble(plan: Plan, root: Path, encoding: Encoding, num_workers: int | None = None) -> dict[str, Any]:
     """Make the videos of a plan under `root`, and write the index and the report when all are done.
 
-    A run that was stopped, at any moment and in any way, is continued by the next one: what is finished is kept.
+    A run that was stopped, at any moment and in any way, is resumed by the next one; what is finished is kept.
 
     Args:
-        num_workers: processes; 0: none but this one. None: one for each core, and none for a few videos, which are
-            made before processes have started.
+        num_workers: The number of processes; 0 works in this one. None starts one for each core, and none for a few
+            videos, which are done before processes have started.
 
     Returns:
         The coverage report.
 
     Raises:
-        ValueError: if not one video can be made, or another run is at work on `root`.
+        ValueError: If not one video can be made, or another run is working on `root`.
     """
     root.mkdir(parents=True, exist_ok=True)
     try:
@@ -91,7 +91,7 @@ def _assemble(plan: Plan, root: Path, encoding: Encoding, num_workers: int | Non
 
 
 def _expected(rows: Sequence[Row], fold: int | None = None) -> dict[str, dict[str, int]]:
-    """Split -> id -> class. With a fold, as that fold divides training and validation."""
+    """Return the class by id by split. With a fold, training and validation are those of that fold."""
     expected: dict[str, dict[str, int]] = {"train": {}, "val": {}}
     for row in rows:
         split = row.split

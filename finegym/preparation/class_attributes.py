@@ -10,17 +10,17 @@ from .entries import Entry
 
 
 ATTRIBUTES_FILE = "attributes.json"
-# Words and signs at which `--attributes names` takes a class name apart.
+# Words and signs at which `--attributes names` splits a class name.
 SEPARATORS = re.compile(r"[,;/()|]|\b(?:with|and|to|into|from)\b")
 # Between the words of a name in camel case: JumpRope, YoYo, TVShow.
 CAMEL_CASE = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 
 def attributes_from_name(name: str) -> list[str]:
-    """Take a class name apart into its attributes.
+    """Split a class name into its attributes.
 
-    They are the phrases between commas, semicolons, slashes, brackets, bars and the words with, and, to, into, from;
-    in lower case, underscores read as blanks. Of a name in camel case, which has no phrases, they are the words.
+    The attributes are the phrases between commas, semicolons, slashes, brackets, bars and the words with, and, to,
+    into, from; in lower case, with underscores as blanks. A name in camel case, which has no phrases, gives its words.
 
     >>> attributes_from_name("Salto backward, tucked with 1 twist")
     ['salto backward', 'tucked', '1 twist']
@@ -36,17 +36,17 @@ def attributes_from_name(name: str) -> list[str]:
 def attributes_by_class(
     entries: Sequence[Entry], classes: Sequence[str], attributes: str | None, folder: Path
 ) -> dict[str, list[str]]:
-    """The attributes of each class.
+    """Return the attributes of each class.
 
     Args:
-        entries: the videos with the attributes of the metadata.
-        classes: names.
-        attributes: a JSON file, "names", or None for the metadata's or those of `attributes.json` in the folder.
-        folder: where the videos are.
+        entries: The videos, with the attributes that the metadata gives them.
+        classes: The names of the classes.
+        attributes: A JSON file, "names", or None for the metadata's or those of `attributes.json` in the folder.
+        folder: Where the videos are.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: naming the file, if it is not of the documented form.
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file is not of the documented form; the message names it.
     """
     if attributes == "names":
         return {name: attributes_from_name(name) for name in classes}
@@ -64,7 +64,7 @@ def attributes_by_class(
 
 
 def warning_about(by_class: Mapping[str, Sequence[str]]) -> str | None:
-    """Say so where attributes tell no more than the classes do: one for each class, shared with no other."""
+    """Return a warning if attributes tell no more than the classes do: one for each class, shared with no other."""
     texts = [phrase for phrases in by_class.values() for phrase in phrases]
     if len(by_class) < 2 or any(len(phrases) != 1 for phrases in by_class.values()) or len(set(texts)) < len(texts):
         return None

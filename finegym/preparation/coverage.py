@@ -1,4 +1,4 @@
-"""The coverage report: how much of what an annotation promises is really there, and what that costs."""
+"""The coverage report: how much of what an annotation lists is present, and what the rest costs."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -16,15 +16,15 @@ def coverage_report(
     refused: Mapping[str, str],
     ignored: Mapping[str, int] | None = None,
 ) -> dict[str, Any]:
-    """Set what is expected against what is there.
+    """Compare what is expected with what is there.
 
     Args:
-        labels: the classes.
-        expected: for each split, the class of every video the annotation lists.
-        missing: videos that are not there -> the reason, beginning with its kind and a colon.
-        annotation_version: kept in the report, and from there in every result.
-        refused: files in the source that were not used -> the reason.
-        ignored: how many files of which suffix are no videos.
+        labels: The classes.
+        expected: For each split, the class of every video the annotation lists.
+        missing: The missing videos -> the reason, which begins with its kind and a colon.
+        annotation_version: The version of the annotation, kept in the report and from there in every result.
+        refused: The files in the source that were not used -> the reason.
+        ignored: The number of files that are not videos, by suffix.
 
     Returns:
         What `write_coverage` writes. `mean_class_accuracy_ceiling` is in percent over the classes with validation
@@ -50,7 +50,7 @@ def coverage_report(
 def fold_coverage(
     labels: Labels, expected: Mapping[str, Mapping[str, int]], missing: Mapping[str, str]
 ) -> dict[str, dict[str, Any]]:
-    """What a report says of each split, of one division into splits."""
+    """Return what a report says of each split under one fold."""
     splits = {}
     for split, videos in expected.items():
         present = Counter(label for video_id, label in videos.items() if video_id not in missing)
@@ -67,13 +67,13 @@ def fold_coverage(
 
 
 def share_lost(report: Mapping[str, Any]) -> float:
-    """The share of the expected videos that are missing."""
+    """Return the share of the expected videos that are missing."""
     parts = report["splits"].values()
     return sum(len(part["missing"]) for part in parts) / max(1, sum(part["num_expected"] for part in parts))
 
 
 def describe_lost(report: Mapping[str, Any]) -> str:
-    """One loud sentence: how many videos are missing, and for which reasons."""
+    """Return one loud sentence: how many videos are missing, and for which reasons."""
     parts = report["splits"].values()
     reasons: Counter[str] = sum((Counter(part["missing_by_reason"]) for part in parts), Counter())
     num_expected = sum(part["num_expected"] for part in parts)
@@ -82,7 +82,7 @@ def describe_lost(report: Mapping[str, Any]) -> str:
 
 
 def describe_coverage(report: Mapping[str, Any], labels: Labels) -> str:
-    """The report as a person reads it."""
+    """Return the report as a person reads it."""
     lines = [f"{report['dataset']}, annotation {report['annotation_version']}"]
     for split, part in report["splits"].items():
         num_expected, num_present = part["num_expected"], part["num_present"]

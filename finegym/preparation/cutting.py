@@ -31,7 +31,7 @@ MAX_NAME_BYTES = 255
 
 
 class VideoSource(Protocol):
-    """Whatever can give a video as a file, for the time of a `with` block."""
+    """Anything that can provide a video as a file during a `with` block."""
 
     name: str
 
@@ -42,7 +42,8 @@ class VideoSource(Protocol):
 
 @dataclass(frozen=True)
 class Encoding:
-    """How videos are written: pixels of the shorter side, most frames between two key frames, x264's rate factor."""
+    """How videos are written: the shorter side in pixels, the most frames between two key frames, x264's rate
+    factor."""
 
     short_side: int = 256
     key_interval: int = 12
@@ -85,13 +86,13 @@ class CutResult:
 
 
 def run_jobs(jobs: Sequence[Job], root: Path, encoding: Encoding, num_workers: int) -> Iterator[CutResult]:
-    """Make the videos of all jobs under `root`, and give the results as they come, in any order.
+    """Make the videos of all jobs under `root`, and yield the results as they come, in any order.
 
     Videos that are there already, made from the same source in the same way, are kept. A source that kills the process
-    which decodes it costs its own videos only.
+    that decodes it costs only its own videos.
 
     Args:
-        num_workers: processes; 0 works in this one.
+        num_workers: The number of processes; 0 works in this one.
     """
     if num_workers == 0:
         for job in jobs:
@@ -105,8 +106,8 @@ def run_jobs(jobs: Sequence[Job], root: Path, encoding: Encoding, num_workers: i
                 results = future.result()
                 unfinished.remove(futures[future])
                 yield from results
-        # A worker died, and nobody knows on which source: those that were under way, at most one more than two per
-        # worker, are tried each in a process of its own.
+        # A worker died, on an unknown source: those in progress, at most one more than two per worker, are each tried
+        # in a process of their own.
         suspects, unfinished = unfinished[: 2 * num_workers + 1], unfinished[2 * num_workers + 1 :]
         for job in suspects:
             yield from _cut_alone(job, root, encoding)
@@ -131,8 +132,8 @@ def cut_source(job: Job, root: Path, encoding: Encoding) -> list[CutResult]:
 def _cut_source(
     source: VideoSource, cuts: Sequence[Cut], root: Path, encoding: Encoding, stamps: dict[Cut, str]
 ) -> Iterator[tuple[Cut, str | None]]:
-    """Write the videos of one source, in the order of their start; give each with its problem, or None when it is
-    written. Of a file with a missing end only those are made that end before it."""
+    """Write the videos of one source, in the order of their start; yield each with its problem, or None when it is
+    written. Of a file that is cut off, only those that end before the cut are made."""
     left = list(cuts)
     reason = None
     try:
@@ -156,7 +157,7 @@ def _too_long(cut: Cut) -> CutResult | None:
 
 
 def finished_video(path: Path, video_id: str, stamp: str) -> CutResult | None:
-    """The video at `path`, if it is there and was made as `stamp` says."""
+    """Return the video at `path`, if it is there and was made as `stamp` says."""
     if not path.is_file():
         return None
     try:
@@ -170,7 +171,7 @@ def finished_video(path: Path, video_id: str, stamp: str) -> CutResult | None:
 
 
 def _stamp(digest: str, cut: Cut, encoding: Encoding) -> str:
-    """What a video was made from: the bytes of its source, not their name, which others may come to have."""
+    """Return what a video was made from: the bytes of its source, not its name, which may come to mean others."""
     made_from = {"id": cut.id, "source": digest, "start": cut.start, "end": cut.end, **asdict(encoding)}
     return json.dumps(made_from, sort_keys=True)
 
@@ -182,7 +183,7 @@ def _cut_video(
     encoding: Encoding,
     stamps: dict[Cut, str],
 ) -> Iterator[tuple[Cut, str | None]]:
-    """Write videos in the order of their start; give each with its problem, or None when it is written."""
+    """Write videos in the order of their start; yield each with its problem, or None when it is written."""
     ranges: dict[Cut, tuple[int, int]] = {}
     for cut in cuts:
         problem = _reason_against(video, cut)
@@ -211,7 +212,7 @@ def _cut_video(
 
 
 def _reason_against(video: VideoFile, cut: Cut) -> str | None:
-    """Why a cut cannot be made from a readable file."""
+    """Return why a cut cannot be made from a readable file."""
     duration = video.times[-1] + 1 / video.fps
     if cut.end is not None and cut.end > duration + END_TOLERANCE:
         return f"video too short: it ends at {duration:.2f} s, the segment at {cut.end:.2f} s"
@@ -246,7 +247,7 @@ def _process_pool(num_workers: int) -> Iterator[ProcessPoolExecutor]:
 
 
 def _end_with_parent() -> None:
-    """Let a worker end when the process that started it is killed; by itself it would wait for work for ever."""
+    """Let a worker end when the process that started it is killed; otherwise it would wait for work forever."""
 
     def watch(sentinel: int) -> None:
         multiprocessing.connection.wait([sentinel])

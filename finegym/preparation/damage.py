@@ -1,4 +1,4 @@
-"""Why a file is no readable video: nothing in it, a text in its place, or an end that is missing."""
+"""Why a file is not a readable video: it is empty, it is a text, or its end is missing."""
 
 import re
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import BinaryIO
 
 
 NUM_HEAD_BYTES = 4096
-# No text holds these, and hardly any 4 KiB of a video are without them.
+# No text contains these, and hardly any 4 KiB of a video are without them.
 CONTROL_CHARACTERS = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 MP4_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot")
@@ -16,14 +16,14 @@ MKV_SEGMENT = 0x18538067
 
 
 def reason_of_damage(path: Path, name: str) -> str | None:
-    """Say what is wrong with a file by its bytes alone: "empty: ...", "text: ..." or "truncated: ...".
+    """Return what is wrong with a file by its bytes alone: "empty: ...", "text: ..." or "truncated: ...".
 
     Args:
-        path: the file.
-        name: what the user calls it.
+        path: The file.
+        name: The user's name for it.
 
     Returns:
-        The kind, a colon and the details; None if nothing is to be seen without decoding.
+        The kind, a colon and the details; None if nothing shows without decoding.
     """
     size = path.stat().st_size
     if size == 0:
@@ -43,7 +43,8 @@ def reason_of_damage(path: Path, name: str) -> str | None:
 
 
 def _num_missing_bytes(file: BinaryIO, head: bytes, size: int) -> int | None:
-    """How many bytes the container promises beyond the end; 0: not known, but its end is missing; None: none."""
+    """Return how many bytes beyond the end the container promises: 0 if the end is missing and the number is not
+    known, None if nothing is missing."""
     if head[4:8] in MP4_BOXES:
         return _missing_of_mp4(file, size)
     if head.startswith(b"RIFF"):
@@ -72,7 +73,7 @@ def _missing_of_mp4(file: BinaryIO, size: int) -> int | None:
 
 
 def _missing_of_avi(file: BinaryIO, size: int) -> int | None:
-    """The list of frames decides: some writers get the size of the whole file wrong."""
+    """Return the bytes that the list of frames lacks; some writers get the size of the whole file wrong."""
     position = 12
     while position + 12 <= size:
         file.seek(position)
@@ -96,7 +97,8 @@ def _missing_of_matroska(head: bytes, size: int) -> int | None:
 
 
 def _matroska_number(head: bytes, position: int) -> tuple[int | None, int]:
-    """A number of variable length and the position behind it; None where all bits are set: not known."""
+    """Return a number of variable length and the position behind it; None where all bits are set, which means not
+    known."""
     first = head[position] if position < len(head) else 0
     num_bytes = 9 - first.bit_length()
     if num_bytes > 8:

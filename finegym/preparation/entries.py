@@ -1,4 +1,4 @@
-"""The videos that a user has, with what is said about each: a folder, a metadata file, or a data set on the Hub."""
+"""The videos that a user has, and what is known about each: a folder, a metadata file, or a data set on the Hub."""
 
 import contextlib
 import csv
@@ -38,13 +38,13 @@ class Entry:
     """One video a user has: a file, or `[start, end)` seconds of it.
 
     Attributes:
-        id: unique within the data set; the path of its file below `clips`.
-        source: where it is; None: the metadata names a file that is not there.
-        label: name of its class.
-        file: path within the source folder, "" for a row of a data set on the Hub.
-        split: "train", "val", "test", or None where nothing says.
-        group: what it shares with others that belong on the same side of a split; None where nothing says.
-        attributes: those of its row in the metadata.
+        id: An id that is unique within the data set: the path of its file below `clips`.
+        source: Where it is; None if the metadata names a file that is not there.
+        label: The name of its class.
+        file: The path within the source folder, "" for a row of a data set on the Hub.
+        split: "train", "val", "test", or None where it is not given.
+        group: What it shares with others that belong on the same side of a split; None where it is not given.
+        attributes: The attributes of its row in the metadata.
     """
 
     id: str
@@ -81,7 +81,7 @@ class HubRow:
             copy.unlink(missing_ok=True)
 
     def digest(self) -> str:
-        """SHA-256 of the row's video."""
+        """Return the SHA-256 of the row's video."""
         video = self.rows[self.row][self.column]
         if video.get("bytes") is None:
             return Source(Path(video["path"]), self.name).digest()
@@ -89,16 +89,16 @@ class HubRow:
 
 
 def folder_entries(folder: Path, found: FoundVideos, metadata_file: Path | None = None) -> Iterator[Entry]:
-    """The videos of a folder by its metadata or, where there is none, by the folders they lie in.
+    """Yield the videos of a folder by its metadata or, where there is none, by the folders they are in.
 
     Args:
-        folder: where the videos are.
-        found: the videos in it; what is not used is added to `found.refused`.
-        metadata_file: a metadata file of any name in `folder`; None: those called `metadata.*`, in `folder` and in the
+        folder: Where the videos are.
+        found: The videos in it; what is not used is added to `found.refused`.
+        metadata_file: A metadata file of any name in `folder`; None: those called `metadata.*`, in `folder` and in the
             folders of its splits.
 
     Raises:
-        ValueError: naming the file and row, if the metadata is not of the documented form.
+        ValueError: If the metadata is not of the documented form; the message names the file and row.
     """
     if metadata_file is not None:
         yield from _metadata_entries(folder, found, [metadata_file])
@@ -117,11 +117,11 @@ def folder_entries(folder: Path, found: FoundVideos, metadata_file: Path | None 
 
 
 def hub_entries(repository: str, refused: dict[str, str]) -> Iterator[Entry]:
-    """The rows of a data set on the Hub; those without a label are added to `refused`.
+    """Yield the rows of a data set on the Hub; those without a label are added to `refused`.
 
     Raises:
-        FileNotFoundError: if there is no such data set.
-        ValueError: if it has no Video column or no `label`.
+        FileNotFoundError: If there is no such data set.
+        ValueError: If it has no Video column or no `label`.
     """
     try:
         splits = datasets.load_dataset(repository)
@@ -148,7 +148,7 @@ def hub_entries(repository: str, refused: dict[str, str]) -> Iterator[Entry]:
 
 
 def check_ids(entries: Sequence[Entry], source: str) -> None:
-    """Raises `ValueError` if two videos would share a file, or its name cannot be stored."""
+    """Raise `ValueError` if two videos would share a file, or its name cannot be stored."""
     seen = set()
     for entry in entries:
         if "\\" in entry.id or safe_text(entry.id, one_line=True) != entry.id:

@@ -30,26 +30,27 @@ KNOWN_SHA256 = {
     "gym99_val_element.txt": "9aa3ef86ecdfe223f4cbdd6faccecbe251b4011f78821270743eed8fbf594d0f",
     "set_categories.txt": "27e48dbecc34be1a06ef703ad3c8a10ea445649b3e90185f5f55569db0e3aacf",
 }
-# The two JSON files were not at hand when this was written: no checksum is known, they are checked by what they hold.
+# The two JSON files were not at hand when this was written: no checksum is known, so they are checked by their
+# contents.
 SEGMENT_FILES = tuple(segments_file(version) for version in VERSIONS)
 
 
 def fetch_annotations(folder: Path = Path("data/finegym"), base_url: str = BASE_URL) -> str:
     """Download FineGym's annotation files, or check those that are there already.
 
-    Files that lie in the folder and are right are not downloaded again, so that on a machine without network they can
-    be put there by hand. The annotations are FineGym's, under CC BY-NC 4.0.
+    Correct files in the folder are not downloaded again, so that on a machine without a network they can be put there
+    by hand. The annotations are FineGym's, under CC BY-NC 4.0.
 
     Args:
-        folder: where the files go.
-        base_url: the folder on FineGym's site, or a mirror of it.
+        folder: The folder for the files.
+        base_url: The folder on FineGym's site, or a mirror of it.
 
     Returns:
-        What was found, file by file, and how many of the sub-actions in the lists the JSON files know the times of.
+        What was found, file by file, and of how many sub-actions in the lists the JSON files have the times.
 
     Raises:
-        ConnectionError: if files can neither be downloaded nor are there, with their addresses.
-        ValueError: naming the file, if one is not what FineGym published.
+        ConnectionError: If files can neither be downloaded nor are there; the message gives their addresses.
+        ValueError: If a file is not what FineGym published; the message names it.
     """
     if urllib.parse.urlsplit(base_url).scheme not in ("https", "http"):
         raise ValueError(f"base_url must begin with https:// or http://, got {base_url!r}.")
@@ -99,7 +100,7 @@ def _check(path: Path, content: bytes) -> str:
 
 
 def _describe_segments(folder: Path, version: str) -> str:
-    """Hold a JSON file to the split lists of its version."""
+    """Compare a JSON file with the split lists of its version."""
     path = folder / segments_file(version)
     segments = read_segments(path)
     listed = set()

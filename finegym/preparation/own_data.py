@@ -1,14 +1,14 @@
-"""Your own classes: a folder of videos, with metadata or without, or a dataset on the Hub with a Video column.
+"""Your own classes: a folder of videos, with metadata or without, or a data set on the Hub with a Video column.
 
 Layouts of a folder, those of `datasets`' videofolder:
 
 - one folder per class, `<class>/<file>`, or per split and class, `train/<class>/<file>`;
 - a `metadata.csv`, `metadata.jsonl` or `metadata.parquet` with the columns `file_name` and `label`, and optionally
   `start` and `end` in seconds, `split`, `group` and `attributes` (a list, or texts separated by `|`). Such a file may
-  also have any other name and be given itself.
+  also have any other name and be given directly.
 
 Splits are train, val (also validation, valid, dev) and test. Test videos are kept apart and only ever evaluated on.
-Where nothing says what is validated on, that is drawn by class and by group from the training videos that can be read.
+Where no validation split is given, it is drawn by class and by group from the training videos that can be read.
 """
 
 import hashlib
@@ -38,7 +38,7 @@ from .sources import FoundVideos, find_videos
 from .splitting import divide, guess_groups, name_groups
 
 
-# Says where an imported folder came from, so that another data set is not laid over it.
+# It says where an imported folder came from, so that another data set is not written over it.
 SOURCE_FILE = "source.json"
 
 
@@ -61,31 +61,33 @@ def import_videos(
     """Turn your own videos into a dataset: short videos, labels, an index and a coverage report.
 
     Args:
-        source: a folder with one folder per class or with metadata, a metadata file, or the id of a dataset on the Hub
-            with a Video column.
-        root: the folder to write.
-        name: what the dataset is called in metrics and model cards; by default the name of `root`.
-        license: the terms of the videos, such as cc-by-4.0, for the cards of models that are trained on them.
-        attributes: a JSON file of the attributes of each class, `{"class": ["attribute", ...]}`; or "names" to take
+        source: A folder with one folder per class or with metadata, a metadata file, or the id of a data set on the
+            Hub with a Video column.
+        root: The folder to write.
+        name: The name of the data set in metrics and model cards; by default the name of `root`.
+        license: The terms of the videos, such as cc-by-4.0, for the cards of models that are trained on them.
+        attributes: A JSON file of the attributes of each class, `{"class": ["attribute", ...]}`; or "names" to take
             the class names apart. By default the metadata's, or those of `attributes.json` in the folder, or none.
-        group: a regular expression that finds in each file's path what it shares with others that belong on the same
+        group: A regular expression that finds in each file's path what it shares with others that belong on the same
             side of a split: the source video, the athlete, the day. By default the metadata's column `group`.
-        val_share: the share to validate on, where neither folders nor metadata tell.
-        folds: draw so many folds, for `data.fold` of a recipe to choose one; by default one split.
-        max_lost_share: the share of videos that may be lost; beyond it the command fails, with the rest in place.
-        overwrite: delete another data set that `root` holds.
-        short_side: pixels of the shorter side of the videos. Smaller ones are not enlarged.
-        key_interval: the largest distance between two key frames, in frames.
-        crf: x264's constant rate factor; 18 is visually lossless.
-        num_workers: processes; by default one for each core (none for a few videos), 0 for none but this one.
+        val_share: The share to validate on, where neither folders nor metadata tell.
+        folds: The number of folds to draw, of which `data.fold` of a recipe chooses one; by default there is one
+            split.
+        max_lost_share: The share of videos that may be lost; beyond it the command fails, and keeps the rest.
+        overwrite: Delete another data set that `root` holds.
+        short_side: The length in pixels of the shorter side of the videos. Smaller ones are not enlarged.
+        key_interval: The largest distance between two key frames, in frames.
+        crf: The constant rate factor of x264; 18 is visually lossless.
+        num_workers: The number of processes; by default one for each core (none for a few videos). 0 works in this
+            one.
 
     Returns:
         The coverage report as text.
 
     Raises:
-        FileNotFoundError: if there is neither such a folder nor such a dataset.
-        ValueError: naming the file and row, if the metadata is not of the documented form; if more videos are lost
-            than `max_lost_share` allows; if `root` holds another data set.
+        FileNotFoundError: If there is neither such a folder nor such a data set.
+        ValueError: If the metadata is not of the documented form, more videos are lost than `max_lost_share` allows,
+            or `root` holds another data set; the message names the file and row.
     """
     encoding = Encoding(short_side, key_interval, crf)
     plan = plan_own_data(
@@ -112,17 +114,18 @@ def import_videos(
 
 
 def prepared_root(root: str) -> Path:
-    """The prepared folder that `data.root` of a recipe means. Your own videos are imported first, into the Hub's cache
-    folder.
+    """Return the prepared folder that `data.root` of a recipe means. Your own videos are imported first, into the
+    Hub's cache folder.
 
     Of several processes only one may call this at a time; the others then find the work done.
 
     Args:
-        root: a prepared folder, a folder of your own videos, or the id of a dataset on the Hub.
+        root: A prepared folder, a folder of your own videos, or the id of a data set on the Hub.
 
     Raises:
-        FileNotFoundError: if it is none of these.
-        ValueError: naming the file and row, if the videos' metadata is not of the documented form; if many are lost.
+        FileNotFoundError: If it is none of these.
+        ValueError: If the metadata is not of the documented form or many videos are lost; the message names the file
+            and row.
     """
     folder = Path(root)
     if (folder / INDEX_FILE).is_file():
@@ -143,13 +146,13 @@ def plan_own_data(
     val_share: float = 0.2,
     num_folds: int | None = None,
 ) -> Plan:
-    """Read a videofolder, a metadata file or, if there is neither, a dataset of the Hub.
+    """Read a videofolder, a metadata file or, if there is neither, a data set of the Hub.
 
     The arguments are those of `import_videos`.
 
     Raises:
-        FileNotFoundError: if there is neither such a folder nor such a dataset.
-        ValueError: naming the file and line, if the metadata is not of the documented form.
+        FileNotFoundError: If there is neither such a folder nor such a data set.
+        ValueError: If the metadata is not of the documented form; the message names the file and line.
     """
     if not 0 < val_share < 1:
         raise ValueError(f"val_share is a share between 0 and 1, got {val_share}.")
@@ -186,7 +189,7 @@ def plan_own_data(
 
 
 def _check_source(source: str) -> None:
-    """A misspelt folder is not asked for on the Hub."""
+    """Refuse a misspelt folder, rather than ask the Hub for it."""
     path = Path(source)
     if path.is_dir() or (path.is_file() and path.suffix.lower() in METADATA_SUFFIXES):
         return
@@ -219,7 +222,7 @@ def _nothing_found(source: str, found: FoundVideos) -> str:
 
 
 def _groups_note(entries: Sequence[Entry], source: str) -> str | None:
-    """What to say about groups that nobody named, where the validation videos would be drawn."""
+    """Return a note about likely groups that are not given, where the validation videos would be drawn."""
     if any(entry.group for entry in entries) or any(entry.split == "val" for entry in entries):
         return None
     guess = guess_groups(entries)
@@ -243,10 +246,10 @@ def _jobs(entries: Iterable[Entry]) -> list[Job]:
 
 
 def _claim_root(root: Path, source: str, overwrite: bool) -> None:
-    """Make `root` the place of this source, and refuse to mix it with what another one left there.
+    """Reserve `root` for this source, and refuse to mix it with the results of another one.
 
     Raises:
-        ValueError: if `root` holds another data set and `overwrite` is False, or lies inside the source.
+        ValueError: If `root` holds another data set and `overwrite` is False, or lies inside the source.
     """
     path = Path(source)
     claim = {"source": str(path.resolve()) if path.exists() else source}

@@ -1,4 +1,4 @@
-"""What is to be cut out of what: FineGym's annotation set against the videos that are there."""
+"""What to cut out of what: FineGym's annotation compared with the videos that are there."""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Set
@@ -25,18 +25,18 @@ class Row:
 
 @dataclass(frozen=True)
 class Plan:
-    """All that is known before the first frame is decoded.
+    """Everything that is known before the first frame is decoded.
 
     Attributes:
-        labels: the classes.
-        annotation_version: "v1.0", "v1.1", or "own".
-        rows: every video there should be, given the ids of those that could be made: what is drawn for validation is
-            drawn from these.
-        jobs: the videos that can be made, by source.
-        missing: the videos that cannot -> the reason.
-        refused: files in the source that are not used -> the reason.
-        ignored: how many files of which suffix are no videos.
-        notes: what the user should know besides.
+        labels: The classes.
+        annotation_version: The version of the annotation: "v1.0", "v1.1" or "own".
+        rows: Every video that there should be, given the ids of those that could be made, from which the validation
+            videos are drawn.
+        jobs: The videos that can be made, by source.
+        missing: The videos that cannot be made -> the reason.
+        refused: The files in the source that are not used -> the reason.
+        ignored: The number of files that are not videos, by suffix.
+        notes: What else the user should know.
     """
 
     labels: Labels
@@ -53,11 +53,11 @@ def plan_finegym(found: FoundVideos, annotation: Annotation, *, source: Path) ->
     """Match FineGym's sub-actions with video files named by their ids: full videos, events, sub-actions, in any
     mixture.
 
-    A full video comes before the file of an event and this before that of a sub-action, because the later ones are
-    somebody's cut.
+    A full video comes before the file of an event and this before that of a sub-action, because the later ones were
+    already cut.
 
     Raises:
-        ValueError: if no file of `source` can give a sub-action, with the names expected.
+        ValueError: If no file of `source` can give a sub-action; the message gives the names expected.
     """
     sub_action_ids = [*annotation.train, *annotation.val]
     video_ids = {sub_action_id[:VIDEO_ID_LENGTH] for sub_action_id in sub_action_ids}
@@ -86,7 +86,7 @@ def plan_finegym(found: FoundVideos, annotation: Annotation, *, source: Path) ->
 def _choose_source(
     sub_action_id: str, known: Mapping[str, VideoSource], annotation: Annotation
 ) -> tuple[VideoSource, Cut] | str:
-    """Where a sub-action comes from, or why it cannot be had."""
+    """Return where a sub-action comes from, or why it is not available."""
     file = f"clips/{sub_action_id}.mp4"
     video, event = known.get(sub_action_id[:VIDEO_ID_LENGTH]), known.get(sub_action_id[:EVENT_ID_LENGTH])
     segments = annotation.segments

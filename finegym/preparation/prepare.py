@@ -1,4 +1,4 @@
-"""From FineGym's videos, as people have them, to short videos, an index and a coverage report."""
+"""From FineGym's videos, in any form, to short videos, an index and a coverage report."""
 
 from pathlib import Path
 from typing import Literal
@@ -29,28 +29,31 @@ def prepare(
 ) -> str:
     """Cut and re-encode FineGym's sub-actions; write them, an index and a coverage report.
 
-    A run that was stopped, at any moment and in any way, is continued by the same command; what is finished is kept.
-    The same source gives the same index, byte for byte. A sub-action is cut from the float times of the annotation and
-    coded anew, never copied.
+    A run that was stopped, at any moment and in any way, is resumed by the same command; what is finished is kept. The
+    same source gives the same index, byte for byte. A sub-action is cut by the float times of the annotation and
+    encoded again, never copied.
 
     Args:
-        source: a folder of full videos, events, sub-actions or tar archives of them, named by FineGym's ids.
-        root: the folder to write.
-        dataset: "gym99", "gym288", or the prefix of other split lists in FineGym's format, together with `labels`.
-        annotations: FineGym's annotation files, as `finegym fetch` puts them.
-        annotation_version: "v1.0" is what the paper counts, "v1.1" has more training videos.
-        labels: the classes; by default those of `configuration/<dataset>`.
-        short_side: pixels of the shorter side of the videos.
-        key_interval: the largest distance between two key frames, in frames.
-        crf: x264's constant rate factor; 18 is visually lossless.
-        num_workers: processes; by default one for each core (none for a few videos), 0 for none but this one.
+        source: A folder of full videos, events, sub-actions or tar archives of them, named by FineGym's ids.
+        root: The folder to write.
+        dataset: The data set, "gym99" or "gym288", or the prefix of other split lists in FineGym's format, together
+            with `labels`.
+        annotations: The folder of FineGym's annotation files, as `finegym fetch` leaves it.
+        annotation_version: The annotation version. "v1.0" is what the paper counts; "v1.1" has more training videos.
+        labels: The classes; by default those of `configuration/<dataset>`.
+        short_side: The length in pixels of the shorter side of the videos.
+        key_interval: The largest distance between two key frames, in frames.
+        crf: The constant rate factor of x264; 18 is visually lossless.
+        num_workers: The number of processes; by default one for each core (none for a few videos). 0 works in this
+            one.
 
     Returns:
         The coverage report as text.
 
     Raises:
-        FileNotFoundError: if the source or an annotation file is missing.
-        ValueError: naming the file, if it is not of the documented form; or if not one video can be made.
+        FileNotFoundError: If the source or an annotation file is missing.
+        ValueError: If an annotation file is not of the documented form, or not one video can be made; the message
+            names the file.
     """
     encoding = Encoding(short_side, key_interval, crf)
     classes = Labels.read(labels or shipped(f"{dataset}/{LABELS_FILE}"))

@@ -39,7 +39,8 @@ class Source:
 
     @contextlib.contextmanager
     def as_file(self, scratch: Path) -> Iterator[Path]:
-        """Give the video as a file of its own; a tar member is copied into `scratch` for the time of the block."""
+        """Yield the video as a file of its own; a tar member is copied into `scratch` for the duration of the
+        block."""
         if self.size is None:
             yield self.path
             return
@@ -56,7 +57,7 @@ class Source:
             copy.unlink(missing_ok=True)
 
     def digest(self) -> str:
-        """SHA-256 of the video's bytes."""
+        """Return the SHA-256 of the video's bytes."""
         digest = hashlib.sha256()
         with open(self.path, "rb") as file:
             file.seek(self.offset)
@@ -69,12 +70,12 @@ class Source:
 
 @dataclass
 class FoundVideos:
-    """What lies in a source folder.
+    """The contents of a source folder.
 
     Attributes:
-        videos: every video by the path it would have in an unpacked folder, relative to the source.
-        refused: what looks like a video or an archive and is not used -> the reason.
-        ignored: how many other files there are, by suffix.
+        videos: Every video by the path it would have in an unpacked folder, relative to the source.
+        refused: Everything that looks like a video or an archive and is not used -> the reason.
+        ignored: The number of other files, by suffix.
     """
 
     videos: dict[PurePosixPath, Source] = field(default_factory=dict)
@@ -85,11 +86,11 @@ class FoundVideos:
 def find_videos(source: str | Path) -> FoundVideos:
     """List the videos in a folder and in the tar archives in it, or in a single archive.
 
-    Links to files are followed, as the Hub's cache is made of them; links to folders are not. Of an archive only
+    Links to files are followed, as the Hub's cache consists of them; links to folders are not. From an archive only
     regular members with a plain relative path are taken.
 
     Raises:
-        FileNotFoundError: if there is no such folder or archive.
+        FileNotFoundError: If there is no such folder or archive.
     """
     source = Path(source)
     found = FoundVideos()
@@ -145,7 +146,7 @@ def _add_archive(found: FoundVideos, path: Path, folder: PurePosixPath) -> None:
 
 
 class _Member(tarfile.TarInfo):
-    """A member whose header is either right or an error: tarfile itself takes a damaged one for the archive's end."""
+    """A member whose damaged header is an error: tarfile itself takes one for the archive's end."""
 
     @classmethod
     def frombuf(cls, buf: bytes, encoding: str, errors: str) -> tarfile.TarInfo:
@@ -165,7 +166,7 @@ class _Member(tarfile.TarInfo):
 
 
 def _members(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
-    """The members, as long as each lies behind the one before it."""
+    """Yield the members, as long as each comes after the one before it."""
     position = -1
     while True:
         member = archive.next()
@@ -179,7 +180,7 @@ def _members(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
 
 
 def _stored(name: str) -> str:
-    """A name as a report can store it: bytes that are not UTF-8 become escapes."""
+    """Return a name in a form that a report can store: bytes that are not UTF-8 become escapes."""
     return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
@@ -208,10 +209,10 @@ def _reason_to_refuse(member: tarfile.TarInfo, archive: Path) -> str | None:
 
 
 def by_known_id(found: FoundVideos, ids: Iterable[str]) -> dict[str, Source]:
-    """The videos whose file name says that they are one of `ids`: `<id>.mp4`, or `Any title [<id>].mp4` as yt-dlp
-    names them.
+    """Return the videos whose file name says that they are one of `ids`: `<id>.mp4`, or `Any title [<id>].mp4` as
+    yt-dlp names them.
 
-    Of several files with one id the first in alphabetical order is taken, the others are listed as refused.
+    Of several files with one id, the first in alphabetical order is taken and the others are listed as refused.
     """
     ids = frozenset(ids)
     known: dict[str, Source] = {}
@@ -233,7 +234,7 @@ def remove_partial_files(root: Path) -> None:
 
 
 def free_bytes(folder: Path) -> int:
-    """Free space on the disk of a folder that may not exist yet."""
+    """Return the free space in bytes on the disk of a folder that may not exist yet."""
     while not folder.exists():
         folder = folder.absolute().parent
     return shutil.disk_usage(folder).free

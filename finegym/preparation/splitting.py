@@ -1,6 +1,6 @@
-"""Who is trained on and who is validated on: the splits that a user gives, or splits drawn by class and by group.
+"""What is trained on and what is validated on: the splits that a user gives, or splits drawn by class and by group.
 
-Videos of one group (one source video, athlete or day) lie on one side of every split. A model that is validated on
+Videos of one group (one source video, athlete or day) are on one side of every split. A model that is validated on
 pieces of what it was trained on looks far better than it is.
 """
 
@@ -21,7 +21,7 @@ GROUP_PATTERNS = (
     r"^(.*?_g\d+)_c\d+",
     r"^(.+?)[ _.-]+(?:clip|cut|part|seg|segment|scene|shot|rep|take|c|s)?[ _.-]?\d+(?:[ _.-]+\d+)*(?=\.\w+$)",
 )
-# The share of the videos that must have company in their group before names are taken for groups.
+# The share of the videos that must share their group with others before names are taken for groups.
 MIN_SHARE_IN_GROUPS = 0.5
 
 
@@ -34,16 +34,16 @@ class Place:
 
 
 def name_groups(entries: Sequence[Entry], pattern: str | None) -> list[Entry]:
-    """Give every entry its group: by a pattern on file names, by the metadata, or by the file that several are cut
-    from.
+    """Return the entries with their groups: by a pattern on file names, by the metadata, or by the file that several
+    are cut from.
 
     Args:
-        entries: the videos.
-        pattern: a regular expression that is searched for in each file's path; what its brackets hold, or all of the
+        entries: The videos.
+        pattern: A regular expression that is searched for in each file's path; what its brackets hold, or all of the
             match where it has none, names the group.
 
     Raises:
-        ValueError: if the pattern is no regular expression or does not fit a file name, or if only some rows of the
+        ValueError: If the pattern is not a regular expression or does not fit a file name, or if only some rows of the
             metadata name a group.
     """
     if pattern is not None:
@@ -58,7 +58,7 @@ def name_groups(entries: Sequence[Entry], pattern: str | None) -> list[Entry]:
 
 
 def guess_groups(entries: Sequence[Entry]) -> tuple[str, Counter[str]] | None:
-    """The pattern by which file names look like groups, and the number of videos in each; None if they do not.
+    """Return the pattern by which file names look like groups, and the number of videos in each; None if they do not.
 
     A name that is the same for all videos of a class, as `kick` in `kick_001.mp4`, tells the class and no group.
     """
@@ -79,18 +79,20 @@ def guess_groups(entries: Sequence[Entry]) -> tuple[str, Counter[str]] | None:
 
 
 def divide(entries: Sequence[Entry], *, val_share: float, num_folds: int | None = None) -> dict[str, Place]:
-    """The place of each video: as the user gives it or, where no validation split is given, drawn from the others.
+    """Return the place of each video: as the user gives it or, where no validation split is given, drawn from the
+    others.
 
-    Test videos are set apart and never drawn from. Without groups each class of two videos and more gives the same
+    Test videos are set apart and never drawn from. Without groups, each class of two videos or more gives the same
     share, chosen by a hash of the ids; with groups, or for folds, scikit-learn's `StratifiedGroupKFold` decides.
 
     Args:
-        entries: the videos that can be read.
-        val_share: the share to validate on.
-        num_folds: draw so many folds; the first is the split "val" for those who ask for no fold. None: one split.
+        entries: The videos that can be read.
+        val_share: The share to validate on.
+        num_folds: The number of folds to draw; the first is the split "val" where no fold is asked for. None draws one
+            split.
 
     Raises:
-        ValueError: if only some videos have a split, a group is torn apart, or there is nothing to draw from.
+        ValueError: If only some videos have a split, a group is split, or there is nothing to draw from.
     """
     places = {entry.id: Place("test") for entry in entries if entry.split == "test"}
     others = sorted((entry for entry in entries if entry.split != "test"), key=lambda entry: entry.id)
@@ -145,7 +147,8 @@ def _draw_by_hash(entries: Sequence[Entry], val_share: float) -> set[str]:
 
 
 def _draw_by_group(entries: Sequence[Entry], val_share: float) -> set[str]:
-    """About this share of the videos; the only group of a class is trained on, or nothing could be learned of it."""
+    """Return about this share of the videos. The only group of a class is trained on, or nothing could be learned
+    about it."""
     groups_of: Mapping[str, set[str]] = defaultdict(set)
     for entry in entries:
         groups_of[entry.label].add(entry.group)
@@ -168,7 +171,7 @@ def _draw_by_group(entries: Sequence[Entry], val_share: float) -> set[str]:
 
 
 def _draw_folds(entries: Sequence[Entry], num_folds: int) -> list[int]:
-    """The fold of each entry. Videos without a group are groups of their own."""
+    """Return the fold of each entry. Videos without a group are groups of their own."""
     from sklearn.model_selection import StratifiedGroupKFold  # here, because it takes a second
 
     groups = [entry.group or f"\0{entry.id}" for entry in entries]

@@ -1,1 +1,1 @@
-"""Rendered gymnasts performing true Gym99 classes: a dataset that anybody can make, in FineGym's own file formats."""
+"""Rendered gymnasts performing true Gym99 classes: a data set that anyone can make, in FineGym's own file formats."""

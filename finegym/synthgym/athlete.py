@@ -32,7 +32,7 @@ HEAD_RINGS = ((-0.12, 0.055, 0.065), (-0.06, 0.095, 0.105), (0.05, 0.105, 0.12),
 
 
 def _trunk_frames(motion: Motion) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Left, front and up (T, 3) of the chest."""
+    """Return the directions left, front and up (T, 3) of the chest."""
     joints = motion.joints
     left = unit(joints[:, JOINT_INDEX["shoulder_left"]] - joints[:, JOINT_INDEX["shoulder_right"]])
     up = unit(joints[:, JOINT_INDEX["neck"]] - joints[:, JOINT_INDEX["waist"]])
@@ -40,7 +40,7 @@ def _trunk_frames(motion: Motion) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _ring(center: np.ndarray, left: np.ndarray, front: np.ndarray, width: float, depth: float) -> np.ndarray:
-    """An ellipse (T, K, 3) about `center`, from the front round by the left."""
+    """Return an ellipse (T, K, 3) around `center`, from the front by way of the left."""
     angle = 2 * np.pi * np.arange(NUM_SIDES) / NUM_SIDES
     return (
         center[:, None]
@@ -50,7 +50,8 @@ def _ring(center: np.ndarray, left: np.ndarray, front: np.ndarray, width: float,
 
 
 def _loft(camera: Camera, rings: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Quads (T, R - 1, K, 4, 2) between neighboring rings, and how much each faces the camera (T, R - 1, K)."""
+    """Return the quads (T, R - 1, K, 4, 2) between neighboring rings, and how much each faces the camera (T, R - 1,
+    K)."""
     points = np.stack(rings, 1)  # (T, R, K, 3)
     pixels, _ = camera.project(points.reshape(len(points), -1, 3))
     pixels = pixels.reshape(*points.shape[:3], 2)

@@ -43,13 +43,13 @@ class Body:
 
     @classmethod
     def random(cls, rng: np.random.Generator) -> "Body":
-        """An athlete between about 1.38 and 1.72 m, with her own proportions."""
+        """Return an athlete between about 1.38 and 1.72 m, with her own proportions."""
         scale = rng.uniform(0.9, 1.1)
         return cls(**{field.name: field.default * scale * rng.uniform(0.94, 1.06) for field in fields(cls)})
 
 
 def pose(**angles: float) -> np.ndarray:
-    """A body shape as a vector of joint angles (16,), degrees, in the order of `ANGLES`.
+    """Return a body shape as a vector of joint angles (16,), degrees, in the order of `ANGLES`.
 
     `hip=30` sets both hips, `hip_left=30` one of them. Hip, shoulder and elbow bend forward, the knee backward; a
     shoulder of 0 hangs down, 180 is overhead. Spread and lift move a leg or an arm sideways, foot 0 is flat and 60
@@ -66,7 +66,7 @@ def pose(**angles: float) -> np.ndarray:
 
 
 def mirror(angles: np.ndarray) -> np.ndarray:
-    """The same shape with left and right exchanged; any array whose last axis is `ANGLES`."""
+    """Return any array whose last axis is `ANGLES` with left and right exchanged."""
     swapped = angles.copy()
     swapped[..., 0 : 2 * len(LIMB_ANGLES) : 2] = angles[..., 1 : 2 * len(LIMB_ANGLES) : 2]
     swapped[..., 1 : 2 * len(LIMB_ANGLES) : 2] = angles[..., 0 : 2 * len(LIMB_ANGLES) : 2]
@@ -123,19 +123,20 @@ SHAPES: dict[str, np.ndarray] = {
 
 
 def _direction(angle: np.ndarray) -> np.ndarray:
-    """Unit vector (T, 3) tilted forward by `angle` (T,) from the z axis."""
+    """Return the unit vector (T, 3) tilted forward by `angle` (T,) from the z axis."""
     return np.stack([np.sin(angle), np.zeros_like(angle), np.cos(angle)], -1)
 
 
 def _limb(down: np.ndarray, front: np.ndarray, forward: np.ndarray, sideways: np.ndarray, side: int) -> np.ndarray:
-    """Unit vectors (T, 3) of a limb swung `forward` and `sideways` (T,) from `down`, on a trunk that faces `front`."""
+    """Return the unit vectors (T, 3) of a limb swung `forward` and `sideways` (T,) from `down`, on a trunk that faces
+    `front`."""
     forward, sideways = forward[:, None], sideways[:, None]
     left = np.array([0.0, 1.0, 0.0])
     return np.cos(sideways) * (np.sin(forward) * front + np.cos(forward) * down) + side * np.sin(sideways) * left
 
 
 def forward_kinematics(angles: np.ndarray, body: Body) -> np.ndarray:
-    """Joint positions (T, 18, 3) in the body frame, meters, for joint angles (T, 16) in degrees."""
+    """Return the joint positions (T, 18, 3) in the body frame, meters, for joint angles (T, 16) in degrees."""
     radians = np.deg2rad(angles)
     angle = {name: radians[:, index] for name, index in ANGLE_INDEX.items()}
     joints = np.zeros((len(angles), len(JOINTS), 3))
@@ -167,7 +168,7 @@ def forward_kinematics(angles: np.ndarray, body: Body) -> np.ndarray:
 
 
 def orientation(somersault: np.ndarray, twist: np.ndarray) -> np.ndarray:
-    """Rotations (T, 3, 3) from the body to the world frame.
+    """Return the rotations (T, 3, 3) from the body to the world frame.
 
     The body twists about its long axis and then somersaults about the world's y axis, in radians. The somersault moves
     the head of an upright body towards +x: forward for an athlete who faces +x (twist 0), backward for one facing -x.

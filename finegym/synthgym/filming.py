@@ -44,7 +44,7 @@ class Look:
 
     @classmethod
     def random(cls, rng: np.random.Generator) -> "Look":
-        """Any hues, but always a bright chest against a dark back and a face lighter than the hair."""
+        """Return a look of random hues, always with a bright chest, a dark back and a face lighter than the hair."""
         hue = rng.random()
         chest = hsv(rng.random(), rng.uniform(0.0, 0.45), rng.uniform(0.9, 1.0))
         back = hsv(hue, rng.uniform(0.5, 1.0), rng.uniform(0.08, 0.25))
@@ -92,7 +92,8 @@ class Camera:
         self.size = size
 
     def project(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Pixels (T, N, 2) and pixels per meter (T, N) of points (T, N, 3), or (N, 3) at rest in the hall."""
+        """Return the pixels (T, N, 2) and the pixels per meter (T, N) of points (T, N, 3), or (N, 3) at rest in the
+        hall."""
         offsets = np.broadcast_to(points, (len(self.focal), *points.shape[-2:])) - self.position
         depth = np.maximum(np.einsum("tnk,tk->tn", offsets, self.forward), 0.3)
         scale = self.focal[:, None] / depth
@@ -102,7 +103,7 @@ class Camera:
 
 
 def _stature(joints: np.ndarray) -> float:
-    """Height of the standing athlete in meters, from the joints (18, 3) of any frame."""
+    """Return the height of the standing athlete in meters, from the joints (18, 3) of any frame."""
     chain = [JOINT_INDEX[name] for name in ("head", "neck", "waist", "pelvis")]
     leg = [JOINT_INDEX[name] for name in ("hip_left", "knee_left", "heel_left")]
     return float(sum(np.linalg.norm(np.diff(joints[part], axis=0), axis=1).sum() for part in (chain, leg))) + 0.16

@@ -26,7 +26,7 @@ from .scene import Rendering, render
 from .simulation import simulate
 
 
-# Raise it whenever the same seed gives other pictures: folders of another version are refused, not mixed.
+# Raise this whenever the same seed gives other pictures: folders of another version are refused, not mixed.
 VERSION = 1
 STATE_FILE = "synthgym.json"
 ANNOTATION_VERSION = "v1.0"
@@ -88,26 +88,28 @@ def generate(
     labels: str | Path | None = None,
     progress: bool = True,
 ) -> None:
-    """Render a SynthGym dataset.
+    """Render a SynthGym data set.
 
     Writes `root/clips/<id>.mp4`, `index.parquet`, `coverage.json`, `labels.json` and, under `root/annotations`, the
     annotation JSON, split lists and categories in FineGym's formats. The same arguments give the same videos; a second
     call returns at once, and a call after an interruption renders only what is missing.
 
     Args:
-        root: the folder to fill.
-        split: "class", FineGym's own classes, or "order", series of two jumps told apart only by which comes first.
-        num_train_per_class: training videos of each class.
-        num_val_per_class: validation videos of each class.
-        seed: of everything random.
-        size: side of the square videos in pixels, an even number.
-        num_workers: processes; 0 renders in this one, None takes one for each CPU core this process may use.
-        labels: the classes to perform, by default `labels.json` or `order_labels.json` in `configuration/synthgym`.
+        root: The folder to fill.
+        split: The classes: "class" for FineGym's own, "order" for series of two jumps that differ only in which comes
+            first.
+        num_train_per_class: The number of training videos of each class.
+        num_val_per_class: The number of validation videos of each class.
+        seed: The seed of everything that is random.
+        size: The side of the square videos in pixels, an even number.
+        num_workers: The number of processes; 0 renders in this one, None starts one for each CPU core this process may
+            use.
+        labels: The classes to perform, by default `labels.json` or `order_labels.json` in `configuration/synthgym`.
             Movements are composed from their attributes: other classes work too if `motions` knows their elements.
-        progress: show a progress bar.
+        progress: Show a progress bar.
 
     Raises:
-        ValueError: for impossible arguments, an unknown movement, or a `root` that holds another dataset.
+        ValueError: If an argument is impossible, a movement is unknown, or `root` holds another data set.
     """
     if split not in LABELS:
         raise ValueError(f"SynthGym has the splits {', '.join(LABELS)}; {split!r} is none of them.")
@@ -150,8 +152,8 @@ def write_routines(
     Writes `root/videos/<video id>.mp4` and `root/annotations`, the raw material of `finegym prepare`.
 
     Returns:
-        The rendered frames (T, size, size, 3) uint8 of every annotated element by its id: what cutting must give back.
-        Pauses are plain gray, so that one frame too many is seen.
+        The rendered frames (T, size, size, 3) uint8 of every annotated element by its id: what cutting must return.
+        Pauses are plain gray, so that one frame too many shows.
     """
     root = Path(root)
     classes = Labels.read(LABELS["class"])
@@ -173,7 +175,7 @@ def write_routines(
 
 
 def _every_class(labels: Labels, num_train: int, num_val: int) -> list[tuple[str, int, int]]:
-    """(split, label, number within the class) of every performance."""
+    """Return the (split, label, number within the class) of every performance."""
     counts = zip(_SPLITS, (num_train, num_val), strict=True)
     return [(split, action.id, k) for split, count in counts for action in labels.classes for k in range(count)]
 
@@ -347,7 +349,7 @@ def write_annotations(folder: Path, competitions: list[Competition], labels: Lab
 
 
 def _event_entry(fps: float, event: Event) -> tuple[str, dict]:
-    """Name and entry of one event; sub-actions are timed from its start, vaults in three stages."""
+    """Return the name and the entry of one event; sub-actions are timed from its start, vaults in three stages."""
     number = next(number for number, name in EVENTS.items() if name == event.performances[0].event)
     segments = {}
     for performance in event.performances:

@@ -26,7 +26,7 @@ class Prop:
 def _box(
     x: tuple[float, float], y: tuple[float, float], z: tuple[float, float], color: Color, near: float
 ) -> list[Prop]:
-    """Top and near side of a box; `near` is the camera's y."""
+    """Return the top and the near side of a box; `near` is the camera's y."""
     top = [[x[0], y[0], z[1]], [x[1], y[0], z[1]], [x[1], y[1], z[1]], [x[0], y[1], z[1]]]
     face = y[1] if near > 0 else y[0]
     side = [[x[0], face, z[1]], [x[1], face, z[1]], [x[1], face, z[0]], [x[0], face, z[0]]]
@@ -34,7 +34,7 @@ def _box(
 
 
 def _apparatus(motion: Motion, look: Look, near: float) -> tuple[list[Prop], list[Prop]]:
-    """Props behind and in front of the athlete."""
+    """Return the props behind and in front of the athlete."""
     color, metal = look.apparatus, (125, 125, 130)
     middle = float(motion.joints[:, 0, 0].mean())
     if motion.event == "BB":
@@ -74,7 +74,7 @@ def _floor(motion: Motion, look: Look) -> list[Prop]:
 
 
 def _occluders(camera: Camera, motion: Motion, rng: np.random.Generator) -> list[Prop]:
-    """Now and then a judge's head or a post between the camera and the athlete."""
+    """Return what hides the athlete now and then: a judge's head or a post in front of the camera."""
     props = []
     middle = motion.joints[:, 0].mean(0)
     for _ in range(int(rng.choice([0, 1, 2], p=[0.7, 0.2, 0.1]))):
@@ -92,7 +92,7 @@ def _occluders(camera: Camera, motion: Motion, rng: np.random.Generator) -> list
 
 
 def _panorama(look: Look, rng: np.random.Generator, size: int) -> Image.Image:
-    """Stands, banners and spectators, blurred, four pictures wide and three high."""
+    """Return the stands, banners and spectators, blurred, four pictures wide and three high."""
     width, height = 2 * size, 3 * size // 2
     wall = np.array(look.wall, float)
     image = Image.new("RGB", (width, height), look.wall)
@@ -136,7 +136,7 @@ class Hall:
         self.shadow_color = shaded(look.floor, 0.6 * look.light)
 
     def backdrop(self, frame: int) -> Image.Image:
-        """A new picture (S, S) of the stands, to paint on."""
+        """Return a new picture (S, S) of the stands, to paint on."""
         x, y = self.corners[frame].tolist()
         return self.panorama.crop((x, y, x + self.size, y + self.size))
 

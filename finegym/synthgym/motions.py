@@ -17,7 +17,7 @@ from .program import BEAM_HEIGHT, BOARD_HEIGHT, TABLE_HEIGHT, Keys, Program
 
 
 def run_up(program: Program, num_steps: int, speed: float) -> None:
-    """Running steps and the hurdle step on to both feet."""
+    """Append running steps and the hurdle step on to both feet."""
     for step in range(num_steps):
         stride = SHAPES["run"] if step % 2 else mirror(SHAPES["run"])
         program.phase(0.2, "flight", [(0.5, stride)], speed=speed)
@@ -27,7 +27,7 @@ def run_up(program: Program, num_steps: int, speed: float) -> None:
 
 
 def round_off(program: Program, *, seconds: float, speed: float) -> None:
-    """The second half of a round-off: from the lunge over the hands on to both feet, back to the travel."""
+    """Append the second half of a round-off: from the lunge over the hands on to both feet, back to the travel."""
     program.somersault = [(0.0, 40.0)]
     program.twist = [(0.0, 25.0 * program.twist_side)]
     keys = [(0.2, "kick_over"), (0.85, "handstand")]
@@ -37,7 +37,7 @@ def round_off(program: Program, *, seconds: float, speed: float) -> None:
 
 
 def flic_flac(program: Program, *, seconds: float, speed: float) -> None:
-    """A back handspring from both feet over the hands."""
+    """Append a back handspring from both feet over the hands."""
     sit = pose(hip=55, knee=68, shoulder=40, spine=10, foot=-10)
     program.phase(0.28 * seconds, "ground", [(0.0, "reach"), (0.6, sit), (1.0, "take_off")], somersault=22)
     program.phase(0.25 * seconds, "flight", [(0.4, "arch"), (1.0, "arch")], somersault=113, speed=speed)
@@ -47,20 +47,21 @@ def flic_flac(program: Program, *, seconds: float, speed: float) -> None:
 
 
 def snap_down(program: Program, *, speed: float) -> None:
-    """The second half of a flic-flac: from the hands to the feet."""
+    """Append the second half of a flic-flac: from the hands to the feet."""
     program.somersault = [(0.0, 190.0)]
     program.phase(0.12, "ground", [(0.0, "handstand"), (1.0, "handstand")], somersault=25)
     program.phase(0.22, "flight", [(0.4, "hollow"), (0.95, "reach")], somersault=135, speed=speed)
 
 
 def finish_upright(program: Program) -> float:
-    """Degrees of somersault that are missing to the next upright position."""
+    """Return the degrees of somersault that are missing to the next upright position."""
     reached = program.somersault[-1][1]
     return float(np.ceil((reached - 1) / 360) * 360 - reached)
 
 
 def salto(program: Program, shape: str, *, rotations: int, twists: float, seconds: float, speed: float) -> None:
-    """Take-off from both feet, flight and landing. `shape` is "tuck", "pike" or "layout"; twists are whole turns."""
+    """Append take-off from both feet, flight and landing. `shape` is "tuck", "pike" or "layout"; twists are whole
+    turns."""
     program.phase(
         0.11,
         "ground",
@@ -79,7 +80,8 @@ def salto(program: Program, shape: str, *, rotations: int, twists: float, second
 
 
 def vault(program: Program, *, forward: bool, turns: float) -> None:
-    """Round-off on the board, flic-flac on the table, salto off it; `forward` turns half about before the table."""
+    """Append a round-off on the board, a flic-flac on the table and a salto off it; `forward` turns half about before
+    the table."""
     round_off(program, seconds=0.41, speed=3.0)
     program.phase(
         0.1,
@@ -128,7 +130,7 @@ JUMPS: dict[str, Keys] = {
 
 
 def leap(program: Program, name: str, turns: float) -> None:
-    """A leap from one foot, with its turn in the flight."""
+    """Append a leap from one foot, with its turn in the flight."""
     program.wait("present")
     program.phase(0.28, "ground", [(0.0, "present"), (0.6, "step_out"), (1.0, "take_off")], speed=1.2)
     program.phase(0.52 + 0.08 * turns, "flight", LEAPS[name], twist=360 * turns, speed=2.4)
@@ -136,7 +138,7 @@ def leap(program: Program, name: str, turns: float) -> None:
 
 
 def jump(program: Program, name: str, turns: float) -> None:
-    """A jump from both feet, almost on the spot."""
+    """Append a jump from both feet, almost on the spot."""
     program.wait("present")
     program.phase(0.3, "ground", [(0.0, "present"), (0.6, "crouch"), (1.0, "take_off")])
     program.phase(0.5 + 0.08 * turns, "flight", JUMPS[name], twist=360 * turns, speed=0.4)
@@ -144,7 +146,8 @@ def jump(program: Program, name: str, turns: float) -> None:
 
 
 def turn_on_one_leg(program: Program, turns: float) -> None:
-    """A pirouette on one foot with the free leg below horizontal; faster athletes need less time for each turn."""
+    """Append a pirouette on one foot with the free leg below horizontal; faster athletes need less time for each
+    turn."""
     seconds = program.rng.uniform(0.32, 0.62) * (0.45 + turns)
     program.wait("present")
     program.phase(0.26, "ground", [(0.0, "present"), (0.85, "turn_prepare")])
@@ -154,7 +157,7 @@ def turn_on_one_leg(program: Program, turns: float) -> None:
 
 
 def giant_circle(program: Program, turns: float) -> None:
-    """A giant circle from handstand to handstand; turns are made on one arm over the bar."""
+    """Append a giant circle from handstand to handstand; turns are made on one arm over the bar."""
     program.phase(0.24, "bar", [(0.0, "bar_handstand"), (1.0, "bar_handstand")], somersault=50)
     kick = "bar_kick" if program.facing_back else "bar_arch"
     before = "bar_arch" if program.facing_back else "bar_kick"
@@ -200,10 +203,11 @@ _UNDERSTOOD = {*LEAPS, *JUMPS, *_SALTOS, *_SHAPE_OF, *_OTHERS}
 
 
 def compose(event: str, attributes: Sequence[str], rng: np.random.Generator) -> Program:
-    """The program of a class with these attributes: a series, if they name several jumps, and otherwise one element.
+    """Return the program of a class with these attributes: a series, if they name several jumps, and otherwise one
+    element.
 
     Raises:
-        ValueError: if the attributes name no element that SynthGym knows.
+        ValueError: If the attributes name no element that SynthGym knows.
     """
     jumps = [name for name in attributes if name in JUMPS]
     return _series(event, jumps, rng) if len(jumps) > 1 else _element(event, attributes, rng)
@@ -239,7 +243,7 @@ def _beam_salto(program: Program, shape: str, turns: float) -> None:
 
 
 def _perform(program: Program, event: str, attributes: Sequence[str]) -> None:
-    """Append the element that FineGym's attributes describe; ValueError for one that cannot be rendered."""
+    """Append the element that FineGym's attributes describe. Raise `ValueError` for one that cannot be rendered."""
     unknown = [name for name in attributes if not (name == event or name in _UNDERSTOOD or _TURNS.fullmatch(name))]
     if unknown:
         raise ValueError(f"SynthGym does not know {unknown}; write the movement in finegym/synthgym/motions.py.")
@@ -273,7 +277,7 @@ def _perform(program: Program, event: str, attributes: Sequence[str]) -> None:
 
 
 def _element(event: str, attributes: Sequence[str], rng: np.random.Generator) -> Program:
-    """The program of one FineGym class, with random margins at both ends."""
+    """Return the program of one FineGym class, with random margins at both ends."""
     starts_back = event != "VT" and any("backward" in name or name == "flic-flac" for name in attributes)
     surface = BEAM_HEIGHT if event == "BB" else 0.0
     program = Program(rng, surface=surface, facing_back=starts_back, inverted=event == "UB")
@@ -289,7 +293,7 @@ def _element(event: str, attributes: Sequence[str], rng: np.random.Generator) ->
 
 
 def _series(event: str, names: Sequence[str], rng: np.random.Generator) -> Program:
-    """Jumps in the given order, each with the same preparation, connection and end, whatever the order.
+    """Return the jumps in the given order, each with the same preparation, connection and end, whatever the order.
 
     1.94 s in all, 16 frames of every third at 25 frames per second. What comes before, between and after the flights
     is the same in every class, and so long that no unit of a network that sees five of these frames sees both jumps,

@@ -20,8 +20,9 @@ class Rendering:
     """A filmed motion.
 
     Attributes:
-        frames: (T, S, S, 3) uint8 RGB.
-        facing: (T,) cosine between the chest's normal and the way to the camera; 1 is the front, -1 the back.
+        frames: The frames, (T, S, S, 3) uint8 RGB.
+        facing: The cosine (T,) between the chest's normal and the direction to the camera; 1 is the front, -1 the
+            back.
     """
 
     frames: np.ndarray
@@ -29,7 +30,7 @@ class Rendering:
 
 
 def _develop(frames: np.ndarray, look: Look, rng: np.random.Generator) -> np.ndarray:
-    """Ghosting and sensor noise on frames (T, S, S, 3) uint8."""
+    """Return frames (T, S, S, 3) uint8 with ghosting and sensor noise."""
     if look.ghost:
         frames[1:] = ((frames[1:].astype(np.uint16) * 3 + frames[:-1]) // 4).astype(np.uint8)
     size = frames.shape[1]
@@ -60,7 +61,7 @@ def render(motion: Motion, rng: np.random.Generator, *, size: int = 112, look: L
 def contact_sheet(
     rows: Sequence[tuple[str, np.ndarray]], *, num_columns: int = 12, label_width: int = 150
 ) -> Image.Image:
-    """One row of `num_columns` evenly spaced frames for each (title, frames (T, S, S, 3) uint8)."""
+    """Return one row of `num_columns` evenly spaced frames for each (title, frames (T, S, S, 3) uint8)."""
     size = rows[0][1].shape[1]
     sheet = Image.new("RGB", (label_width + num_columns * size, size * len(rows)), "white")
     draw = ImageDraw.Draw(sheet)

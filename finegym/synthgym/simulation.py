@@ -13,11 +13,11 @@ class Motion:
     """A simulated performance.
 
     Attributes:
-        event: VT, FX, BB or UB.
-        fps: frames per second.
-        joints: world positions (T, 18, 3) in meters.
-        axes: rotations (T, 3, 3) from the body to the world frame; the first column is where the pelvis faces.
-        table_x: where the hands meet the vaulting table, if they do.
+        event: The event: VT, FX, BB or UB.
+        fps: The number of frames per second.
+        joints: World positions (T, 18, 3) in meters.
+        axes: Rotations (T, 3, 3) from the body to the world frame; the first column is where the pelvis faces.
+        table_x: Where the hands meet the vaulting table, if they do.
     """
 
     event: str
@@ -28,7 +28,7 @@ class Motion:
 
 
 def smooth(values: np.ndarray, width: float) -> np.ndarray:
-    """Gaussian smoothing along the first axis, edges repeated; width in frames."""
+    """Smooth along the first axis with a Gaussian of `width` frames, repeating the edges."""
     offsets = np.arange(-8, 9)
     kernel = np.exp(-0.5 * (offsets / width) ** 2)
     kernel /= kernel.sum()
@@ -38,7 +38,7 @@ def smooth(values: np.ndarray, width: float) -> np.ndarray:
 
 
 def _ease(times: np.ndarray, keys: list[tuple[float, np.ndarray]]) -> np.ndarray:
-    """Joint angles (T, 16) between key shapes, starting and stopping softly at each."""
+    """Return the joint angles (T, 16) between key shapes, starting and stopping softly at each."""
     keys = sorted(keys, key=lambda key: key[0])
     at = np.array([time for time, _ in keys])
     shapes = np.stack([shape for _, shape in keys])
@@ -49,7 +49,7 @@ def _ease(times: np.ndarray, keys: list[tuple[float, np.ndarray]]) -> np.ndarray
 
 
 def _hang_on_bar(local: np.ndarray, grips: np.ndarray) -> np.ndarray:
-    """Pelvis positions (T, 3) that keep the gripping hands where they are along the bar."""
+    """Return the pelvis positions (T, 3) that keep the gripping hands where they are along the bar."""
     hands = np.einsum("th,thj->tj", grips / grips.sum(1, keepdims=True), local[:, HANDS])
     root = np.array([0.0, 0.0, BAR_HEIGHT]) - hands
     for frame in range(1, len(local)):
@@ -59,7 +59,8 @@ def _hang_on_bar(local: np.ndarray, grips: np.ndarray) -> np.ndarray:
 
 
 def _travel(local: np.ndarray, phase_of: list[Phase], fps: float) -> np.ndarray:
-    """Pelvis positions (T, 3): the lowest hand or foot is planted in contact, the center of mass flies a parabola."""
+    """Return the pelvis positions (T, 3): the lowest hand or foot is planted in contact, the center of mass flies a
+    parabola."""
     num_frames = len(local)
     center = np.einsum("j,tjk->tk", MASS, local)
     surface = np.array([phase.surface for phase in phase_of])

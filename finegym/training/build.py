@@ -32,10 +32,10 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def read_labels(recipe: Recipe) -> Labels:
-    """The label file of a recipe.
+    """Return the label file of a recipe.
 
     Raises:
-        ValueError: if the architecture needs attributes and the data set has none.
+        ValueError: If the architecture needs attributes and the data set has none.
     """
     labels = Labels.read(recipe.data.labels or Path(recipe.data.root) / LABELS_FILE)
     if ARCHITECTURES[recipe.model.architecture].needs_attributes:
@@ -44,7 +44,7 @@ def read_labels(recipe: Recipe) -> Labels:
 
 
 def with_normalization(recipe: Recipe) -> Recipe:
-    """The recipe with a mean and a std: its own, those of its backbone's processor, or ImageNet's."""
+    """Return the recipe with a mean and a std: its own, those of its backbone's processor, or ImageNet's."""
     data = recipe.data
     if data.mean is not None and data.std is not None:
         return recipe
@@ -54,7 +54,8 @@ def with_normalization(recipe: Recipe) -> Recipe:
 
 
 def trained_on(recipe: Recipe, labels: Labels, coverage: Coverage, val_videos: list[Video]) -> list[dict[str, Any]]:
-    """The datasets that the new model will have seen: its own, and those its backbone says it was trained on."""
+    """Return the data sets that the new model will have seen: its own, and those its backbone says it was trained
+    on."""
     own: dict[str, Any] = {"dataset": labels.name, "annotation_version": coverage.annotation_version}
     fold = next((video.fold for video in val_videos), None)
     if fold is not None:
@@ -64,10 +65,10 @@ def trained_on(recipe: Recipe, labels: Labels, coverage: Coverage, val_videos: l
 
 
 def read_val_videos(recipe: Recipe, labels: Labels) -> list[Video]:
-    """The validation videos, none of which the model or its backbone may have been trained on.
+    """Return the validation videos, none of which the model or its backbone may have been trained on.
 
     Raises:
-        ValueError: if some were, and the recipe does not say `data.leave_out_leaking`.
+        ValueError: If some were, and the recipe does not say `data.leave_out_leaking`.
     """
     videos = read_index(recipe.data.root, recipe.data.val_split, fold=recipe.data.fold)
     seen = [] if recipe.model.backbone is None else datasets_seen_by(recipe.model.backbone)
@@ -75,16 +76,16 @@ def read_val_videos(recipe: Recipe, labels: Labels) -> list[Video]:
 
 
 def measure_frame_rate(videos: list[Video]) -> float | None:
-    """The median frame rate of videos in frames per second, to a thousandth; None where no rate is known."""
+    """Return the median frame rate of videos in frames per second, to a thousandth; None where no rate is known."""
     rates = [video.fps for video in videos if video.fps]
     return round(statistics.median_low(rates), 3) if rates else None
 
 
 def build_processor(data: DataRecipe, videos: list[Video] | None = None) -> FineGymVideoProcessor:
-    """The test transform and sampling, as they are saved beside the checkpoint.
+    """Return the test transform and sampling, as they are saved beside the checkpoint.
 
     Args:
-        videos: on which the model is trained; their frame rate is the processor's.
+        videos: On which the model is trained; their frame rate is the processor's.
     """
     return FineGymVideoProcessor(
         size={"shortest_edge": data.short_side},
@@ -103,10 +104,11 @@ def build_processor(data: DataRecipe, videos: list[Video] | None = None) -> Fine
 
 
 def build_model(recipe: Recipe, labels: Labels) -> PreTrainedModel:
-    """A model with the recipe's overrides, the backbone's weights if it names one, and random weights elsewhere.
+    """Return a model with the recipe's overrides, the backbone's weights if it names one, and random weights
+    elsewhere.
 
     Raises:
-        ValueError: naming the key, if `model.config` has one that the architecture does not know.
+        ValueError: If `model.config` has one that the architecture does not know; the message names the key.
     """
     architecture = ARCHITECTURES[recipe.model.architecture]
     unknown = sorted(set(recipe.model.config) - architecture.config_fields)
@@ -163,7 +165,7 @@ def load_backbone(name: str) -> PreTrainedModel:
     """Load a backbone without its classifier, from a checkpoint folder or the Hub.
 
     Raises:
-        ValueError: naming the backbone, if it cannot be read or lacks weights.
+        ValueError: If the backbone cannot be read or lacks weights; the message names it.
     """
     try:
         return load_model(name)
@@ -172,7 +174,8 @@ def load_backbone(name: str) -> PreTrainedModel:
 
 
 def build_dataset(recipe: Recipe, videos: list[Video], *, skip_unreadable: bool = True) -> ClipDataset:
-    """Training clips with the recipe's augmentation, or with none: the test transform of the same window always."""
+    """Return training clips with the recipe's augmentation, or with none: the test transform of the same window
+    always."""
     data, seed = recipe.data, recipe.features.seed
     if recipe.features.augment:
         transform = functools.partial(augment, **augmentation(data))
@@ -199,7 +202,7 @@ def _without_augmentation(
 
 
 def augmentation(data: DataRecipe) -> dict[str, Any]:
-    """The arguments of `transforms.augment`."""
+    """Return the arguments of `transforms.augment`."""
     names = ("short_side", "crop_size", "scale", "ratio", "flip", "antialias")
     normalization = {"mean": data.mean or IMAGENET_MEAN, "std": data.std or IMAGENET_STD}
     return {name: getattr(data, name) for name in names} | normalization
@@ -214,10 +217,10 @@ def build_features_of(
     val_videos: list[Video],
     backbone: dict[str, Any] | None,
 ) -> tuple[FeatureDataset, Features]:
-    """Cached features of the training and the validation videos, computed now if they are not there.
+    """Return cached features of the training and the validation videos, computed now if they are not there.
 
     Args:
-        backbone: what `describe_backbone` says of the model; None to let it be described here.
+        backbone: What `describe_backbone` says of the model; None to let it be described here.
     """
     dataset = build_dataset(recipe, videos, skip_unreadable=False)
     transform = augmentation(recipe.data) if recipe.features.augment else processor.to_dict()
@@ -236,7 +239,7 @@ def build_features_of(
 
 
 def build_loader(recipe: Recipe, dataset: Dataset, sampler: StepSampler, device: torch.device) -> DataLoader:
-    """This process's batches, decoded ahead by worker processes where frames are read."""
+    """Return this process's batches, decoded ahead by worker processes where frames are read."""
     num_workers = recipe.data.num_workers if recipe.features.mode == "online" else 0
     return DataLoader(
         dataset,
@@ -252,7 +255,7 @@ def build_loader(recipe: Recipe, dataset: Dataset, sampler: StepSampler, device:
 
 
 def fit_controls(features: FeatureDataset, val_features: Features, val_videos: list[Video], labels: Labels) -> Any:
-    """What linear models make of the same features; see `finegym.evaluation.controls`."""
+    """Return what linear models make of the same features; see `finegym.evaluation.controls`."""
     from finegym.evaluation.controls import controls_of  # here, because scikit-learn takes a second
 
     views = features.views

@@ -51,19 +51,19 @@ def write_contact_sheet(
     """Write a sheet of videos that are drawn at random, as evenly over the classes as they go.
 
     Args:
-        path: the file to write, `.html` or `.png`.
-        root: the prepared data set folder.
-        split: of its index.
-        num_videos: how many videos are shown.
-        num_frames: frames of a video, evenly spread over what is shown of it.
-        seed: of the draw; that of the augmentation is the recipe's.
-        recipe: whose clips are shown: its window of the video, its size and crop. None: the whole video, not cropped.
-        augmented: show the training view, with the random window, crop and flip of the first epoch, in place of the
+        path: The file to write, `.html` or `.png`.
+        root: The prepared data set folder.
+        split: A split of its index.
+        num_videos: How many videos are shown.
+        num_frames: Frames of a video, evenly spread over what is shown of it.
+        seed: The seed of the draw; that of the augmentation is the recipe's.
+        recipe: Whose clips are shown: its window of the video, its size and crop. None: the whole video, not cropped.
+        augmented: Show the training view, with the random window, crop and flip of the first epoch, in place of the
             test view.
 
     Raises:
-        FileNotFoundError: if the data set is not there.
-        ValueError: if `path` ends otherwise, or the training view is asked for without a recipe.
+        FileNotFoundError: If the data set is not there.
+        ValueError: If `path` ends otherwise, or the training view is asked for without a recipe.
     """
     if path.suffix.lower() not in (".html", ".png"):
         raise ValueError(f"A contact sheet ends in .html or .png, not in {path.suffix!r} ({path}).")

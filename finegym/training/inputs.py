@@ -17,14 +17,14 @@ class RunInputs:
     """The data of one run, the same on every process.
 
     Attributes:
-        labels: the classes.
-        videos, val_videos: of the training and of the validation split.
-        coverage: how much of the validation split is there.
-        trained_on: the data sets that the model will have seen, its backbone's first.
-        processor: the test transform and sampling.
-        steps_per_epoch: full batches of the training videos.
-        num_steps: where the run ends.
-        fingerprints: of the training videos and of the classes, by the field of the recipe that names them.
+        labels: The classes.
+        videos, val_videos: Of the training and of the validation split.
+        coverage: How much of the validation split is there.
+        trained_on: The data sets that the model will have seen, its backbone's first.
+        processor: The test transform and sampling.
+        steps_per_epoch: Full batches of the training videos.
+        num_steps: Where the run ends.
+        fingerprints: Of the training videos and of the classes, by the field of the recipe that names them.
     """
 
     labels: Labels
@@ -42,8 +42,8 @@ def read_inputs(recipe: Recipe) -> RunInputs:
     """Read what a recipe names; `data.root` must be a prepared folder.
 
     Raises:
-        FileNotFoundError: if the folder or one of its files is not there.
-        ValueError: if recipe and data do not fit, or a validation video was trained on.
+        FileNotFoundError: If the folder or one of its files is not there.
+        ValueError: If recipe and data do not fit, or a validation video was trained on.
     """
     data = recipe.data
     labels = read_labels(recipe)

@@ -30,11 +30,11 @@ def train(recipe: Recipe) -> dict[str, Any] | signal.Signals:
         The metrics of the final evaluation; or the signal that stopped the run, whose state is saved then.
 
     Raises:
-        ValueError: if recipe and data do not fit, or more training videos are unreadable than `data.max_bad_share`
+        ValueError: If recipe and data do not fit, or more training videos are unreadable than `data.max_bad_share`
             allows.
         FloatingPointError: at a loss or gradient that is not finite.
-        RuntimeError: if another run is writing to the same folder.
-        OSError: if a state cannot be written.
+        RuntimeError: If another run is writing to the same folder.
+        OSError: If a state cannot be written.
     """
     settings = recipe.optimization
     with Run(recipe) as run, StopSignals() as signals:
@@ -96,7 +96,7 @@ def leave_out(run: Run, errors: dict[str, str]) -> None:
     """Count unreadable training videos and name each once.
 
     Raises:
-        ValueError: if they are more than the recipe allows.
+        ValueError: If they are more than the recipe allows.
     """
     for video_id, reason in run.exchange.merge(errors).items():
         if video_id not in run.bad_videos:

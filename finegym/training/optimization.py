@@ -14,7 +14,7 @@ BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
 def parameter_groups(model: nn.Module, recipe: OptimizationRecipe) -> list[dict]:
-    """Trainable parameters in up to four groups: of an encoder's backbone or not, with weight decay or without.
+    """Return trainable parameters in up to four groups: of an encoder's backbone or not, with weight decay or without.
 
     Without decay are parameters of at most one dimension (biases, normalization) and embeddings of positions and token
     types, as in Video-Swin's recipe, which the paper's AdamW numbers follow; with `decay_all` none is.
@@ -37,10 +37,10 @@ def parameter_groups(model: nn.Module, recipe: OptimizationRecipe) -> list[dict]
 
 
 def build_optimizer(model: nn.Module, recipe: OptimizationRecipe) -> torch.optim.Optimizer:
-    """SGD with momentum, or AdamW, over `parameter_groups`.
+    """Return SGD with momentum, or AdamW, over `parameter_groups`.
 
     Raises:
-        ValueError: if every parameter is frozen.
+        ValueError: If every parameter is frozen.
     """
     groups = parameter_groups(model, recipe)
     if not groups:
@@ -53,7 +53,8 @@ def build_optimizer(model: nn.Module, recipe: OptimizationRecipe) -> torch.optim
 
 
 def learning_rate_factor(step: int, steps_per_epoch: int, recipe: OptimizationRecipe) -> float:
-    """What the peak learning rate is multiplied by in a step: a pure function, so that nothing needs to be saved.
+    """Return what the peak learning rate is multiplied by in a step: a pure function, so that nothing needs to be
+    saved.
 
     The warm-up rises linearly, step by step, and reaches 1 at its last step. After it, "cosine" falls from 1 to 0 over
     the remaining steps; "step" is `gamma` to the number of milestones (in epochs) that have passed.
@@ -100,7 +101,7 @@ def train_mode(model: nn.Module, batch_norm: str) -> None:
 
 
 def frozen_batch_norms(model: nn.Module, kind: str) -> list[nn.Module]:
-    """The normalizations that stay as they were at the start."""
+    """Return the normalizations that stay as they were at the start."""
     layers = [module for module in model.modules() if isinstance(module, BATCH_NORMS)]
     return {"frozen": layers, "partial": layers[1:]}.get(kind, [])
 

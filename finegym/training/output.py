@@ -28,7 +28,7 @@ from .state import versions
 
 
 def holds_metrics(folder: Path, data: DataRecipe) -> bool:
-    """Whether `metrics.json` is there and of the split and number of clips that a recipe asks for.
+    """Return whether `metrics.json` is there and of the split and number of clips that a recipe asks for.
 
     Neither changes the weights, so a finished run may be asked for others; it is then evaluated anew.
     """
@@ -70,7 +70,7 @@ def write_checkpoint(
 
 
 def describe_training(accelerator: Accelerator, seconds: float) -> dict[str, str]:
-    """How a checkpoint came to be, for its card."""
+    """Return how a checkpoint came to be, for its card."""
     device, count = accelerator.device, accelerator.num_processes
     hardware = (
         torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} CPU thread(s)"
@@ -84,7 +84,8 @@ def describe_training(accelerator: Accelerator, seconds: float) -> dict[str, str
 
 
 def commit() -> str | None:
-    """The commit that this code was checked out from, marked where files were changed since; None if there is none."""
+    """Return the commit that this code was checked out from, marked where files were changed since; None if there is
+    none."""
     house = Path(__file__).resolve().parents[2]
     if not (house / ".git").exists():  # installed elsewhere: a repository around it is not this code's
         return None

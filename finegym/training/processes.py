@@ -93,7 +93,7 @@ class Exchange:
         return totals.tolist()
 
     def merge(self, values: dict) -> dict:
-        """The union of one dict per process."""
+        """Return the union of one dict per process."""
         if self.group is None:
             return values
         gathered = [None] * self.num_processes
@@ -101,7 +101,7 @@ class Exchange:
         return {key: value for part in gathered for key, value in part.items()}
 
     def from_main(self, compute: Callable[[], Any]) -> Any:
-        """What `compute` returns on the main process; if it raises there, every process raises."""
+        """Return what `compute` returns on the main process; if it raises there, every process raises."""
         if self.group is None:
             return compute()
         outcome: list = [None, None]

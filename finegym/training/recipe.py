@@ -152,7 +152,7 @@ class OptimizationRecipe:
         weight_decay: The weight decay. `decay_all` says of which weights.
         decay_all: Decay every weight, as mmaction2's SGD does. Otherwise normalization, biases and position embeddings
             are not decayed.
-        schedule: step multiplies the learning rate by `gamma` at the `milestones`; cosine lets it fall to 0 at the
+        schedule: Step multiplies the learning rate by `gamma` at the `milestones`; cosine lets it fall to 0 at the
             end.
         milestones: The epochs at which the learning rate steps down.
         gamma: The factor on the learning rate at a milestone.
@@ -213,10 +213,10 @@ class OptimizationRecipe:
             raise ValueError("optimization.epochs, batch_size, micro_batch_size and gradient_accumulation start at 1.")
 
     def pieces_per_process(self, world_size: int) -> int:
-        """Into how many forward passes each process cuts its share of a batch.
+        """Return into how many forward passes each process cuts its share of a batch.
 
         Raises:
-            ValueError: if the batch does not divide so.
+            ValueError: If the batch does not divide so.
         """
         share, rest = divmod(self.batch_size, world_size)
         pieces = self.gradient_accumulation if self.micro_batch_size is None else share // self.micro_batch_size
@@ -315,7 +315,7 @@ class Recipe:
             )
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain lists, dicts and scalars, as JSON and YAML know them."""
+        """Return plain lists, dicts and scalars, as JSON and YAML know them."""
         return json.loads(json.dumps(asdict(self)))
 
     def save(self, path: str | Path) -> None:
@@ -355,8 +355,8 @@ def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def changed_fields(before: dict[str, Any], after: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """The fields that decide the weights and differ between two recipes (as `to_dict` gives them): name -> (before,
-    after)."""
+    """Return the fields that decide the weights and differ between two recipes (as `to_dict` gives them): name ->
+    (before, after)."""
     before, after = flatten(before), flatten(after)
     changed = {}
     for name in sorted(before.keys() | after.keys()):
@@ -367,7 +367,7 @@ def changed_fields(before: dict[str, Any], after: dict[str, Any]) -> dict[str, t
 
 
 def recipe_hash(values: dict[str, Any]) -> str:
-    """SHA-256 of the fields that decide the weights."""
+    """Return SHA-256 of the fields that decide the weights."""
     decisive = {name: (value,) for name, value in flatten(values).items()}
     decisive = {name: value for name, value in decisive.items() if name in changed_fields(decisive, {})}
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
@@ -378,7 +378,8 @@ REPEATED_FIELDS = ("seed", "features.seed", "data.fold")
 
 
 def experiment_hash(values: dict[str, Any]) -> str:
-    """SHA-256 of what decides the weights apart from seeds and folds: the same for all repetitions of an experiment.
+    """Return SHA-256 of what decides the weights apart from seeds and folds: the same for all repetitions of an
+    experiment.
 
     A backbone counts by its architecture and settings rather than by its folder, as each repetition may have its own.
     """

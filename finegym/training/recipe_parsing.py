@@ -44,10 +44,10 @@ class RecipeParser(Parser):
         super().error(message, ex)
 
     def recipe(self, values: Namespace) -> Recipe:
-        """The recipe among parsed arguments.
+        """Return the recipe among parsed arguments.
 
         Raises:
-            UsageError: naming the key, if it is unknown or contradicts another.
+            UsageError: If the key is unknown or contradicts another; the message names it.
         """
         try:
             fields = vars(self.instantiate(values))
@@ -60,7 +60,7 @@ def parse_recipe(arguments: Sequence[str], *, prog: str = "finegym train") -> Re
     """Read a recipe from command-line arguments: `--config FILE` and any `--section.key value`. Later ones win.
 
     Raises:
-        FileNotFoundError: if there is no such file, here or among the shipped recipes.
+        FileNotFoundError: If there is no such file, here or among the shipped recipes.
         UsageError: naming the key that is unknown, missing, of another type or contradicts another.
     """
     parser = RecipeParser(prog=prog)
@@ -68,7 +68,7 @@ def parse_recipe(arguments: Sequence[str], *, prog: str = "finegym train") -> Re
 
 
 def vary(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
-    """The recipe with other values of some fields, such as `{"optimization.epochs": 3}`.
+    """Return the recipe with other values of some fields, such as `{"optimization.epochs": 3}`.
 
     Raises:
         UsageError: naming the field that is unknown or has a value of another type.
@@ -86,7 +86,7 @@ def vary(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
 
 
 def _with_checked_recipes(arguments: Sequence[str]) -> list[str]:
-    """The arguments with each recipe's path, which may be that of a shipped one."""
+    """Return the arguments with each recipe's path, which may be that of a shipped one."""
     checked = list(arguments)
     for place, argument in enumerate(arguments):
         if argument == "--config" and place + 1 < len(arguments):

@@ -42,8 +42,8 @@ class Reporter:
     begins, so that the accelerator does not wait for the host in every step. That is also when they are checked.
 
     Args:
-        describe_batch: step -> ids of the videos of its global batch.
-        flops_per_clip: of one clip's forward and backward pass; None: not known, so that no MFU is given.
+        describe_batch: Step -> ids of the videos of its global batch.
+        flops_per_clip: Of one clip's forward and backward pass; None: not known, so that no MFU is given.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class Reporter:
         return self._busy_before + self._busy
 
     def watch(self, batches: Iterable[Any]) -> Iterator[Any]:
-        """The same batches, with the time spent waiting for them measured."""
+        """Yield the same batches, with the time spent waiting for them measured."""
         batches = iter(batches)
         while True:
             self._step_start = time.perf_counter()
@@ -196,7 +196,7 @@ def _is_finite(row: dict[str, float]) -> bool:
 
 
 def read_history(folder: Path, last_step: int) -> list[dict[str, float]]:
-    """The rows of `history.jsonl` up to a step; what a killed run wrote after its last state is left out."""
+    """Return the rows of `history.jsonl` up to a step; what a killed run wrote after its last state is left out."""
     path = folder / "history.jsonl"
     rows = []
     for line in read_text(path).splitlines() if path.is_file() else []:
@@ -219,17 +219,17 @@ def check_trackers(recipe: Recipe) -> None:
 
 
 def flat_scalars(recipe: Recipe) -> dict[str, int | float | str | bool]:
-    """A recipe as trackers take it."""
+    """Return a recipe as trackers take it."""
     flat = flatten(recipe.to_dict())
     return {name: value if isinstance(value, (int, float, str, bool)) else str(value) for name, value in flat.items()}
 
 
 def count_flops(model: nn.Module, batch: dict[str, torch.Tensor]) -> float:
-    """FLOPs of one clip's forward and backward pass, counted on the meta device without computing anything.
+    """Return FLOPs of one clip's forward and backward pass, counted on the meta device without computing anything.
 
     Args:
-        model: the bare model, neither compiled nor wrapped.
-        batch: what `collate` makes of any clip.
+        model: The bare model, neither compiled nor wrapped.
+        batch: What `collate` makes of any clip.
     """
     model = copy.deepcopy(model).to("meta").train()
     with FlopCounterMode(display=False) as counter:
@@ -239,7 +239,7 @@ def count_flops(model: nn.Module, batch: dict[str, torch.Tensor]) -> float:
 
 
 def peak_flops(device: torch.device, precision: str) -> float | None:
-    """Dense peak of a known CUDA device in FLOP/s; None for others."""
+    """Return dense peak of a known CUDA device in FLOP/s; None for others."""
     if device.type != "cuda":
         return None
     name = torch.cuda.get_device_name(device)

@@ -51,15 +51,15 @@ class RunState:
     """Everything a run needs to resume.
 
     Attributes:
-        step: completed steps.
-        recipe: as `Recipe.to_dict` gives it.
-        recipe_hash: see `recipe.recipe_hash`.
-        inputs: fingerprints of what the recipe only names, such as the training videos.
-        best: the best evaluation so far, with its step.
-        seconds: spent in training steps so far.
-        bad_videos: id of every unreadable training video met so far -> reason.
-        versions: of the software that wrote it.
-        tensors: file stem -> name -> tensor.
+        step: Completed steps.
+        recipe: As `Recipe.to_dict` gives it.
+        recipe_hash: See `recipe.recipe_hash`.
+        inputs: Fingerprints of what the recipe only names, such as the training videos.
+        best: The best evaluation so far, with its step.
+        seconds: Spent in training steps so far.
+        bad_videos: The id of every unreadable training video met so far -> reason.
+        versions: Of the software that wrote it.
+        tensors: File stem -> name -> tensor.
     """
 
     step: int
@@ -91,7 +91,7 @@ class Resumable(Protocol):
 
 
 def capture(run: Resumable) -> RunState:
-    """Everything that a run needs to resume, as it is now."""
+    """Return everything that a run needs to resume, as it is now."""
     tensors = {"model": run.model.state_dict(), "optimizer": optimizer_tensors(run.optimizer)}
     if run.average is not None:
         tensors["average"] = run.average.averages
@@ -126,7 +126,7 @@ def restore(run: Resumable, state: RunState) -> None:
 
 
 def versions() -> dict[str, str]:
-    """What a bit-exact repetition needs to be the same."""
+    """Return what a bit-exact repetition needs to be the same."""
     return {library.__name__: library.__version__ for library in (torch, transformers, accelerate)}
 
 
@@ -137,7 +137,7 @@ def save_state(folder: Path, state: RunState, *, keep: int) -> Path:
     either the new state or none.
 
     Raises:
-        OSError: if it cannot be written, such as on a full disk; the states already there are untouched.
+        OSError: If it cannot be written, such as on a full disk; the states already there are untouched.
     """
     target = folder / f"step_{state.step:08d}"
     temporary = folder / f".{target.name}.partial"
@@ -171,12 +171,12 @@ def save_state(folder: Path, state: RunState, *, keep: int) -> Path:
 
 
 def find_state(folder: Path) -> Path | None:
-    """The newest undamaged state below `folder`; None if no state was ever written there.
+    """Return the newest undamaged state below `folder`; None if no state was ever written there.
 
     Damaged ones are reported and set aside as `damaged_step_...`; what a killed run left half-written is removed.
 
     Raises:
-        ValueError: if there are states, but all of them are damaged.
+        ValueError: If there are states, but all of them are damaged.
     """
     for leftover in folder.glob(".step_*.partial"):
         shutil.rmtree(leftover, ignore_errors=True)
@@ -200,7 +200,7 @@ def load_state(path: Path) -> RunState:
     """Read a state that `find_state` found.
 
     Raises:
-        ValueError: naming the state, if its hashes are right and it is yet none of a run.
+        ValueError: If its hashes are right and it is yet none of a run; the message names the state.
     """
     remedy = f"Delete {path} to go on from the state before it."
     facts = read_json(path / "state.json", what="state of a run", remedy=remedy, finite=False)
@@ -228,7 +228,7 @@ def load_matching_state(path: Path, recipe: Recipe, fingerprints: dict[str, str]
     """Read a state of the same run: of a recipe that gives the same weights, fed with the same inputs.
 
     Raises:
-        ValueError: naming what differs, or the state, if it is not one.
+        ValueError: If it is not one; the message names what differs, or the state.
     """
     state = load_state(path)
     changed = changed_fields(state.recipe, recipe.to_dict())
@@ -247,7 +247,7 @@ def load_matching_state(path: Path, recipe: Recipe, fingerprints: dict[str, str]
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-    """What the optimizer remembers, as `<quantity>/<parameter name>` -> tensor."""
+    """Return what the optimizer remembers, as `<quantity>/<parameter name>` -> tensor."""
     return {
         f"{quantity}/{name}": tensor
         for group in optimizer.param_groups
@@ -260,7 +260,7 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, torch
     """Give an optimizer the memory that `optimizer_tensors` took from its like.
 
     Raises:
-        ValueError: naming the tensor, if it belongs to no parameter or has another shape.
+        ValueError: If the tensor belongs to no parameter or has another shape; the message names it.
     """
     parameters = {
         name: parameter
@@ -281,7 +281,7 @@ def exclusive(folder: Path) -> Iterator[None]:
     """Hold the lock of a run's state folder; it is released by the system however the process ends.
 
     Raises:
-        RuntimeError: if another process holds it.
+        RuntimeError: If another process holds it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / "lock", "a+", encoding="utf-8") as file:
@@ -301,13 +301,13 @@ def exclusive(folder: Path) -> Iterator[None]:
 
 
 def _step_folders(folder: Path) -> list[Path]:
-    """All states, newest first."""
+    """Return all states, newest first."""
     found = [path for path in folder.iterdir() if STEP_FOLDER.fullmatch(path.name)] if folder.is_dir() else []
     return sorted(found, key=lambda path: int(path.name.removeprefix("step_")), reverse=True)
 
 
 def _damage(folder: Path) -> str | None:
-    """Why a state cannot be trusted; None if it can."""
+    """Return why a state cannot be trusted; None if it can."""
     try:
         hashes = parse_json(read_text(folder / MANIFEST))
         for name, expected in hashes.items():

@@ -13,7 +13,7 @@ from .recipe_parsing import vary
 
 
 def expand(recipe: Recipe, sweep: Path) -> list[Recipe]:
-    """One recipe for each of the variations that a YAML file names.
+    """Return one recipe for each of the variations that a YAML file names.
 
     The file is either a mapping of fields to lists of values, of which every combination is taken, or a list of
     mappings of fields to values:
@@ -27,7 +27,7 @@ def expand(recipe: Recipe, sweep: Path) -> list[Recipe]:
 
     Raises:
         UsageError: naming the field that is unknown or has a value of another type.
-        ValueError: naming the file, if it has neither form.
+        ValueError: If the file has neither form; the message names it.
     """
     folder = recipe.features.folder or str(Path(recipe.output_dir).parent / "features")
     recipes = []
@@ -43,7 +43,7 @@ def expand(recipe: Recipe, sweep: Path) -> list[Recipe]:
 
 
 def read_variations(path: Path) -> list[dict[str, Any]]:
-    """The changes of each run: field -> value."""
+    """Return the changes of each run: field -> value."""
     content = read_yaml(path, what="sweep")
     if (
         isinstance(content, dict)
