@@ -1,4 +1,4 @@
-"""Which frames make a clip, which clips of a video are the same, and how their scores are averaged.
+"""Choose the frames of a clip, find the clips of a video that are the same, and average their scores.
 
 With `clip_len=4` and `frame_interval=2` a clip spans seven frames (f: frame taken, x: frame left out) and its window
 is eight frames long:
@@ -9,7 +9,7 @@ is eight frames long:
 
 Four in five of FineGym's validation clips are shorter than the paper's window of 64 frames, so what happens past their
 end matters: "loop" starts again at the first frame (the default of mmaction2, on which the paper builds),
-"repeat_last" repeats the last frame that was taken. Both are counted from the video's own number of frames.
+"repeat_last" repeats the last frame that was taken. Both count from the video's own number of frames.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from collections.abc import Sequence
 import torch
 
 
-# Containers round times to their clock, commonly to milliseconds: half of one decides nothing.
+# Containers round times to their clock, commonly to milliseconds: half a millisecond decides nothing.
 TIME_TOLERANCE = 5e-4
 OUT_OF_RANGE = ("loop", "repeat_last")
 # Where the clips of a video lie: windows in the middles of equal parts of it (mmaction2 0.x), windows from its first
@@ -26,7 +26,7 @@ SAMPLING = ("centers", "ends", "segments")
 
 
 def clip_indices(offset: int, num_frames: int, clip_len: int, frame_interval: int, out_of_range: str) -> list[int]:
-    """The frames of the clip that starts at `offset` in a video of `num_frames` frames."""
+    """Return the frames of the clip that starts at `offset` in a video of `num_frames` frames."""
     if out_of_range not in OUT_OF_RANGE:
         raise ValueError(f"out_of_range must be one of {OUT_OF_RANGE}, got {out_of_range!r}.")
     indices = [offset + position * frame_interval for position in range(clip_len)]
@@ -46,11 +46,12 @@ def sample_clips(
     sampling: str = "centers",
 ) -> tuple[list[list[int]], list[float]]:
     """
-    The distinct ones of `num_clips` clips spread evenly over a video, as `SampleFrames` of mmaction2 in test mode.
+    Return the distinct clips among `num_clips` clips spread evenly over a video, like mmaction2's `SampleFrames` in
+    test mode.
 
     Args:
-        sampling (`str`, defaults to `"centers"`): See `SAMPLING`. In a clip of `"segments"` every segment has its
-            frame, also where a short video gives several the same; `frame_interval` plays no part.
+        sampling (`str`, defaults to `"centers"`): See `SAMPLING`. With `"segments"` a clip has one frame from every
+            segment, even where a short video gives several segments the same frame; `frame_interval` is ignored.
 
     Returns:
         The frame indices of each distinct clip, in order, and the share of the `num_clips` clips that equal it. The
@@ -92,8 +93,9 @@ def random_clip(
     generator: torch.Generator | None = None,
 ) -> list[int]:
     """
-    One window at a random place (mmaction2, `SampleFrames` in training mode), at the start where none fits; with
-    `sampling="segments"` a random frame of each segment (TSN), the first where there are fewer frames than segments.
+    Choose a window at a random place (mmaction2's `SampleFrames` in training mode), or at the start where none fits.
+    With `sampling="segments"`, choose a random frame of each segment (TSN), or the first frame where there are fewer
+    frames than segments.
 
     Raises:
         `ValueError`: the video has no frames, or an argument is not positive or unknown.
@@ -110,11 +112,11 @@ def random_clip(
 
 def resample(times: Sequence[float], frame_rate: float, frame_duration: float) -> list[int]:
     """
-    The frames of a video as a camera of another rate would have taken them: for each of its pictures the frame that is
-    nearest in time, of two equally near ones the earlier. A video of this rate gives each of its frames once.
+    Return the frames of a video as a camera of another rate would have taken them: for each of the camera's pictures
+    the frame nearest in time, and the earlier of two equally near ones. A video of this rate gives each frame once.
 
     Args:
-        times (`Sequence[float]`): When each frame is shown, in seconds, rising.
+        times (`Sequence[float]`): When each frame is shown, in seconds, in ascending order.
         frame_rate (`float`): Pictures per second.
         frame_duration (`float`): How long the last frame is shown, in seconds.
 
@@ -132,7 +134,7 @@ def resample(times: Sequence[float], frame_rate: float, frame_duration: float) -
 
 def average_clips(logits: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     """
-    The score of a video: the weighted mean of its clips' softmax (mmaction2's `average_clips="prob"`).
+    Return the score of a video: the weighted mean of its clips' softmax (mmaction2's `average_clips="prob"`).
 
     Args:
         logits (`torch.Tensor` of shape `(num_clips, num_labels)`), weights (`torch.Tensor` of shape `(num_clips,)`).

@@ -1,5 +1,5 @@
-"""The paper's protocol, shared by the pipeline, `finegym predict` and `finegym evaluate`: the distinct clips of a
-video, each run once, their softmax averaged. Clips of many videos are packed into full batches."""
+"""Score videos by the paper's protocol, for the pipeline, `finegym predict` and `finegym evaluate`: run each distinct
+clip of a video once and average the softmax. Clips of many videos are packed into full batches."""
 
 import itertools
 from collections import deque
@@ -28,7 +28,7 @@ class VideoClips:
 
     @property
     def inputs(self) -> tuple[str, torch.Tensor]:
-        """The name of the model's argument and its value."""
+        """Return the name of the model's argument and its value."""
         if self.video_features is not None:
             return "video_features", self.video_features
         return "pixel_values", self.pixel_values
@@ -55,8 +55,8 @@ def run_packed(
     function: Callable[[torch.Tensor], torch.Tensor], videos: Iterable[torch.Tensor], batch_size: int
 ) -> Iterator[torch.Tensor]:
     """
-    Runs `function` on the clips of many videos in full batches and gives each video its part of the results, in order.
-    Only as many videos are held as it takes to fill a batch.
+    Run `function` on the clips of many videos in full batches and yield each video's part of the results, in order.
+    Hold only as many videos as it takes to fill a batch.
 
     Args:
         function: (clips, ...) -> (clips, ...).
@@ -66,8 +66,8 @@ def run_packed(
     if batch_size < 1:
         raise ValueError(f"batch_size must be positive, got {batch_size}.")
     clips: deque[torch.Tensor] = deque()  # not yet run
-    results: deque[torch.Tensor] = deque()  # run, their video not yet complete
-    waiting: deque[int] = deque()  # clips of each video not yet complete
+    results: deque[torch.Tensor] = deque()  # of clips whose video is not yet complete
+    waiting: deque[int] = deque()  # number of clips of each such video
 
     def run_batch() -> None:
         results.extend(function(torch.stack([clips.popleft() for _ in range(min(batch_size, len(clips)))])))
@@ -89,12 +89,12 @@ def run_packed(
 
 def score_videos(model: torch.nn.Module, videos: Iterable[VideoClips], batch_size: int = 8) -> Iterator[VideoScores]:
     """
-    Scores of each video, in order.
+    Yield the scores of each video, in order.
 
     Args:
         model: A model for video classification, in eval mode.
         videos: The videos' distinct clips, all of them frames or all of them features.
-        batch_size (`int`): Clips per forward pass, of several videos.
+        batch_size (`int`): Clips per forward pass, from one video or several.
     """
     if model.training:
         raise ValueError("The model is in training mode: call model.eval() before scoring videos.")

@@ -14,7 +14,7 @@ if tuple(int(part) for part in transformers.__version__.split(".")[:2]) < MINIMU
         f"{transformers.__version__}. Run `pip install -U 'transformers>=5.15,<6'`."
     )
 
-# after the check: an old transformers has no PreTrainedConfig, and would say only that
+# after the check: an old transformers has no PreTrainedConfig, and its error would say only that
 from huggingface_hub.dataclasses import strict  # noqa: E402
 from transformers import AutoConfig, PreTrainedConfig  # noqa: E402
 
@@ -40,17 +40,17 @@ MAX_LABELS = 100_000
 
 def check_sizes(config: PreTrainedConfig, num_labels: int | None) -> None:
     """
-    Refuses sizes that no network of this kind has.
+    Refuse sizes that no network of this kind has.
 
     Raises:
-        `ValueError`: naming the field.
+        `ValueError`: a size is out of range; the message names the field.
     """
     for name, largest in LARGEST.items():
         value = getattr(config, name, None)
-        # an encoder without layers is what other backbones' features are read with
+        # features of other backbones are read by an encoder without layers
         smallest = 0 if name == "num_hidden_layers" else 1
         sizes = value if isinstance(value, (list, tuple)) else (1,) if value is None else (value,)
-        if len(sizes) <= MAX_STAGES:  # a stage may have a size for each of its blocks
+        if len(sizes) <= MAX_STAGES:  # a stage may have one size for each of its blocks
             sizes = [
                 size for one in sizes for size in (one[: largest + 1] if isinstance(one, (list, tuple)) else [one])
             ]
@@ -64,10 +64,10 @@ def check_sizes(config: PreTrainedConfig, num_labels: int | None) -> None:
 
 def check_labels(config: PreTrainedConfig) -> None:
     """
-    Refuses names of classes that do not name every class.
+    Refuse class names that do not name every class.
 
     Raises:
-        `ValueError`: saying what is expected.
+        `ValueError`: a class has no name, or a name no class; the message says what is expected.
     """
     names = config.id2label
     if len(names) > MAX_LABELS or set(names) != set(range(len(names))):
@@ -84,10 +84,10 @@ class SlowOnlyConfig(PreTrainedConfig):
 
     Args:
         num_channels (`int`, defaults to 3): Channels of a frame.
-        num_frames (`int`, defaults to 32): Frames of a clip (paper, section 4.2). Any other length is computed too.
+        num_frames (`int`, defaults to 32): Frames of a clip (paper, section 4.2). Any other length works too.
         frame_interval (`int`, defaults to 2), image_size (`int`, defaults to 224): The frames that the model was
             trained on: their distance in the video, and their height and width in pixels (paper, section 4.2).
-            For information only: the video processor decides, and any other size is computed too.
+            For information only: the video processor decides, and any other size works too.
         stem_width (`int`, defaults to 64): Output channels of the stem.
         hidden_sizes (`list[int]`, defaults to `(256, 512, 1024, 2048)`): Output channels of the stages; a bottleneck's
             inner width is a quarter of it.
@@ -98,9 +98,9 @@ class SlowOnlyConfig(PreTrainedConfig):
         classifier_dropout (`float`, defaults to 0.5): Dropout before the classifier (mmaction2's `I3DHead`).
         zero_init_residual (`bool`, defaults to `False`): Start every bottleneck's last normalization at zero.
         freeze_backbone (`bool`, defaults to `False`): Keep stem and stages in eval mode and without gradients.
-        num_trainable_stages (`int`, defaults to 0): With `freeze_backbone`, how many of the last stages learn after
-            all.
-        initializer_range (`float`, defaults to 0.01): Standard deviation of the classifier's weights at the start.
+        num_trainable_stages (`int`, defaults to 0): With `freeze_backbone`, how many of the last stages are
+            trained nevertheless.
+        initializer_range (`float`, defaults to 0.01): Standard deviation of the classifier's initial weights.
     """
 
     model_type = "slowonly"
@@ -137,19 +137,19 @@ class SlowOnlyConfig(PreTrainedConfig):
         check_labels(self)
 
     def check_stages(self) -> None:
-        """Raises `ValueError` unless there are as many stages as `num_trainable_stages` says."""
+        """Raise a `ValueError` unless there are as many stages as `num_trainable_stages` says."""
         if not 0 <= self.num_trainable_stages <= len(self.depths):
             raise ValueError(
                 f"num_trainable_stages must lie between 0 and {len(self.depths)}, got {self.num_trainable_stages}."
             )
 
     def kernel_sizes_of(self, stage: int) -> list[int]:
-        """Temporal kernels of a stage, one per bottleneck."""
+        """Return the temporal kernels of a stage, one per bottleneck."""
         return [self.temporal_kernel_sizes[stage]] * self.depths[stage]
 
     @property
     def num_video_tokens(self) -> int:
-        """T': time steps of the last stage."""
+        """Return T', the time steps of the last stage."""
         return self.num_frames
 
     @property
@@ -164,28 +164,28 @@ class SlowOnlyConfig(PreTrainedConfig):
 @strict
 class VideoResNetConfig(SlowOnlyConfig):
     r"""
-    Configuration of [`VideoResNetModel`]: SlowOnly's trunk with what other video ResNets have in addition. The
+    Configuration of [`VideoResNetModel`]: SlowOnly's trunk with what other video ResNets add. The
     defaults are a 2-D ResNet-50 on frames (TSN); the other three are
 
     - TSM (arXiv 1811.08383): `temporal_shift_divisor=8`;
-    - I3D as 3-D ResNet (arXiv 1705.07750, in pytorchvideo's form): `stem_temporal_kernel_size=5`,
+    - I3D as a 3-D ResNet (arXiv 1705.07750, in pytorchvideo's form): `stem_temporal_kernel_size=5`,
       `temporal_kernel_sizes=[[3, 3, 3], [3, 1, 3, 1], [3, 1, 3, 1, 3, 1], [1, 3, 1]]`, `temporal_pool_size=2`;
     - NL-I3D (arXiv 1711.07971): I3D with `non_local_blocks=[[], [1, 3], [1, 3, 5], []]`.
 
-    Arguments are those of [`SlowOnlyConfig`], and:
+    The arguments are those of [`SlowOnlyConfig`], and:
 
     Args:
         num_frames (`int`, defaults to 3): Frames of a clip (FineGym's supplement, section 1.1: 3 segments).
-        frame_interval (`int`, defaults to 1): Distance of two of them; without meaning for frames of segments.
+        frame_interval (`int`, defaults to 1): Distance between two of them; ignored for frames of segments.
         temporal_kernel_sizes (`list[int]` or `list[list[int]]`, defaults to `(1, 1, 1, 1)`): Temporal kernel of the
             first convolution of the bottlenecks, per stage or per bottleneck.
-        stem_temporal_kernel_size (`int`, defaults to 1): Frames that the stem's kernel sees.
-        temporal_pool_size (`int`, defaults to 1): Maximum over so many frames after the first stage, and one left of
-            them.
-        temporal_shift_divisor (`int`, defaults to 0): In front of each bottleneck's first convolution one in so many
-            channels comes from the next frame and one from the frame before; 0: none.
-        non_local_blocks (`list[list[int]]`, defaults to `()`): After which bottlenecks of each stage a non-local block
-            stands.
+        stem_temporal_kernel_size (`int`, defaults to 1): Frames that the stem's kernel covers.
+        temporal_pool_size (`int`, defaults to 1): Take the maximum over this many frames after the first stage, which
+            leaves one of them.
+        temporal_shift_divisor (`int`, defaults to 0): Before each bottleneck's first convolution, one in this many
+            channels is taken from the next frame and one from the previous frame; 0: none.
+        non_local_blocks (`list[list[int]]`, defaults to `()`): The bottlenecks of each stage that a non-local block
+            follows.
     """
 
     model_type = "video_resnet"
@@ -226,13 +226,13 @@ class VideoResNetConfig(SlowOnlyConfig):
             raise ValueError(f"non_local_blocks must name bottlenecks of each of {len(self.depths)} stages: {places}.")
 
     def kernel_sizes_of(self, stage: int) -> list[int]:
-        """Temporal kernels of a stage, one per bottleneck."""
+        """Return the temporal kernels of a stage, one per bottleneck."""
         sizes = self.temporal_kernel_sizes[stage]
         return list(sizes) if isinstance(sizes, (list, tuple)) else [sizes] * self.depths[stage]
 
     @property
     def system(self) -> str:
-        """Which of the four it is, or comes closest to."""
+        """Return which of the four it is, or comes closest to."""
         if self.non_local_blocks:
             return "NL-I3D"
         if self.stem_temporal_kernel_size > 1:
@@ -241,15 +241,15 @@ class VideoResNetConfig(SlowOnlyConfig):
 
     @property
     def num_video_tokens(self) -> int:
-        """T': time steps of the last stage."""
+        """Return T', the time steps of the last stage."""
         return self.num_frames // self.temporal_pool_size
 
 
 # The backbones whose code is published with the encoders, by their model_type.
 OWN_BACKBONE_CONFIGS = {config.model_type: config for config in (SlowOnlyConfig, VideoResNetConfig)}
 
-# How the tokens of a Transformers vision model lie in its `last_hidden_state`: how many come before the patches, and
-# whether the patches run over time first ("time") or over space first ("space"). Read from the models' embeddings.
+# The order of the tokens in the `last_hidden_state` of a Transformers vision model: how many come before the patches,
+# and whether the patches run over time first ("time") or over space first ("space"). Read from the models' embeddings.
 TOKEN_LAYOUTS = {
     "videomae": (0, "time"),
     "vjepa2": (0, "time"),
@@ -270,24 +270,26 @@ class FineGymVisionConfig(PreTrainedConfig):
         vision_config (`dict` or `PreTrainedConfig`): The backbone: a [`SlowOnlyConfig`], or the configuration of any
             Transformers model that gives tokens per frame or tubelet (VideoMAE, V-JEPA 2, TimeSformer, ViViT, ViT,
             DINOv2).
-        num_frames (`int`): Frames of a clip. Taken from the backbone; needed only for image backbones. This field and
-            the next two are written into the configuration of a SlowOnly backbone.
+        num_frames (`int`): Frames of a clip. Taken from the backbone; required only for image backbones. This field
+            and the next two are written into the configuration of a SlowOnly backbone.
         freeze_backbone (`bool`, defaults to `True`): Keep the backbone in eval mode and without gradients (section 3).
-        num_trainable_stages (`int`, defaults to 0): With `freeze_backbone`, how many of SlowOnly's last stages learn.
+        num_trainable_stages (`int`, defaults to 0): With `freeze_backbone`, how many of SlowOnly's last stages are
+            trained.
         hidden_size (`int`, defaults to 768), num_hidden_layers (`int`, defaults to 3),
         num_attention_heads (`int`, defaults to 12), intermediate_size (`int`, defaults to 3072): The encoder.
         hidden_act (`str`, defaults to `"gelu"`), hidden_dropout_prob (`float`, defaults to 0.1),
         attention_probs_dropout_prob (`float`, defaults to 0.1), layer_norm_eps (`float`, defaults to 1e-12),
         initializer_range (`float`, defaults to 0.02): BERT's and UniVL's.
-        use_position_embeddings (`bool`, defaults to `True`): Without them the encoder cannot tell frames' order.
+        use_position_embeddings (`bool`, defaults to `True`): Without them the encoder cannot tell the order of
+            the frames.
         position_initializer_range (`float`, defaults to 0.02): BERT's. The video tokens that they are added to are
-            some twenty times larger: where there are but a few thousand steps to learn order in, start them larger.
+            about twenty times larger: start them larger where there are only a few thousand steps to learn order.
         normalize_features (`bool`, defaults to `False`): LayerNorm on the backbone's features (UniVL's
             NormalizeVideo).
         classifier_dropout (`float`, defaults to 0.0): Dropout before the classifier.
-        num_prefix_tokens (`int`), token_layout (`str`): For a backbone of Transformers, how its tokens lie: how many
-            precede the patches, and whether the patches run over "time" first, over "space" first, or belong to one
-            "frame" of an image model. Filled in for the models named above.
+        num_prefix_tokens (`int`), token_layout (`str`): For a backbone of Transformers, the order of its tokens: how
+            many precede the patches, and whether the patches run over "time" first, over "space" first, or belong to
+            one "frame" of an image model. Filled in for the models named above.
     """
 
     model_type = "finegym_vision"
@@ -343,8 +345,8 @@ class FineGymVisionConfig(PreTrainedConfig):
         check_labels(self)
 
     def configure_backbone(self) -> None:
-        """Write what both configurations hold, which is the encoder's to say, into the backbone's."""
-        self.vision_config = copy.deepcopy(self.vision_config)  # it may be another model's own
+        """Write the fields that both configurations have, which the encoder decides, into the backbone's."""
+        self.vision_config = copy.deepcopy(self.vision_config)  # it may belong to another model
         self.vision_config.num_frames = self.num_frames
         self.vision_config.freeze_backbone = self.freeze_backbone
         self.vision_config.num_trainable_stages = self.num_trainable_stages
@@ -368,12 +370,12 @@ class FineGymVisionConfig(PreTrainedConfig):
 
     @property
     def video_feature_size(self) -> int:
-        """Channels of a video token before the encoder's embedding."""
+        """Return the channels of a video token before the encoder's embedding."""
         return self.vision_config.hidden_size
 
     @property
     def num_video_tokens(self) -> int:
-        """T': video tokens of a clip, one per frame or tubelet."""
+        """Return T', the video tokens of a clip, one per frame or tubelet."""
         if self.vision_config.model_type in OWN_BACKBONE_CONFIGS:
             return self.vision_config.num_video_tokens
         tubelet_size = getattr(self.vision_config, "tubelet_size", None) or 1
@@ -387,7 +389,7 @@ class FineGymVideoTextConfig(FineGymVisionConfig):
     video tokens and one token per attribute text. All arguments of [`FineGymVisionConfig`], and:
 
     Args:
-        num_hidden_layers (`int`, defaults to 2): Two cross encoder layers (section 3.2).
+        num_hidden_layers (`int`, defaults to 2): The paper's cross encoder has two layers (section 3.2).
         attribute_names (`list[str]`): The vocabulary of attribute texts; entry 0 is the blank attribute. Gym99 has 66,
             Gym288 98 (section 4.4).
         use_token_type_embeddings (`bool`, defaults to `True`): Type 0 for video tokens and 1 for text tokens.

@@ -1,4 +1,4 @@
-"""Fetches a file from an http(s) address, within bounds of size and time that the server cannot stretch."""
+"""Fetch a file from an http(s) address, within bounds of size and time that the server cannot extend."""
 
 import asyncio
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from huggingface_hub import get_async_session
 
 
-# Half an hour of film as telephones record it.
+# Half an hour of video as phones record it.
 MAX_BYTES = 4 * 2**30
 # Seconds that a download may take, and that a server may stay silent within it.
 MAX_SECONDS = 1800.0
@@ -19,7 +19,7 @@ SCHEMES = ("http", "https")
 
 
 class DownloadError(ValueError):
-    """What an address gives cannot be had; the message names the address."""
+    """An address cannot be downloaded; the message names it."""
 
 
 def download(
@@ -32,19 +32,19 @@ def download(
     on_bytes: Callable[[int], object] | None = None,
 ) -> None:
     """
-    Writes what an address gives into a file, as it comes. What is compressed for the transport is refused, since a few
-    bytes of it can stand for any number. A redirection from https to http is refused too.
+    Write what an address returns to a file, as it arrives. Refuse a compressed transfer, since a few of its bytes can
+    expand to any number, and a redirection from https to http.
 
     Args:
         address (`str`): An http or https address.
         path (`str` or `Path`): The file to write.
         max_bytes (`int`): Size at which the download is given up.
-        max_seconds (`float`): Time after which it is given up, from the first connection to the last byte.
+        max_seconds (`float`): Seconds after which it is given up, from the first connection to the last byte.
         max_silence (`float`): Seconds without a byte after which it is given up.
         on_bytes (`Callable`, *optional*): Called with the size of every piece that arrives.
 
     Raises:
-        `DownloadError`: naming the address, for whatever the server or the network does.
+        `DownloadError`: the server or the network fails in any way; the message names the address.
     """
     attempt = _fetch(address, Path(path), max_bytes, max_silence, on_bytes)
     try:
@@ -53,7 +53,7 @@ def download(
         raise
     except TimeoutError:
         raise DownloadError(f"{address} cannot be downloaded: it takes longer than {max_seconds:.0f} s.") from None
-    except Exception as error:  # which exceptions there are depends on the version of huggingface_hub
+    except Exception as error:  # the exceptions depend on the version of huggingface_hub
         reason = str(error) or type(error).__name__
         raise DownloadError(f"{address} cannot be downloaded: {reason}") from error
 
@@ -66,7 +66,7 @@ def _run(attempt) -> None:
         asyncio.get_running_loop()
     except RuntimeError:
         asyncio.run(wait())
-    else:  # a notebook or a server has a loop already, which cannot wait for another
+    else:  # a notebook or a server already runs a loop, which cannot wait for another
         with ThreadPoolExecutor(1) as pool:
             pool.submit(asyncio.run, wait()).result()
 
@@ -75,7 +75,7 @@ async def _fetch(
     address: str, path: Path, max_bytes: int, max_silence: float, on_bytes: Callable[[int], object] | None
 ) -> None:
     async with get_async_session() as client:
-        # huggingface_hub's own hook would read, and decompress, the whole text of an error
+        # huggingface_hub's own hook would read, and decompress, the whole body of an error
         client.event_hooks = {**client.event_hooks, "response": []}
         target = address
         for _ in range(MAX_REDIRECTS + 1):

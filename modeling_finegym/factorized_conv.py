@@ -1,4 +1,4 @@
-"""Factorized 3-D convolutions, computed in two dimensions.
+"""Compute factorized 3-D convolutions in two dimensions.
 
 Every kernel is either 1 x k x k, a 2-D convolution over B*T frames, or k x 1 x 1, a 2-D convolution over the (T, H*W)
 plane. In channels-last memory both are views of the same tensor, so nothing is copied.
@@ -12,9 +12,9 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 
-# Inside the network videos are batches of frames (B*T, C, H, W) in channels-last memory, where all these are views.
-# They go through (.., C), which is contiguous: reshaping (.., C, H, W) itself gives a dimension of size 1 a stride by
-# which torch no longer recognizes the channels-last format, and computes in the slow one.
+# Inside the network, videos are batches of frames (B*T, C, H, W) in channels-last memory, where all these are views.
+# They go through (.., C), which is contiguous: reshaping (.., C, H, W) itself gives a dimension of size 1 a stride
+# from which torch no longer recognizes the channels-last format, so that it computes in the slow one.
 
 
 def unfold_frames(frames: torch.Tensor, num_frames: int) -> torch.Tensor:
@@ -39,8 +39,8 @@ def planes_to_frames(planes: torch.Tensor, size: tuple[int, int]) -> torch.Tenso
 
 class TemporalConvolution(torch.autograd.Function):
     """
-    The k x 1 convolution of planes (B, C, T, H*W), with its gradients as matrix products, one step of the kernel at a
-    time: on a CPU they are faster than oneDNN's gradients of the whole kernel, and the result is the same.
+    The k x 1 convolution of planes (B, C, T, H*W), whose gradients are matrix products, one step of the kernel at a
+    time: on a CPU these are faster than oneDNN's gradients of the whole kernel, and the result is the same.
     """
 
     @staticmethod
@@ -51,7 +51,7 @@ class TemporalConvolution(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, grad: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor]:
-        planes, weight = (tensor.to(grad.dtype) for tensor in ctx.saved_tensors)  # under autocast they differ
+        planes, weight = (tensor.to(grad.dtype) for tensor in ctx.saved_tensors)  # they differ under autocast
         num_videos, _, num_frames, num_positions = planes.shape
         inputs = planes.permute(0, 2, 3, 1).flatten(1, 2)  # (B, T*H*W, C)
         grad = grad.permute(0, 2, 3, 1).flatten(1, 2)  # (B, T*H*W, out_channels)
@@ -94,7 +94,7 @@ class FactorizedConv3d(nn.Conv3d):
     def convolve(
         self, frames: torch.Tensor, num_frames: int, weight: torch.Tensor, bias: torch.Tensor | None
     ) -> torch.Tensor:
-        """The convolution with other weights of the same shape, and a bias of shape `(out_channels,)`."""
+        """Convolve with other weights of the same shape and a bias of shape `(out_channels,)`."""
         if self.kernel_size[0] == 1:
             return F.conv2d(frames, weight.squeeze(2), bias, self.stride[1:], self.padding[1:])
         planes, weight = frames_to_planes(frames, num_frames), weight.squeeze(4)
@@ -109,12 +109,12 @@ def convolve_and_normalize(
     frames: torch.Tensor, num_frames: int, conv: FactorizedConv3d, norm: nn.BatchNorm2d
 ) -> torch.Tensor:
     """
-    Convolution and batch normalization; in eval mode without gradients the second is folded into the weights. That is
-    a pass over the weights in place of one over the output, so it is not done where the weights are the larger.
+    Apply convolution and batch normalization. In eval mode without gradients, fold the normalization into the weights:
+    this passes over the weights in place of the output, so it is not done where the weights are larger.
     """
     num_positions = frames.shape[0] * frames.shape[2] * frames.shape[3] // conv.stride[1] ** 2
     folds = is_traced() or num_positions > conv.weight[0].numel()
-    is_offloaded = norm.weight.is_meta  # then the weights are there only while the modules are called
+    is_offloaded = norm.weight.is_meta  # the weights are then present only while the modules are called
     if norm.training or torch.is_grad_enabled() or is_offloaded or not folds:
         return norm(conv(frames, num_frames))
     scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
@@ -124,5 +124,5 @@ def convolve_and_normalize(
 
 
 def is_traced() -> bool:
-    """Whether a graph is being recorded, which may not depend on the number of clips."""
+    """Return whether a graph is being recorded, which must not depend on the number of clips."""
     return torch.compiler.is_compiling() or torch.jit.is_tracing()

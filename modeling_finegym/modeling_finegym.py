@@ -22,16 +22,16 @@ from .publishing_finegym import PublishedModelMixin
 
 VIDEO_TOKEN_TYPE, TEXT_TOKEN_TYPE = 0, 1
 
-# The backbones whose code is published with the encoders: they freeze themselves and give features themselves.
+# The backbones whose code is published with the encoders: they freeze themselves and compute their own features.
 OWN_BACKBONES = {model.config_class.model_type: model for model in (SlowOnlyModel, VideoResNetModel)}
 
 
 class PositionEmbeddings(nn.Embedding):
-    """What the video tokens' positions add to them: (T', D). It starts at a scale of its own."""
+    """The position embeddings of the video tokens: (T', D). Their initial scale is a setting of its own."""
 
 
 class EmbeddingOutput(nn.Module):
-    """The tail that every embedding of BERT and UniVL has: LayerNorm and dropout."""
+    """The end of every embedding of BERT and UniVL: LayerNorm and dropout."""
 
     def __init__(self, config: FineGymVisionConfig):
         super().__init__()
@@ -132,14 +132,14 @@ class FineGymVideoTextPreTrainedModel(FineGymPreTrainedModel):
 
 
 class FineGymModel(FineGymPreTrainedModel):
-    """What the two encoders share: the backbone, its freezing, its features, and the check of what comes in."""
+    """What the two encoders share: the backbone, its freezing, its features, and the check of the inputs."""
 
     def __init__(self, config: FineGymVisionConfig):
         super().__init__(config)
         backbone_class = OWN_BACKBONES.get(config.vision_config.model_type)
         self.has_own_backbone = backbone_class is not None
         if self.has_own_backbone:
-            config.configure_backbone()  # a field may have been set since the configuration was made
+            config.configure_backbone()  # a field may have been set after the configuration was created
         self.backbone = (backbone_class or AutoModel.from_config)(config.vision_config)
         self.video_embeddings = VideoEmbeddings(config)
 
@@ -154,7 +154,7 @@ class FineGymModel(FineGymPreTrainedModel):
 
     def get_video_features(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """
-        The backbone's features averaged over space (paper, section 3.1).
+        Return the backbone's features, averaged over space (paper, section 3.1).
 
         Args:
             pixel_values (`torch.FloatTensor` of shape `(batch_size, num_frames, num_channels, height, width)`):
@@ -189,7 +189,7 @@ class FineGymModel(FineGymPreTrainedModel):
         return tokens.unflatten(1, (-1, config.num_video_tokens)).mean(1)  # (B, patches*T', D)
 
     def embed_video(self, pixel_values: torch.Tensor | None, video_features: torch.Tensor | None) -> torch.Tensor:
-        """Frames, or the backbone's features in their place -> video tokens (B, T', D)."""
+        """Map frames, or the backbone's features in their place, to video tokens (B, T', D)."""
         if (pixel_values is None) == (video_features is None):
             raise ValueError("Give either pixel_values or video_features.")
         if video_features is None:
@@ -204,7 +204,7 @@ class FineGymModel(FineGymPreTrainedModel):
 
 
 class FineGymVisionModel(FineGymVisionPreTrainedModel, FineGymModel):
-    """The 3D vision encoder (paper, section 3.1): video tokens through BERT layers, and their mean."""
+    """The 3D vision encoder (paper, section 3.1): BERT layers over video tokens, and the mean of these."""
 
     def __init__(self, config: FineGymVisionConfig):
         super().__init__(config)
@@ -242,14 +242,14 @@ class FineGymVideoTextModelOutput(BaseModelOutputWithPooling):
     Args:
         last_hidden_state (`torch.FloatTensor` of shape `(batch_size, num_video_tokens + num_texts, hidden_size)`):
             Video tokens, then text tokens.
-        pooler_output (`torch.FloatTensor` of shape `(batch_size, 2 * hidden_size)`): Mean of the video tokens beside
-            mean of the text tokens.
-        hidden_states, attentions: With `output_hidden_states=True` and `output_attentions=True`.
+        pooler_output (`torch.FloatTensor` of shape `(batch_size, 2 * hidden_size)`): The mean of the video tokens,
+            then the mean of the text tokens.
+        hidden_states, attentions: Returned with `output_hidden_states=True` and `output_attentions=True`.
     """
 
 
 class FineGymVideoTextModel(FineGymVideoTextPreTrainedModel, FineGymModel):
-    """The video-text cross encoder (paper, section 3.2): video and text tokens through BERT layers, a mean of each."""
+    """The video-text cross encoder (paper, section 3.2): BERT layers over video and text tokens, a mean of each."""
 
     def __init__(self, config: FineGymVideoTextConfig):
         super().__init__(config)
@@ -322,7 +322,7 @@ class FineGymForVideoClassification(FineGymPreTrainedModel):
         self.train(self.training)
 
     def get_video_features(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """(B, T, C, H, W) frames -> (B, T', features); see [`FineGymModel.get_video_features`]."""
+        """Map frames (B, T, C, H, W) to (B, T', features); see [`FineGymModel.get_video_features`]."""
         return self.base_model.get_video_features(pixel_values)
 
     def _classify(self, outputs: BaseModelOutputWithPooling, labels: torch.Tensor | None) -> ImageClassifierOutput:
@@ -360,7 +360,7 @@ class FineGymVisionForVideoClassification(FineGymVisionPreTrainedModel, FineGymF
 
 
 class FineGymVideoTextForVideoClassification(FineGymVideoTextPreTrainedModel, FineGymForVideoClassification):
-    """The video-text cross encoder with a linear classifier over both modalities' means."""
+    """The video-text cross encoder with a linear classifier over the means of both modalities."""
 
     def __init__(self, config: FineGymVideoTextConfig):
         super().__init__(config)

@@ -1,6 +1,6 @@
 """SlowOnly: a 3-D ResNet without temporal stride, the backbone of the paper (section 4.2).
 
-Parameter names and shapes are pytorchvideo's (`blocks.0.conv.weight`, 5-D), so its state dicts load as they are.
+Parameter names and shapes are pytorchvideo's (`blocks.0.conv.weight`, 5-D), so its state dicts load unchanged.
 
 Shapes: B clips, T frames, C channels, H x W pixels.
 """
@@ -23,7 +23,8 @@ from .publishing_finegym import PublishedModelMixin
 
 
 # Frames are taken in chunks while no kernel looks at neighboring frames, so that activations stay in a CPU's caches.
-# A chunk's stem output has this size: of 4, 8, 16 and 32 MB it was the fastest on two cores with 32 MB of cache.
+# The stem's output for a chunk has this size: of 4, 8, 16 and 32 MB, it was the fastest on two cores with 32 MB of
+# cache.
 CHUNK_BYTES = 8 * 2**20
 
 
@@ -32,7 +33,7 @@ class SlowOnlyModelOutput(ModelOutput):
     r"""
     Args:
         last_hidden_state (`torch.FloatTensor` of shape `(batch_size, hidden_size, num_frames, height, width)`):
-            Feature maps of the last stage; height and width are a 32nd of the input's, rounded up.
+            Feature maps of the last stage; height and width are 1/32 of the input's, rounded up.
         pooler_output (`torch.FloatTensor` of shape `(batch_size, hidden_size)`): Their mean over time and space.
         hidden_states (`tuple(torch.FloatTensor)`, with `output_hidden_states=True`): The outputs of the stem and of
             each stage, each of shape `(batch_size, channels, num_frames, height, width)`.
@@ -44,7 +45,7 @@ class SlowOnlyModelOutput(ModelOutput):
 
 
 class BatchNorm(nn.BatchNorm2d):
-    """Batch normalization over frames, in float32 also where the model is built in a shorter type."""
+    """Batch normalization over frames, in float32 even where the model is built in a shorter type."""
 
     def __init__(self, config: SlowOnlyConfig, num_channels: int):
         dtype = torch.promote_types(torch.get_default_dtype(), torch.float32)
@@ -67,7 +68,7 @@ class SlowOnlyStem(nn.Module):
 
 
 class ResidualBatchNorm(BatchNorm):
-    """The last normalization of a residual branch: with `zero_init_residual` the branch adds nothing at first."""
+    """The last normalization of a residual branch; with `zero_init_residual` the branch adds nothing at first."""
 
 
 class SlowOnlyBottleneck(nn.Module):
@@ -149,7 +150,7 @@ class SlowOnlyPreTrainedModel(PublishedModelMixin, PreTrainedModel):
     main_input_name = "pixel_values"
     input_modalities = ("video",)
     supports_gradient_checkpointing = True
-    # there is no attention: each of its implementations gives the same, also where a model above chooses one
+    # there is no attention, so every implementation gives the same result, even where an outer model chooses one
     _supports_sdpa = _supports_flash_attn = _supports_flex_attn = True
     _no_split_modules = ["SlowOnlyResidualBlock"]
     # folding multiplies by these in float32, whatever the dtype of the convolutions
@@ -185,7 +186,7 @@ class SlowOnlyModel(SlowOnlyPreTrainedModel):
 
     @property
     def num_frozen_blocks(self) -> int:
-        """How many blocks, counted from the stem, are in eval mode and without gradients."""
+        """Return how many blocks, counted from the stem, are in eval mode and without gradients."""
         return len(self.blocks) - self.num_trainable_stages if self.freeze_backbone else 0
 
     def train(self, mode: bool = True):
@@ -205,7 +206,8 @@ class SlowOnlyModel(SlowOnlyPreTrainedModel):
         Args:
             pixel_values (`torch.FloatTensor` of shape `(batch_size, num_frames, num_channels, height, width)`):
                 Normalized frames, as the video processor returns them.
-            output_hidden_states (`bool`, *optional*): Return the outputs of the stem and of each stage too.
+            output_hidden_states (`bool`, *optional*): Also return the outputs of the stem and of each
+                stage.
 
         Raises:
             `ValueError`: `pixel_values` does not have this shape.
@@ -246,12 +248,12 @@ class SlowOnlyModel(SlowOnlyPreTrainedModel):
         chunks = []
         for chunk in frames.split(max(1, CHUNK_BYTES // max(1, bytes_per_frame))):
             for block in blocks:
-                chunk = block(chunk, num_frames=1)  # every frame a video of its own
+                chunk = block(chunk, num_frames=1)  # every frame is a video of its own
             chunks.append(chunk)
         return torch.cat(chunks)
 
     def get_video_features(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """(B, T, C, H, W) frames -> (B, T, hidden_size): feature maps averaged over space (paper, section 3.1)."""
+        """Map frames (B, T, C, H, W) to features (B, T, hidden_size), averaged over space (paper, section 3.1)."""
         feature_maps = self(pixel_values, return_dict=True).last_hidden_state  # (B, hidden_size, T, h, w)
         return feature_maps.mean(dim=(3, 4)).transpose(1, 2)
 
@@ -270,7 +272,7 @@ class SlowOnlyForVideoClassification(SlowOnlyPreTrainedModel):
         self.post_init()
 
     def get_video_features(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """(B, T, C, H, W) frames -> (B, T, hidden_size); see [`SlowOnlyModel.get_video_features`]."""
+        """Map frames (B, T, C, H, W) to (B, T, hidden_size); see [`SlowOnlyModel.get_video_features`]."""
         return self.base_model.get_video_features(pixel_values)
 
     @can_return_tuple
@@ -295,7 +297,7 @@ class SlowOnlyForVideoClassification(SlowOnlyPreTrainedModel):
 
 
 def check_pixel_values(pixel_values: torch.Tensor, num_channels: int) -> None:
-    """Raises `ValueError` unless `pixel_values` is `(batch_size, num_frames, num_channels, height, width)`."""
+    """Raise a `ValueError` unless `pixel_values` is `(batch_size, num_frames, num_channels, height, width)`."""
     if pixel_values is None:
         raise ValueError("pixel_values are missing: expected (batch_size, num_frames, num_channels, height, width).")
     if pixel_values.ndim != 5 or pixel_values.shape[2] != num_channels or 0 in pixel_values.shape:

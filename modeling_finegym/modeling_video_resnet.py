@@ -1,5 +1,5 @@
-"""The video ResNet: SlowOnly's trunk with a temporal stem, temporal pooling, temporal shift and non-local blocks, so
-that it is TSN, TSM, I3D or NL-I3D. All of it is computed in two dimensions, as in `factorized_conv`.
+"""The video ResNet: SlowOnly's trunk with a temporal stem, temporal pooling, temporal shift and non-local blocks,
+which make it TSN, TSM, I3D or NL-I3D. All of it is computed in two dimensions, as in `factorized_conv`.
 
 Shapes: B clips, T frames, C channels, H x W pixels.
 """
@@ -24,8 +24,8 @@ from .modeling_slowonly import (
 
 def shift_channels(frames: torch.Tensor, num_frames: int, divisor: int) -> torch.Tensor:
     """
-    The temporal shift of TSM: of C channels the first C / divisor come from the next frame, as many after them from
-    the frame before, zeros where there is none, and the others stay: (B*T, C, H, W) -> (B*T, C, H, W).
+    Apply the temporal shift of TSM: of C channels, take the first C / divisor from the next frame and as many after
+    them from the previous frame, zeros where there is none, and keep the others: (B*T, C, H, W) -> (B*T, C, H, W).
     """
     video = frames.permute(0, 2, 3, 1).unflatten(0, (-1, num_frames))  # (B, T, H, W, C)
     width = frames.shape[1] // divisor
@@ -36,7 +36,7 @@ def shift_channels(frames: torch.Tensor, num_frames: int, divisor: int) -> torch
 
 
 class TemporalStemConv3d(nn.Conv3d):
-    """A t x 7 x 7 convolution without bias, over frames that have their neighbors' channels beside their own."""
+    """A t x 7 x 7 convolution without bias, over frames with their neighbors' channels beside their own."""
 
     def __init__(self, in_channels: int, out_channels: int, time: int):
         super().__init__(
@@ -49,7 +49,7 @@ class TemporalStemConv3d(nn.Conv3d):
     def convolve(
         self, frames: torch.Tensor, num_frames: int, weight: torch.Tensor, bias: torch.Tensor | None
     ) -> torch.Tensor:
-        """As [`FactorizedConv3d.convolve`]."""
+        """See [`FactorizedConv3d.convolve`]."""
         padding = self.padding[0]
         video = frames.permute(0, 2, 3, 1).unflatten(0, (-1, num_frames))  # (B, T, H, W, C)
         video = F.pad(video, (0, 0, 0, 0, 0, 0, padding, padding))
@@ -68,7 +68,7 @@ class VideoResNetStem(SlowOnlyStem):
 
 
 class VideoResNetBottleneck(SlowOnlyBottleneck):
-    """SlowOnly's bottleneck, in front of which channels may be shifted in time; the identity beside it never is."""
+    """SlowOnly's bottleneck, before which channels may be shifted in time; the identity beside it is never shifted."""
 
     def __init__(self, config: VideoResNetConfig, *sizes: int, **options: int):
         super().__init__(config, *sizes, **options)
@@ -85,13 +85,13 @@ class VideoResNetResidualBlock(SlowOnlyResidualBlock):
 
 
 class NonLocalBatchNorm(nn.BatchNorm2d):
-    """It starts at zero, so that a new non-local block changes nothing."""
+    """A normalization that starts at zero, so that a new non-local block changes nothing."""
 
 
 class NonLocalBlock(nn.Module):
     """
-    Attention of every position in space and time to the positions that are left when each frame is halved: the
-    embedded Gaussian form of SlowFast and pytorchvideo, whose names these are.
+    Attention from every position in space and time to the positions that remain when each frame is halved: the
+    embedded Gaussian form of SlowFast and pytorchvideo, from which the parameter names come.
     """
 
     def __init__(self, config: VideoResNetConfig, channels: int):
@@ -124,7 +124,7 @@ def _positions(frames: torch.Tensor, num_frames: int) -> torch.Tensor:
 
 
 class VideoResNetStage(SlowOnlyStage):
-    """Residual blocks of one width, non-local blocks after some of them, a maximum in time after the first stage."""
+    """Residual blocks of one width, non-local blocks after some of them, temporal pooling after the first stage."""
 
     block_class = VideoResNetResidualBlock
 

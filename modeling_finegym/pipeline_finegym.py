@@ -1,4 +1,4 @@
-"""The `video-classification` pipeline under the paper's protocol: several clips of a video, their scores averaged."""
+"""The `video-classification` pipeline under the paper's protocol, which averages the scores of several clips."""
 
 import tempfile
 from dataclasses import replace
@@ -19,8 +19,8 @@ DOWNLOAD_TIMEOUT = 10.0
 
 class FineGymPipeline(VideoClassificationPipeline):
     """
-    Video classification as the paper evaluates it (section 4.2): several clips spread over the video, one crop each,
-    the mean of their softmax. Clips that would be the same are run once and weighted.
+    Video classification as the paper evaluates it (section 4.2): several clips are spread over the video, with one
+    crop each, and their softmax is averaged. Identical clips are run once and weighted.
 
     ```python
     classify = pipeline("video-classification", model=checkpoint, trust_remote_code=True)
@@ -35,8 +35,8 @@ class FineGymPipeline(VideoClassificationPipeline):
     _load_image_processor = False
 
     def __init__(self, *args, batch_size=8, **kwargs):
-        # Past the parent's own __init__, which demands PyAV also of those who pass arrays of frames, and compares the
-        # model with a list of built-in ones.
+        # Skip the parent's own __init__, which requires PyAV even for arrays of frames, and compares the model with a
+        # list of built-in ones.
         super(VideoClassificationPipeline, self).__init__(*args, batch_size=batch_size, **kwargs)
         if not hasattr(self.video_processor, "load_clips"):
             raise ValueError(
@@ -45,25 +45,25 @@ class FineGymPipeline(VideoClassificationPipeline):
 
     def __call__(self, inputs, **kwargs):
         """
-        Classifies one video or each of several.
+        Classify one video or each of several.
 
         Args:
             inputs: A path, an http(s) address, the bytes of a file, a file open in binary mode, a list of PIL images,
                 a uint8 array or tensor of shape `(frames, height, width, 3)` or `(frames, 3, height, width)`; or a
-                list, a dataset or a generator of these. For a dataset or a generator the results come as an iterator.
-            top_k (`int`, defaults to 5): How many classes to return, at most all of them.
-            num_clips (`int`): Clips spread over the video; by default what the processor says, the paper's eight.
-            start (`float`), end (`float`): Look only at what a file shows in between, in seconds.
-            fps (`float`): Frame rate of an array, in frames per second; files know theirs.
-            return_clip_scores (`bool`, defaults to `False`): Also return what each distinct clip says.
+                list, a `Dataset` or a generator of these. The last two give an iterator over the results.
+            top_k (`int`, defaults to 5): How many classes to return.
+            num_clips (`int`): Clips spread over the video; the default is the processor's, the paper's eight.
+            start (`float`), end (`float`): Classify only what a file shows in between, in seconds.
+            fps (`float`): Frame rate of an array, in frames per second; files declare theirs.
+            return_clip_scores (`bool`, defaults to `False`): Also return the scores of each distinct clip.
 
         Returns:
             A list of `{"score": float, "label": str}` per video, best first. With `return_clip_scores`, a dictionary
             `{"scores": that list, "clips": [{"weight": float, "scores": such a list}, ...]}` per video.
 
         Raises:
-            `ValueError`: a file or what an address gives is not a readable video.
-            `ImportError`: files need PyAV, which is not installed.
+            `ValueError`: a file, or what an address returns, is not a readable video.
+            `ImportError`: a file is given, and PyAV is not installed.
         """
         if isinstance(inputs, (list, tuple)) and not inputs:
             raise ValueError("The list of videos is empty.")
@@ -100,7 +100,7 @@ class FineGymPipeline(VideoClassificationPipeline):
                 raise ValueError(f"{address}: {error}") from error
 
     def save_pretrained(self, save_directory, **kwargs):
-        """Saves model, code and video processor, so that `pipeline(model=save_directory)` gives this pipeline."""
+        """Save model, code and video processor, so that `pipeline(model=save_directory)` loads this pipeline."""
         super().save_pretrained(save_directory, **kwargs)
         self.video_processor.save_pretrained(save_directory, **kwargs)
 
@@ -110,7 +110,7 @@ class FineGymPipeline(VideoClassificationPipeline):
         )
 
     def get_iterator(self, inputs, num_workers, batch_size, preprocess_params, forward_params, postprocess_params):
-        """Loads videos one by one in `num_workers` processes and scores their clips `batch_size` at a time."""
+        """Load videos one by one in `num_workers` processes and score their clips `batch_size` at a time."""
         dataset_class = PipelineDataset if hasattr(inputs, "__len__") else PipelineIterator
         videos = DataLoader(
             dataset_class(inputs, self.preprocess, preprocess_params),

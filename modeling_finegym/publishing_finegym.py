@@ -1,11 +1,11 @@
-"""A checkpoint carries its own code: what `save_pretrained` writes beside the weights."""
+"""Write the code of a checkpoint beside its weights when `save_pretrained` is called."""
 
 import shutil
 from pathlib import Path
 
 
 def copy_code(folder: str | Path) -> None:
-    """Copies every Python file that stands beside this one into `folder`."""
+    """Copy every Python file beside this one to `folder`."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     for source in sorted(Path(__file__).parent.glob("*.py")):
@@ -15,13 +15,13 @@ def copy_code(folder: str | Path) -> None:
 
 class PublishedModelMixin:
     """
-    Makes every saved checkpoint loadable by the Auto classes with `trust_remote_code=True`: names the classes in
-    `config.json` (one save names all the Auto classes, not only the saved one's) and copies the code.
+    Makes every saved checkpoint loadable by the Auto classes with `trust_remote_code=True`: `save_pretrained` names
+    the classes in `config.json` (all the Auto classes, not only the saved one's) and copies the code.
     """
 
     def save_pretrained(self, save_directory: str | Path, is_main_process: bool = True, **kwargs) -> None:
-        # Imported here because both stand above the models, and because Transformers brings along just those files
-        # of a checkpoint that some relative import names: a fine-tuned child keeps its processor and its pipeline.
+        # Imported here because both depend on the models, and because Transformers copies only those files of a
+        # checkpoint that a relative import names: a fine-tuned child keeps its processor and its pipeline.
         from .pipeline_finegym import FineGymPipeline
         from .video_processing_finegym import FineGymVideoProcessor
 

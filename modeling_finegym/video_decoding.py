@@ -1,5 +1,5 @@
-"""Reads just the frames that are asked for from a video file, exactly: also with a variable frame rate, B-frames,
-a start time other than zero or rotation metadata. The decoder is PyAV's FFmpeg."""
+"""Read exactly the requested frames from a video file, even with a variable frame rate, B-frames, a start time other
+than zero or rotation metadata. The decoder is PyAV's FFmpeg."""
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
@@ -19,17 +19,17 @@ try:
 except ImportError:
     av = VideoReformatter = None
 
-# What decoders raise on damaged files: PyAV meets streams, formats and sizes that it did not know of.
+# What decoders raise on damaged files, where PyAV meets streams, formats and sizes that it does not know.
 DECODER_ERRORS = () if av is None else (av.FFmpegError, IndexError, RuntimeError, ValueError, MemoryError)
-# What a video may be at most; more is refused before memory is taken for it. Sides: 8192 x 8192 pixels, and a ratio
-# beyond which nothing is a film of a person and a resized short side would fill the memory.
+# The limits of a video; larger ones are refused before memory is allocated for them. A frame has at most 8192 x 8192
+# pixels, and an aspect ratio beyond which no video shows a person and resizing its short side would fill the memory.
 MAX_PIXELS = 2**26
 MAX_ASPECT_RATIO = 16
-# A day, and its frames at 24 of them a second.
+# A day, and its frames at 24 per second.
 MAX_SECONDS = 86_400.0
 MAX_FRAMES = 2**21
 MAX_STREAMS = 64
-# Jumping to a key frame is worth it where it saves decoding at least this many frames.
+# Jump to a key frame where that saves decoding at least this many frames.
 MIN_JUMP = 8
 # Where a key frame turns out not to be one (wrong flags, imprecise seeking), read again from this many before it.
 NUM_KEY_FRAMES_BACK = 8
@@ -40,7 +40,7 @@ class VideoDecodingError(ValueError):
 
 
 class _IndexedFile:
-    """An open video file of which is known what frames it has, within the limits above."""
+    """An open video file whose frames have been counted, within the limits above."""
 
     def __init__(self, path: str | Path):
         if av is None:
@@ -98,7 +98,7 @@ class _IndexedFile:
         rate = self._stream.average_rate or self._stream.guessed_rate or Fraction(25)
         try:
             packets = scan(self._container, self._stream, self._check_count)
-            # Timestamps (rising) if packets are frames, or None: then frames are counted from the beginning.
+            # Ascending timestamps if packets are frames; if None, frames are counted from the beginning.
             self._pts: list[int] | None = None
             self._numbers: dict[int, int] = {}
             self._key_frames: list[int] = []
@@ -132,7 +132,7 @@ class _IndexedFile:
         self.times = [float((pts - self._pts[0]) * self._stream.time_base) for pts in self._pts]
 
     def _index_by_frames(self, rate: Fraction) -> None:
-        """Decode everything once, to learn which frames there are and when they are shown."""
+        """Decode everything once, to find out which frames there are and when they are shown."""
         stamps = []
         self._damaged = set()
         for number, frame, is_whole in self._count():
@@ -143,9 +143,8 @@ class _IndexedFile:
         self.times = _rising_times(stamps, self._stream.time_base or 1 / rate, rate)
 
     def _count(self) -> Iterator[tuple[int, "av.VideoFrame | None", bool]]:
-        """All frames from the beginning, numbered, and whether they are as they were filmed; None where the decoder
-        fails."""
-        # Where times are made up, seeking is not exact either.
+        """Yield all frames from the beginning: number, frame (None where the decoder fails), whether it is intact."""
+        # Where times are invented, seeking is not exact either.
         self.close()
         self._open()
         decoder = self._stream.codec_context
@@ -153,14 +152,14 @@ class _IndexedFile:
         number, loses, is_whole = 0, False, True
         for packet in self._container.demux(self._stream):
             if packet.size:
-                # After a loss, pictures are wrong until one comes that needs no other.
+                # After a loss, pictures are wrong until one arrives that needs no other.
                 is_broken = packet.is_corrupt or is_cut(decoder.name, memoryview(packet))
                 loses = is_broken or (loses and not packet.is_keyframe)
                 packet.opaque = loses
             try:
                 frames = packet.decode()
             except DECODER_ERRORS:
-                if number == 0:  # recordings start with what cannot be decoded yet
+                if number == 0:  # a recording may start with what cannot be decoded yet
                     continue
                 frames, loses = [None], True
             for frame in frames:
@@ -192,7 +191,8 @@ class VideoFile(_IndexedFile):
 
     def index_range(self, start: float | None = None, end: float | None = None) -> tuple[int, int]:
         """
-        The frames shown in `[start, end)`, in seconds from the first frame: the first index and the one past the last.
+        Return the first index, and the one past the last, of the frames shown in `[start, end)`, in seconds from the
+        first frame.
 
         Raises:
             `VideoDecodingError`: no frame is shown in this time.
@@ -209,11 +209,11 @@ class VideoFile(_IndexedFile):
         self, start: float | None = None, end: float | None = None, frame_rate: float | None = None
     ) -> list[int]:
         """
-        The frames shown in `[start, end)`, in seconds from the first frame.
+        Return the indices of the frames shown in `[start, end)`, in seconds from the first frame.
 
         Args:
-            frame_rate (`float`, *optional*): Frames per second. If given, the frames are those that a camera of this
-                rate would have taken: left out or repeated where the file has more or fewer of them.
+            frame_rate (`float`, *optional*): Frames per second. If given, return the frames that a camera of this rate
+                would have taken: some are skipped or repeated where the file has more or fewer of them.
 
         Raises:
             `VideoDecodingError`: no frame is shown in this time.
@@ -225,7 +225,7 @@ class VideoFile(_IndexedFile):
 
     def frames(self, indices: list[int]) -> torch.Tensor:
         """
-        The frames with these indices, in this order; an index may come more than once.
+        Decode the frames with these indices, in this order; an index may occur more than once.
 
         Returns:
             `torch.ByteTensor` of shape `(len(indices), height, width, 3)`: RGB, upright.
@@ -245,8 +245,8 @@ class VideoFile(_IndexedFile):
 
     def pictures(self, indices: Iterable[int]) -> Iterator[tuple[int, torch.Tensor]]:
         """
-        The frames with these indices, one after the other in this order: index and `torch.ByteTensor` of shape
-        `(height, width, 3)`, RGB and upright. Only one of them is held at a time. Raises what `frames` does.
+        Yield the frames with these indices one by one, in this order: index and `torch.ByteTensor` of shape
+        `(height, width, 3)`, RGB and upright. Hold only one of them at a time. Raises the errors of `frames`.
         """
         converter = VideoReformatter()
         for index, frame in self.decode(indices):
@@ -258,9 +258,9 @@ class VideoFile(_IndexedFile):
 
     def decode(self, indices: Iterable[int]) -> Iterator[tuple[int, "av.VideoFrame"]]:
         """
-        The frames with these indices, one after the other in this order, as the decoder gives them: with the index,
-        not converted to RGB, and not turned as `frame.rotation` says. Rising indices are read in one pass, which
-        leaves out what lies between two of them where a key frame allows it.
+        Yield the frames with these indices one by one, in this order, as the decoder gives them: with the index, not
+        converted to RGB, and not turned by `frame.rotation`. Ascending indices are read in one pass, which skips what
+        lies between two of them where a key frame allows it.
 
         Raises:
             `IndexError`: an index is not between 0 and `num_frames - 1`.
@@ -280,7 +280,7 @@ class VideoFile(_IndexedFile):
             yield from self._decode_run(run)
 
     def _decode_run(self, run: list[int]) -> Iterator[tuple[int, "av.VideoFrame"]]:
-        """Rising indices in one go; the second attempt starts earlier and leaves nothing out."""
+        """Decode ascending indices in one pass; a second attempt starts earlier and skips nothing."""
         position, reason = 0, "the decoder gives nothing for it"
         for back in (0, NUM_KEY_FRAMES_BACK) if self._pts else (0,):
             try:
@@ -299,14 +299,14 @@ class VideoFile(_IndexedFile):
             except VideoDecodingError:
                 raise
             except DECODER_ERRORS as error:
-                # The decoder refuses sizes without saying so.
+                # The decoder does not say that it refuses a size.
                 refused_size = isinstance(error, av.ArgumentError)
                 reason = f"{error}; the limit is {MAX_PIXELS} pixels" if refused_size else str(error)
         raise VideoDecodingError(f"{self.path} is damaged: frame {run[position]} cannot be decoded ({reason}).")
 
     def _read(self, run: list[int], back: int) -> Iterator[tuple[int, "av.VideoFrame", bool]]:
-        """Frames numbered by their timestamps, from a key frame on; with `back` 0 without those that are neither in
-        `run` nor needed to decode others."""
+        """Yield frames numbered by their timestamps, from a key frame on; with `back` 0, skip those that are neither
+        in `run` nor needed to decode others."""
         decoder = self._stream.codec_context
         key_frame = self._key_frame(run[0], back)
         if key_frame:
@@ -323,16 +323,16 @@ class VideoFile(_IndexedFile):
                     yield number, frame, not frame.is_corrupt and number not in self._damaged
 
     def _key_frame(self, index: int, back: int = 0) -> int:
-        """The last key frame up to `index`, or the one so many key frames before it; 0 before the first."""
+        """Return the last key frame up to `index`, or the one `back` key frames before it; 0 before the first."""
         position = bisect_right(self._key_frames, index) - 1 - back
         return self._key_frames[position] if position >= 0 else 0
 
 
 def _rising_times(stamps: list[tuple[int | None, int | None]], clock: Fraction, rate: Fraction) -> list[float]:
-    """Seconds from the first frame on, of frames in the order in which they are shown. Presentation times where they
-    rise, else decoding times where those do (as FFmpeg does), else the declared rate."""
+    """Return when frames are shown, in seconds from the first one: by presentation times where these ascend, else by
+    decoding times where those do (as FFmpeg does), else by the declared rate."""
     for ticks in zip(*stamps):
-        # The last frames come when there are no packets any more, and have no decoding time.
+        # The last frames arrive after the last packet, and have no decoding time.
         num_known = len(ticks)
         while num_known and ticks[num_known - 1] is None:
             num_known -= 1
@@ -344,8 +344,8 @@ def _rising_times(stamps: list[tuple[int | None, int | None]], clock: Fraction, 
 
 
 def _to_tensor(frame: "av.VideoFrame", converter: "VideoReformatter") -> torch.Tensor:
-    """A decoded frame -> (H, W, 3) uint8, turned as its display matrix says (counter-clockwise degrees)."""
-    # a converter of one's own for every frame, as `frame.to_ndarray("rgb24")` has, takes three times as long
+    """Map a decoded frame to (H, W, 3) uint8, turned by its display matrix (counter-clockwise degrees)."""
+    # a new converter for every frame, as in `frame.to_ndarray("rgb24")`, takes three times as long
     image = torch.from_numpy(converter.reformat(frame, format="rgb24", threads=1).to_ndarray())
     quarter_turns = round(frame.rotation / 90) % 4
     return torch.rot90(image, quarter_turns, dims=(0, 1)) if quarter_turns else image
@@ -353,7 +353,7 @@ def _to_tensor(frame: "av.VideoFrame", converter: "VideoReformatter") -> torch.T
 
 def open_video(path: str | Path) -> VideoFile:
     """
-    Opens a local video file; use it as a context manager.
+    Open a local video file; use it as a context manager.
 
     Raises:
         `FileNotFoundError`: there is no such file.

@@ -1,4 +1,4 @@
-"""What people hold a video as: frames of several kinds, and the content of a file."""
+"""Accept videos in the forms people have them: frames of several kinds, and the content of a file."""
 
 import tempfile
 from collections.abc import Iterator
@@ -12,18 +12,18 @@ from transformers.image_utils import is_pil_image
 
 
 def is_file_content(video: Any) -> bool:
-    """Whether `video` is bytes or an open file."""
+    """Return whether `video` is bytes or an open file."""
     return isinstance(video, (bytes, bytearray)) or hasattr(video, "read")
 
 
 def is_list_of_images(video: Any) -> bool:
-    """Whether `video` is a list of PIL images, which are the frames of one video."""
+    """Return whether `video` is a list of PIL images, which are the frames of one video."""
     return isinstance(video, (list, tuple)) and len(video) > 0 and all(is_pil_image(frame) for frame in video)
 
 
 @contextmanager
 def as_file(content: Any) -> Iterator[Path]:
-    """A file, for as long as the block lasts, with the bytes of `content` or what is left to read in it."""
+    """Provide a temporary file with the bytes of `content`, or with what is left to read in it, for a `with` block."""
     content = content.read() if hasattr(content, "read") else content
     if isinstance(content, str):
         raise ValueError("The video's file is open as text: open it in binary mode, open(path, 'rb').")
@@ -35,7 +35,7 @@ def as_file(content: Any) -> Iterator[Path]:
 
 def to_frames(video: Any) -> torch.Tensor:
     """
-    Frames as uint8 of shape `(T, H, W, 3)`.
+    Convert frames to uint8 of shape `(T, H, W, 3)`.
 
     Args:
         video: Frames of one size: a list of PIL images, or uint8 arrays or tensors of shape `(T, H, W, 3)` or
@@ -72,7 +72,7 @@ def to_frames(video: Any) -> torch.Tensor:
 
 def check_videos(videos: Any, *, do_rescale: bool) -> None:
     """
-    Refuses what Transformers' processors would take for something else.
+    Refuse what Transformers' processors would mistake for something else.
 
     Raises:
         `ValueError`: a video is the content of a file, or has values from 0 to 1 that `do_rescale` would divide by

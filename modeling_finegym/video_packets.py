@@ -1,15 +1,15 @@
-"""Whether the packets of a video file say which frames it has: one frame to a packet, shown at the packet's time.
+"""Decide whether the packets of a video file tell its frames: one frame per packet, shown at the packet's time.
 
-Where they do, frames are numbered without decoding any. Where they may not, only a decoder knows: demuxers make times
-up for AVI, program streams and raw streams; packed B-frames put two pictures into a packet and none into another;
-pictures that are not coded or not shown, and second fields, have a packet and no frame."""
+Where they do, frames are numbered without decoding any. Elsewhere only a decoder knows: demuxers invent times for AVI,
+program streams and raw streams; packed B-frames put two pictures into one packet and none into another; pictures that
+are not coded or not shown, and second fields, have a packet but no frame."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 
 class Packet(NamedTuple):
-    """What is kept of a packet: its time in ticks of the stream, and how it is marked."""
+    """What is kept of a packet: its time in ticks of the stream, and its flags."""
 
     pts: int | None
     is_keyframe: bool
@@ -18,11 +18,11 @@ class Packet(NamedTuple):
     may_hide: bool  # it may hold no frame, or more than one
 
 
-# By FFmpeg's names, which it gives by content: containers in which one sample is one picture and has its own time.
+# Containers in which one sample is one picture and has its own time, by the names that FFmpeg gives to their content.
 TIMED_CONTAINERS = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"}
-# FFmpeg's AV_FIELD_PROGRESSIVE: whole pictures, as the parser of the first ones found.
+# FFmpeg's AV_FIELD_PROGRESSIVE: whole pictures, as the parser found in the first ones.
 PROGRESSIVE = 1
-# After the start code and a header of a few bytes, a picture that is not coded ends.
+# A picture that is not coded ends after the start code and a header of a few bytes.
 LONGEST_NOT_CODED = 15
 START_OF_VOP = b"\x00\x00\x01\xb6"
 
@@ -32,18 +32,19 @@ def _no_hidden_frame(content: memoryview) -> bool:
 
 
 def _mpeg4_may_hide(content: memoryview) -> bool:
-    """MPEG-4 Part 2: anything but one coded picture (ISO/IEC 14496-2, 6.2.5)."""
+    """Return whether an MPEG-4 Part 2 packet is anything but one coded picture (ISO/IEC 14496-2, 6.2.5)."""
     before, _, picture = content.tobytes().partition(START_OF_VOP)
     return len(picture) <= LONGEST_NOT_CODED or START_OF_VOP in picture
 
 
 def _vp8_may_hide(content: memoryview) -> bool:
-    """VP8: a reference picture that is not shown (RFC 6386, 9.1)."""
+    """Return whether a VP8 packet is a reference picture that is not shown (RFC 6386, 9.1)."""
     return not content[0] >> 4 & 1
 
 
 def _vp9_may_hide(content: memoryview) -> bool:
-    """VP9: a single picture that is not shown (bitstream specification, 6.2); in a superframe the last one is."""
+    """Return whether a VP9 packet is a single picture that is not shown (bitstream specification, 6.2); the last
+    picture of a superframe is shown."""
     if content[-1] >> 5 == 0b110:
         return False
     bits = f"{content[0]:08b}"
@@ -52,7 +53,7 @@ def _vp9_may_hide(content: memoryview) -> bool:
     return not (shows_existing or is_shown)
 
 
-# Codecs in which, but for what these functions find, a packet is one frame.
+# Codecs in which a packet is one frame, except for what these functions find.
 ONE_FRAME_CODECS: dict[str, Callable[[memoryview], bool]] = {
     **dict.fromkeys(("h264", "hevc", "av1", "ffv1", "prores", "dnxhd", "mjpeg", "png"), _no_hidden_frame),
     "mpeg4": _mpeg4_may_hide,
@@ -62,7 +63,7 @@ ONE_FRAME_CODECS: dict[str, Callable[[memoryview], bool]] = {
 
 
 def is_cut(codec: str, content: memoryview) -> bool:
-    """Whether a GIF picture lacks its end, which neither its demuxer nor its decoder reports (GIF89a, 20 to 23)."""
+    """Return whether a GIF picture lacks its end, which neither demuxer nor decoder reports (GIF89a, 20 to 23)."""
     if codec != "gif":
         return False
     place = 0
@@ -88,8 +89,8 @@ def _after_blocks(content: memoryview, place: int) -> int:
 
 
 def scan(container, stream, check_count: Callable[[int], None]) -> list[Packet]:
-    """The packets of a stream, in the order in which they are stored, without empty ones. `check_count` is told every
-    now and then how many there are, and raises where they are too many."""
+    """Return the packets of a stream in the order in which they are stored, without empty ones. Call `check_count`
+    from time to time with their number; it raises where there are too many."""
     may_hide = ONE_FRAME_CODECS.get(stream.codec_context.codec.canonical_name, _no_hidden_frame)
     looks_inside = may_hide is not _no_hidden_frame
     packets: list[Packet] = []
@@ -104,11 +105,11 @@ def scan(container, stream, check_count: Callable[[int], None]) -> list[Packet]:
 
 
 def are_frames(packets: Sequence[Packet], container, stream) -> bool:
-    """Whether each packet that is not to be discarded is one frame, shown at its time."""
+    """Return whether each packet that is not to be discarded is one frame, shown at its time."""
     decoder = stream.codec_context
     if container.format.name not in TIMED_CONTAINERS or decoder.codec.canonical_name not in ONE_FRAME_CODECS:
         return False
-    # Copied from elsewhere, the two fields of a picture can be two samples.
+    # The two fields of a picture can be two samples where they were copied from another container.
     if decoder.codec.canonical_name == "h264" and decoder.field_order != PROGRESSIVE:
         return False
     times = [packet.pts for packet in packets if not packet.is_discard]
@@ -120,12 +121,12 @@ def are_frames(packets: Sequence[Packet], container, stream) -> bool:
     # Pictures shown before the first one need others that the file lacks.
     if not packets[0].is_keyframe or min(packet.pts for packet in packets) < packets[0].pts:
         return False
-    # Times in the order of the packets were copied from a container without times if pictures are reordered.
+    # If pictures are reordered, times in the order of the packets were copied from a container without times.
     return not decoder.has_b_frames or times != sorted(times) or not _has_b_pictures(container, stream)
 
 
 def _has_b_pictures(container, stream) -> bool:
-    """Whether an H.264 stream has pictures that may be shown before those that they need; True if nobody looked."""
+    """Return whether an H.264 stream has pictures that may be shown before those they need; True if unknown."""
     settings = stream.codec_context.extradata
     if stream.codec_context.codec.canonical_name != "h264" or not settings or settings[0] != 1:
         return True
@@ -135,7 +136,7 @@ def _has_b_pictures(container, stream) -> bool:
 
 
 def _is_b_picture(content: bytes, size_of_length: int) -> bool:
-    """By the first slice's header (ITU-T H.264, 7.3.3): first_mb_in_slice, 0 in one bit, and slice_type, 1 or 6."""
+    """Read the first slice's header (ITU-T H.264, 7.3.3): first_mb_in_slice, 0 in one bit, and slice_type, 1 or 6."""
     place = 0
     while place + size_of_length + 2 < len(content):
         length = int.from_bytes(content[place : place + size_of_length], "big")

@@ -1,4 +1,4 @@
-"""Video processor: from a video file or an array of frames to the model's `pixel_values`.
+"""Turn a video file or an array of frames into the model's `pixel_values`.
 
 Written with torch alone, so that it works where torchvision is not installed.
 """
@@ -25,7 +25,7 @@ from .video_inputs import as_file, check_videos, is_file_content, to_frames
 
 logger = logging.get_logger(__name__)
 
-# PIL's numbers, as in the processors of Transformers.
+# PIL's numbers, as in Transformers' processors.
 INTERPOLATION = {2: "bilinear", 3: "bicubic"}
 
 
@@ -34,15 +34,15 @@ class FineGymVideoProcessorKwargs(VideosKwargs, total=False):
     Arguments of the processor beyond those of every video processor.
 
     frame_interval (`int`): Distance in frames between two frames of a clip.
-    num_clips (`int`): Windows that `load_clips` spreads over a video.
+    num_clips (`int`): Clips that `load_clips` spreads over a video.
     out_of_range (`str`): What follows the last frame of a video shorter than a window, "loop" or "repeat_last".
     sampling (`str`): Where the clips of a video lie: "centers" of its parts, from "ends" to end, or a frame from each
         of `num_frames` "segments".
-    antialias (`bool`): Whether a frame that gets smaller is smoothed first, as PIL does and OpenCV does not.
+    antialias (`bool`): Whether to smooth a frame before shrinking it, as PIL does and OpenCV does not.
     frame_rate (`float`): Frames per second of the videos that the model was trained on. Other videos are sampled as if
-        they had been filmed at this rate; `None` counts their frames, whatever the rate.
-    protocol_counts_frames (`bool`): Whether the protocol by which the model was trained and is evaluated counts frames
-        nevertheless, as FineGym's does.
+        they had been filmed at this rate; with `None` their frames are counted, whatever their rate.
+    protocol_counts_frames (`bool`): Whether the protocol of training and evaluation counts frames nevertheless, as
+        FineGym's does.
     """
 
     frame_interval: int
@@ -56,15 +56,15 @@ class FineGymVideoProcessorKwargs(VideosKwargs, total=False):
 
 class FineGymVideoProcessor(BaseVideoProcessor):
     r"""
-    Samples a clip, resizes its short side, crops the center and normalizes: the paper's test transform (32 frames at
+    The paper's test transform: sample a clip, resize its short side, crop the center and normalize (32 frames at
     interval 2 and 224 x 224 pixels: section 4.2; short side and ImageNet statistics: mmaction2's Gym99 recipe).
 
     `processor(videos)` takes a path, an array of frames `(T, H, W, C)`, or a list of these, and returns `pixel_values`
-    of shape `(batch_size, num_frames, num_channels, height, width)`: of each video the clip in the middle.
-    `processor.load_clips(video)` returns the distinct ones of `num_clips` clips, for the paper's averaged scores.
+    of shape `(batch_size, num_frames, num_channels, height, width)`: the clip in the middle of each video.
+    `processor.load_clips(video)` returns the distinct clips among `num_clips`, for the paper's averaged scores.
 
     Clips are sampled by time: `frame_interval` is counted in frames of `frame_rate`, at which the model was trained.
-    Files know when their frames are shown; for arrays say it with `fps`.
+    Files declare when their frames are shown; for an array, pass its rate as `fps`.
     """
 
     resample = 2
@@ -115,8 +115,8 @@ class FineGymVideoProcessor(BaseVideoProcessor):
         frame_rate: float | None = None,
         **kwargs,
     ) -> np.ndarray:
-        """Indices of the clip in the middle of a video, an array of shape `(num_frames,)`. `fps` is the frame rate of
-        an array of frames."""
+        """Return the frame indices of the clip in the middle of a video, an array of shape `(num_frames,)`. `fps` is
+        the frame rate of an array of frames."""
         frame_rate = frame_rate or self.frame_rate
         file = getattr(metadata, "file", None)
         if file is None:
@@ -137,7 +137,7 @@ class FineGymVideoProcessor(BaseVideoProcessor):
         return np.array(shown)[clips[0]]
 
     def fetch_videos(self, video_url_or_urls, sample_indices_fn=None):
-        """Decodes a path, or a list of them, with PyAV -> frames (T, H, W, C) and their metadata."""
+        """Decode a path, or a list of them, with PyAV to frames (T, H, W, C) and their metadata."""
         if isinstance(video_url_or_urls, (list, tuple)):
             return list(zip(*(self.fetch_videos(path, sample_indices_fn) for path in video_url_or_urls)))
         with open_video(video_url_or_urls) as video:
@@ -158,7 +158,7 @@ class FineGymVideoProcessor(BaseVideoProcessor):
             return video.frames(indices.tolist()).numpy(), metadata
 
     def _preprocess(self, videos: list[torch.Tensor], return_tensors=None, **settings) -> BatchFeature:
-        # Frame by frame, so that the floats of one frame are held in full size and not those of a whole video.
+        # Frame by frame, so that only one frame, not a whole video, is held as full-size floats.
         clips = [torch.cat([_transform(frame[None], **settings) for frame in video]) for video in videos]
         if return_tensors is not None and len({clip.shape for clip in clips}) > 1:
             raise ValueError(f"Videos of different shapes make no batch: {[tuple(clip.shape) for clip in clips]}.")
@@ -166,7 +166,7 @@ class FineGymVideoProcessor(BaseVideoProcessor):
 
     def preprocess_frames(self, frames: torch.Tensor) -> torch.Tensor:
         """
-        The transform of single frames, without sampling.
+        Transform single frames, without sampling.
 
         Args:
             frames (`torch.ByteTensor` of shape `(num_frames, height, width, 3)`).
@@ -190,19 +190,19 @@ class FineGymVideoProcessor(BaseVideoProcessor):
         count_frames: bool = False,
     ) -> VideoClips:
         """
-        The distinct ones of `num_clips` clips of a video; each frame is decoded and transformed once, and only one is
-        held in its full size. Beside the clips, `4 * num_clips * num_frames * 3 * crop height * crop width` bytes,
-        this takes up to 64 bytes for each pixel of a frame, the decoder's own frames among them, and 32 MB, however
-        long the video is.
+        Load the distinct clips among `num_clips` clips of a video. Each frame is decoded and transformed once, and
+        only one is held in full size. In addition to the clips, which take
+        `4 * num_clips * num_frames * 3 * crop height * crop width` bytes, this takes up to 64 bytes for each pixel of
+        a frame, including the decoder's own frames, and 32 MB, however long the video is.
 
         Args:
             video: A path, a `VideoFile`, the bytes of a file, a file open in binary mode, or frames as
-                [`~video_inputs.to_frames`] takes them.
-            num_clips (`int`, *optional*): Windows spread over the video; the default is the processor's.
-            start (`float`, *optional*), end (`float`, *optional*): The part of the file to look at, in seconds.
-            fps (`float`, *optional*): Frame rate of an array of frames. Without it, an array is taken for one of the
-                rate at which the model was trained.
-            count_frames (`bool`, defaults to `False`): Take every frame for one of that rate, as FineGym's protocol
+                [`~video_inputs.to_frames`] accepts them.
+            num_clips (`int`, *optional*): Clips spread over the video; the default is the processor's.
+            start (`float`, *optional*), end (`float`, *optional*): The part of the file to sample from, in seconds.
+            fps (`float`, *optional*): Frame rate of an array of frames. Without it, an array is assumed to have
+                the rate at which the model was trained.
+            count_frames (`bool`, defaults to `False`): Assume that every video has that rate, as FineGym's protocol
                 does.
         """
         if is_file_content(video):
@@ -231,7 +231,7 @@ class FineGymVideoProcessor(BaseVideoProcessor):
         num_clips: int | None,
         read: Callable[[list[int]], Iterable[tuple[int, torch.Tensor]]],
     ) -> VideoClips:
-        """Clips of the frames `shown`; `read` gives some of them one by one, of shape (H, W, 3)."""
+        """Build clips of the frames `shown`; `read` yields some of them one by one, of shape (H, W, 3)."""
         clips, weights = sample_clips(
             len(shown),
             clip_len=self.num_frames,
@@ -245,7 +245,7 @@ class FineGymVideoProcessor(BaseVideoProcessor):
 
 
 def _select(num_frames: int, fps: float | None, frame_rate: float | None, *, counts: bool = False) -> list[int]:
-    """The frames of an array that are shown at `frame_rate`, if the array has a rate."""
+    """Return the frames of an array that are shown at `frame_rate`, if the array has a rate."""
     if fps is not None and frame_rate is None:
         reason = "frames are to be counted" if counts else "this processor has no frame_rate to sample at"
         raise ValueError(f"fps says when frames are shown, but {reason}: leave it out.")
@@ -266,7 +266,7 @@ def _stack(
     read: Callable[[list[int]], Iterable[tuple[int, torch.Tensor]]],
     settings: dict[str, Any],
 ) -> torch.Tensor:
-    """The transformed frames of clips (K, T, C, h, w), each read and transformed once, one after the other."""
+    """Return the transformed frames of clips (K, T, C, h, w); read and transform each once, one after the other."""
     places: dict[int, list[tuple[int, int]]] = {}
     for number, clip in enumerate(clips):
         for position, index in enumerate(clip):
@@ -299,7 +299,7 @@ def _transform(
     antialias: bool = True,
     **kwargs,
 ) -> torch.Tensor:
-    """(T, C, H, W) of any number type -> (T, C, h, w) float32."""
+    """Transform frames (T, C, H, W) of any number type to (T, C, h, w) float32."""
     height, width = frames.shape[-2:]
     target = _target_size(height, width, size) if do_resize else (height, width)
     if target != (height, width):
