@@ -1,4 +1,4 @@
-"""What `finegym doctor` looks at: each finding is good, or has the command that mends it."""
+"""What `finegym doctor` checks: each finding is good, or has the command that fixes it."""
 
 import importlib.metadata
 import shutil
@@ -28,7 +28,7 @@ CLIPS_GIGABYTES = 10
 
 
 class Finding(NamedTuple):
-    """One thing that was looked at. `cure` is the command that mends it if it is not `good`."""
+    """One thing that was checked. `cure` is the command that fixes it if it is not `good`."""
 
     good: bool
     what: str
@@ -36,18 +36,18 @@ class Finding(NamedTuple):
 
 
 def examine(recipe: Path | None, annotations: Path) -> list[Finding]:
-    """Look at the installation, the machine, FineGym's lists and, if given, everything that a recipe needs.
+    """Check the installation, the machine, FineGym's lists and, if given, everything that a recipe needs.
 
     Raises:
         FileNotFoundError: If there is no such recipe.
-        ValueError: If it is not a recipe; the message names the file and the key.
+        ValueError: If the file is not a recipe; the message names it and the key.
     """
     findings = [*_packages(), *_machine(), *_annotations(annotations)]
     return findings if recipe is None else [*findings, *_recipe(parse_recipe(["--config", str(recipe)]), recipe)]
 
 
 def render(findings: Sequence[Finding]) -> str:
-    """Return one line for each finding, "ok" or "--", and after each "--" the command that mends it."""
+    """Return one line for each finding, "ok" or "--", and after each "--" the command that fixes it."""
     lines = []
     for good, what, cure in findings:
         lines.append(f"{'ok' if good else '--'}  {what}" + ("" if good else f"\n      -> {cure}"))

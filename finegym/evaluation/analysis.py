@@ -24,13 +24,13 @@ MANY, FEW = 100, 20
 
 @dataclass(frozen=True)
 class GroupAccuracy:
-    """How well the videos of one group of classes are told.
+    """How well the videos of one group of classes are recognized.
 
     Attributes:
-        name: Of the group.
+        name: The name of the group.
         num_videos: The number of videos whose true class is in the group.
-        top1: Percent of them whose class is right.
-        found: Percent of them whose predicted class is in the group; None where groups overlap.
+        top1: The percentage of them whose class is right.
+        found: The percentage of them whose predicted class is in the group; None where groups overlap.
     """
 
     name: str
@@ -55,7 +55,7 @@ class McNemar:
 
     Attributes:
         num_first, num_second: The number of videos that only the first, and only the second, gets right.
-        p_value: Of the hypothesis that both are right equally often (two-sided binomial test).
+        p_value: The p-value of the hypothesis that both are right equally often (two-sided binomial test).
     """
 
     num_first: int
@@ -68,8 +68,8 @@ def group_accuracies(scores: ArrayLike, labels: ArrayLike, groups: Sequence[str 
     found.
 
     Args:
-        scores: (N, C).
-        labels: (N,).
+        scores: The class probabilities (N, C).
+        labels: The true class ids (N,).
         groups: The group of each of the C classes; None leaves a class out.
 
     Returns:
@@ -94,9 +94,9 @@ def frequency_accuracies(
     """Return the accuracy on classes with many, a medium number of, and few training videos.
 
     Args:
-        scores: (N, C).
-        labels: (N,).
-        num_training_videos: Of each of the C classes.
+        scores: The class probabilities (N, C).
+        labels: The true class ids (N,).
+        num_training_videos: The number of training videos of each of the C classes.
     """
     groups = [
         f"many (more than {MANY})" if count > MANY else f"few (fewer than {FEW})" if count < FEW else "medium"
@@ -121,8 +121,8 @@ def attribute_accuracies(scores: ArrayLike, labels: ArrayLike, classes: Labels) 
 
 
 def worst_confusions(scores: ArrayLike, labels: ArrayLike, *, count: int = 20) -> list[Confusion]:
-    """Return the pairs of classes that are mistaken most often: by number of videos, at a tie by share of the true
-    class."""
+    """Return the pairs of classes that are mistaken most often: by number of videos and, at a tie, by share of the
+    true class."""
     confusion = confusion_matrix(scores, labels)
     totals = confusion.sum(axis=1)
     np.fill_diagonal(confusion, 0)
@@ -142,7 +142,8 @@ def confident_mistakes(scores: ArrayLike, labels: ArrayLike, *, count: int = 12)
 
 
 def hierarchical_order(classes: Labels) -> list[int]:
-    """Return the class ids by event, then by set, then by id: relatives stand side by side in a confusion matrix."""
+    """Return the class ids by event, then by set, then by id: related classes are side by side in a confusion
+    matrix."""
     events = {name: place for place, name in enumerate(dict.fromkeys(action.event for action in classes.classes))}
     sets = {name: place for place, name in enumerate(dict.fromkeys(action.set_name for action in classes.classes))}
     key = {action.id: (events[action.event], sets[action.set_name], action.id) for action in classes.classes}
@@ -177,13 +178,14 @@ def mcnemar(scores: ArrayLike, other_scores: ArrayLike, labels: ArrayLike) -> Mc
 
 
 def class_gains(scores: ArrayLike, other_scores: ArrayLike, labels: ArrayLike) -> np.ndarray:
-    """Return accuracy of the first model minus that of the second, of each class, in points; NaN without a video.
-    (C,)"""
+    """Return the first model's accuracy on each class minus the second's, in points; NaN without a video. Shape
+    (C,)."""
     return per_class_accuracy(scores, labels) - per_class_accuracy(other_scores, labels)
 
 
 def summary(scores: ArrayLike, labels: ArrayLike) -> dict[str, float]:
-    """Return top-1 and top-5 accuracy; top-5 is left out where five classes or fewer make it 100 % by definition."""
+    """Return the top-1 and top-5 accuracies; top-5 is left out where five classes or fewer make it 100 % by
+    definition."""
     result = {"top1": top_k_accuracy(scores, labels)}
     if np.asarray(scores).shape[1] > 5:
         result["top5"] = top_k_accuracy(scores, labels, k=5)

@@ -1,4 +1,4 @@
-"""Decoding in a process of its own: a video that kills the decoder, or never ends, costs itself and nothing else."""
+"""Decoding in a process of its own: a video that kills the decoder, or never ends, costs only itself."""
 
 import contextlib
 import json
@@ -17,7 +17,7 @@ from modeling_finegym.clip_scoring import VideoClips
 from modeling_finegym.video_processing_finegym import FineGymVideoProcessor
 
 
-# Seconds that the clips of one video may take: a hundred times what those of a ten-minute film in 4K do.
+# Seconds that the clips of one video may take: a hundred times as many as those of a ten-minute film in 4K need.
 MAX_SECONDS = 600.0
 TENSORS, ERROR = b"tensors", b"error"
 
@@ -25,10 +25,10 @@ TENSORS, ERROR = b"tensors", b"error"
 class ApartProcessor:
     """A video processor whose `load_clips` decodes files in another process, and is otherwise the one it is given.
 
-    What comes back from there is safetensors and JSON, so that nothing of it is unpickled.
+    The results come back as safetensors and JSON, so that nothing is unpickled.
 
     Args:
-        processor: Does the work.
+        processor: The processor that does the work.
         seconds: The time after which a video is given up.
     """
 
@@ -43,10 +43,10 @@ class ApartProcessor:
         return getattr(self.processor, name)
 
     def load_clips(self, video, num_clips: int | None = None, **options: Any) -> VideoClips:
-        """As the processor's own `load_clips`.
+        """Load clips as the processor's own `load_clips` does.
 
         Raises:
-            ValueError, OSError: as the processor's own, and where the video kills the process or takes too long.
+            ValueError, OSError: If the processor's own raises them, or the video kills the process or takes too long.
         """
         if not isinstance(video, (str, Path)):
             return self.processor.load_clips(video, num_clips, **options)
@@ -85,12 +85,12 @@ class ApartProcessor:
         self._process = context.Process(target=_serve, args=(theirs, self.processor), daemon=True)
         self._process.start()
         theirs.close()
-        self._connection.recv_bytes()  # its imports are no part of a video's time
+        self._connection.recv_bytes()  # its imports do not count as a video's time
 
 
 @contextlib.contextmanager
 def apart(processor: FineGymVideoProcessor) -> Iterator[ApartProcessor]:
-    """An `ApartProcessor` whose process ends with the block."""
+    """Yield an `ApartProcessor` whose process ends with the block."""
     decoder = ApartProcessor(processor)
     try:
         yield decoder
@@ -99,7 +99,7 @@ def apart(processor: FineGymVideoProcessor) -> Iterator[ApartProcessor]:
 
 
 def _serve(connection: multiprocessing.connection.Connection, processor: FineGymVideoProcessor) -> None:
-    """Decode what is asked for until the other side is gone."""
+    """Decode what is asked for until the other side closes."""
     torch.set_num_threads(1)
     threading.Thread(target=_end_with, args=(multiprocessing.parent_process().sentinel,), daemon=True).start()
     connection.send_bytes(b"ready")

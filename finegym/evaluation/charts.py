@@ -17,12 +17,12 @@ from .metrics import Interval, calibration, confusion_matrix, per_class_accuracy
 
 
 BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
-# Names of at most so many classes fit beside a matrix; further names are read by hovering.
+# Names of at most this many classes fit beside a matrix; others show on hovering.
 MAX_NAMED_CLASSES = 40
 
 
 def intervals_chart(rows: Sequence[tuple[str, str, Interval]]) -> go.Figure:
-    """Return metrics with their 95 % bootstrap intervals: one point for each (model, metric, interval)."""
+    """Return the metrics with their 95 % bootstrap intervals: one point for each (model, metric, interval)."""
     figure = go.Figure()
     for color, metric in zip((BLUE, ORANGE, GREEN), dict.fromkeys(metric for _, metric, _ in rows), strict=False):
         chosen = [(model, interval) for model, name, interval in rows if name == metric]
@@ -41,7 +41,7 @@ def intervals_chart(rows: Sequence[tuple[str, str, Interval]]) -> go.Figure:
             hovertemplate="%{y}: %{x:.1f} % (95 %: %{customdata[0]:.1f} to %{customdata[1]:.1f})"
             "<extra>%{fullData.name}</extra>",
         )
-    # models of one row stand a little apart, or their intervals would cover one another
+    # models of one row are a little apart, or their intervals would cover one another
     figure.update_layout(
         height=150 + 45 * len({model for model, _, _ in rows}), xaxis_title="percent", scattermode="group"
     )
@@ -129,7 +129,7 @@ def classes_chart(
 
 
 def reliability_chart(scores: ArrayLike, labels: ArrayLike) -> go.Figure:
-    """Return accuracy against confidence in bins of equal width, above the number of videos in each bin."""
+    """Draw the accuracy against the confidence in bins of equal width, above the number of videos in each bin."""
     result = calibration(scores, labels)
     num_bins = len(result.num_videos)
     centers = (np.arange(num_bins) + 0.5) * 100 / num_bins
@@ -165,7 +165,7 @@ def reliability_chart(scores: ArrayLike, labels: ArrayLike) -> go.Figure:
 
 
 def confusion_chart(scores: ArrayLike, labels: ArrayLike, classes: Labels) -> go.Figure:
-    """Return the share of each class's videos (rows) taken for each class (columns), relatives side by side."""
+    """Return the share of each class's videos (rows) taken for each class (columns), related classes side by side."""
     order = hierarchical_order(classes)
     counts = confusion_matrix(scores, labels)[np.ix_(order, order)]
     shares = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)

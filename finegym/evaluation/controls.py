@@ -1,4 +1,4 @@
-"""What a linear model makes of the same cached features: the control that an encoder must beat to be worth anything.
+"""What a linear model achieves on the same cached features: the control that an encoder must beat to be worth using.
 
 Two logistic regressions per cache: on the mean over time, and on that mean with the means of three parts of the clip,
 which knows beginning, middle and end.
@@ -27,16 +27,16 @@ from finegym.features.fingerprints import fingerprint
 from .metrics import mean_class_accuracy, top_k_accuracy
 
 
-# Parts of the clip whose means are joined to the mean of all of it.
+# The number of parts of the clip whose means are joined to the mean of all of it.
 NUM_PARTS = {"linear_control": 0, "pyramid_control": 3}
 # Added to the mean cross entropy as decay * |weights|^2; the best in cross-validation is taken. From strong to weak,
 # so that each fit starts from the one before.
 WEIGHT_DECAYS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5)
 NUM_FOLDS = 3
 MAX_ITERATIONS = 100
-# Of the training features; of more videos fewer views are used. Holds Gym99's features three parts wide in 0.5 GB.
+# The largest number of training features, so that more videos use fewer views. Gym99's fit, in three parts, in 0.5 GB.
 MAX_ROWS = 2**14
-# Raised whenever the same features give other controls.
+# Raise this whenever the same features give other controls.
 VERSION = 1
 
 
@@ -45,10 +45,10 @@ class Control:
     """One fitted control.
 
     Attributes:
-        scores: (N, C), each readable validation video's weighted mean of its clips' probabilities.
-        labels: (N,).
+        scores: The weighted mean (N, C) of the clips' probabilities of each readable validation video.
+        labels: The true class ids (N,).
         video_ids: The ids of the N videos.
-        metrics: Accuracies in percent, `weight_decay`, `num_parameters` and `num_train_views`.
+        metrics: The accuracies in percent, `weight_decay`, `num_parameters` and `num_train_views`.
     """
 
     scores: torch.Tensor
@@ -69,10 +69,10 @@ def controls_of(
     """Return the metrics of both controls, computed once per cache and kept beside its training features.
 
     Args:
-        train: Features by `TrainingViews`; view v of video i is at `i * num_views + v`.
-        train_videos: The videos they are of, with labels and groups.
-        val: Features by `EvaluationViews`.
-        val_videos: The videos they are of.
+        train: The features by `TrainingViews`; view v of video i is at `i * num_views + v`.
+        train_videos: The videos of these features, with labels and groups.
+        val: The features by `EvaluationViews`.
+        val_videos: The videos of these features.
         labels: The classes.
         num_views: The number of views of each training video.
 
@@ -138,7 +138,7 @@ def fit_control(
 
 
 def pool(features: torch.Tensor, num_parts: int) -> torch.Tensor:
-    """Return the mean over time and, behind it, the means of so many parts of equal length: (K, T', D) -> (K, (1 + P)
+    """Return the mean over time, followed by the means of `num_parts` parts of equal length: (K, T', D) -> (K, (1 + P)
     D)."""
     features = features.float()
     mean = features.mean(1)
@@ -151,7 +151,7 @@ def pool(features: torch.Tensor, num_parts: int) -> torch.Tensor:
 def _choose_weight_decay(inputs: np.ndarray, truth: np.ndarray, groups: np.ndarray) -> float:
     """Return the weight decay with the most right answers on groups of videos that were left out of the fit."""
     names, group = np.unique(groups, return_inverse=True)
-    # Videos stand in the order of their classes' ids, so that the folds must be drawn at random.
+    # Videos are in the order of their classes' ids, so the folds must be drawn at random.
     fold = np.random.default_rng(0).permutation(len(names))[group] % NUM_FOLDS
     num_right = dict.fromkeys(WEIGHT_DECAYS, 0)
     for number in range(NUM_FOLDS):
@@ -170,7 +170,7 @@ def _new_model() -> LogisticRegression:
 
 
 def _fit(model: LogisticRegression, inputs: np.ndarray, truth: np.ndarray, weight_decay: float) -> LogisticRegression:
-    """scikit-learn weighs the sum of the losses by C against half the squared weights."""
+    """Fit with a weight decay; scikit-learn weighs the sum of the losses by C against half the squared weights."""
     model.set_params(C=1 / (2 * len(truth) * weight_decay))
     with warnings.catch_warnings():
         # The accuracy has settled long before the last digits of the weights.

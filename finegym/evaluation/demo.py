@@ -7,16 +7,16 @@ from transformers import Pipeline
 from .timeline import find_segments, score_windows
 
 
-# Gradio reports every start to its makers unless it is told not to before it is imported.
+# Gradio reports every start to its makers unless it is told not to before its import.
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 import gradio  # noqa: E402
 
 
 def build_page(classify: Pipeline, *, title: str, window: float = 2.5):
-    """Build the page, not yet served: one tab for a single action, one for the timeline of a routine.
+    """Build the page without serving it: one tab for a single action, one for the timeline of a routine.
 
     Args:
-        classify: The pipeline to ask.
+        classify: The pipeline that classifies videos.
         title: The title of the page, in Markdown.
         window: The number of seconds that are looked at as one action in a routine.
     """
@@ -60,7 +60,7 @@ def _given(path: str | None) -> str:
 
 
 def _or_show(compute):
-    """Run `compute`; what is wrong with a video becomes a message on the page."""
+    """Run `compute`, and turn an error about a video into a message on the page."""
     try:
         return compute()
     except (ValueError, OSError) as error:

@@ -26,15 +26,15 @@ class Protocol:
 
     Attributes:
         root: The prepared data set folder.
-        split: A split of its index.
-        fold: Of a data set with folds, the one whose videos are the split "val"; None: the one that a checkpoint was
-            not trained on.
+        split: The split of its index to evaluate on.
+        fold: Of a data set with folds, the one whose videos are the split "val"; None means the one that a checkpoint
+            was not trained on.
         num_clips: The number of clips spread over each video, equal ones run once (paper, section 4.2: 8).
         batch_size: The number of clips in a forward pass.
         num_workers: The number of processes that decode ahead.
-        precision: fp32, or weights and activations in bf16.
+        precision: The number format of weights and activations, fp32 or bf16.
         features: The folder to keep the backbone's features in, so that another head on it costs next to nothing.
-        leave_out_leaking: Leave out videos that a model was trained on, instead of refusing.
+        leave_out_leaking: Leave out videos that a model was trained on, rather than refuse.
     """
 
     root: Path
@@ -52,8 +52,8 @@ def evaluate_checkpoints(models: Sequence[str], protocol: Protocol, *, output: P
     """Measure checkpoints by the paper's protocol; write the results of each, and one HTML report of all.
 
     Args:
-        models: Checkpoint folders or Hub ids. In the report the first is what the others are compared with.
-        protocol: How they are evaluated.
+        models: Checkpoint folders or Hub ids. In the report the others are compared with the first.
+        protocol: The settings of the evaluation.
         output: The folder to write to, with a folder for each model where there are several; by default the results go
             into the checkpoints' own folders, or into folders named like the models of the Hub, and the report beside
             those of the first. Results on a split other than "val" go into a folder named by it in there.
@@ -95,7 +95,7 @@ def _own_folder(model: str, protocol: Protocol) -> Path:
 def report_of(
     evaluations: Mapping[str, Evaluation], labels: Labels, root: Path, split: str
 ) -> tuple[ReportData, list[ModelScores]]:
-    """Return what an HTML report shows of evaluations on one split: the videos that every model could read."""
+    """Return the contents of an HTML report on one split: the videos that every model could read."""
     first, *others = evaluations.values()
     shared = [video for video in first.video_ids if all(video in other.video_ids for other in others)]
     models = []

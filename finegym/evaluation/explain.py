@@ -1,9 +1,9 @@
-"""Where the video-text cross encoder looks: attention between attribute tokens and moments of the clip.
+"""Where the video-text cross encoder attends: attention between attribute tokens and moments of the clip.
 
 What this can and cannot say: the text stream is the same for every clip, the whole vocabulary, and no attribute of a
-clip was ever given in training; only the class was. An attribute token is thus a learnt query that happens to carry a
-text. Its attention shows which moments the network joins with it, not that the gymnast performs it. Compare clips
-with one another (`attention - attention.mean(0)`): what all clips share is the query's habit.
+clip was ever given in training; only the class was. An attribute token is therefore a learned query that happens to
+carry a text. Its attention shows which moments the network relates to it, not that the gymnast performs it. Compare
+clips with one another (`attention - attention.mean(0)`): what all clips share comes from the query alone.
 """
 
 from dataclasses import dataclass
@@ -21,11 +21,11 @@ class AttributeAttention:
     """Attention weights of one layer, averaged over its heads. B clips, N attributes, T' video tokens.
 
     Attributes:
-        attributes: The N texts.
-        to_video: (B, N, T'), how each attribute token spreads its attention over the clip; a row sums to at most 1,
+        attributes: The N attribute texts.
+        to_video: The attention (B, N, T') of each attribute token to the moments of the clip. A row sums to at most 1;
             the rest goes to other attributes.
-        from_video: (B, T', N), how each moment spreads its attention over the attributes.
-        scores: (B, C), the class probabilities.
+        from_video: The attention (B, T', N) of each moment to the attributes.
+        scores: The class probabilities (B, C).
     """
 
     attributes: list[str]
@@ -41,9 +41,9 @@ def attribute_attention(
     """Run clips through the cross encoder and keep one layer's attention between the two modalities.
 
     Args:
-        model: Loaded with `attn_implementation="eager"`; the faster kernels do not keep their weights.
-        layer: Which encoder layer; the last by default.
-        inputs: `pixel_values` (B, T, C, H, W) or `video_features` (B, T', D).
+        model: The cross encoder, loaded with `attn_implementation="eager"`; faster kernels do not keep their weights.
+        layer: The encoder layer; by default the last.
+        inputs: The model's input, `pixel_values` (B, T, C, H, W) or `video_features` (B, T', D).
 
     Raises:
         ValueError: If the model has no attributes or was loaded with another attention implementation.
@@ -68,7 +68,7 @@ def attribute_attention(
 def draw_attention(
     path: str | Path, attention: AttributeAttention, *, clip: int = 0, num_attributes: int = 12
 ) -> None:
-    """A PNG of the attributes that attend most unevenly to one clip (rows) over its moments (columns)."""
+    """Return a PNG of the attributes that attend most unevenly to one clip (rows) over its moments (columns)."""
     weights = attention.to_video[clip]
     unevenness = weights.amax(1) - weights.amin(1)
     chosen = unevenness.argsort(descending=True)[:num_attributes]

@@ -1,7 +1,7 @@
 """The report of one or several evaluations as a single HTML file that opens from disk, without a network.
 
 In: scores of models on the same videos. Out: one page with charts that can be hovered and sorted, the worst confusions
-with pictures, and the mistakes that were made with the highest confidence as films. A content security policy in the
+with pictures, and films of the mistakes that were made with the highest confidence. A content security policy in the
 page forbids every address but those inside the file.
 """
 
@@ -26,7 +26,7 @@ TEMPLATE = Path(__file__).with_name("report_template.html")
 
 @dataclass(frozen=True)
 class ModelScores:
-    """What one model says of the videos of a report: `scores` (N, C) are class probabilities."""
+    """The predictions of one model for the videos of a report: `scores` (N, C) are class probabilities."""
 
     name: str
     scores: np.ndarray
@@ -37,12 +37,12 @@ class ReportData:
     """The videos that all models of a report were evaluated on.
 
     Attributes:
-        classes: Of the data set.
+        classes: The classes of the data set.
         ids: The ids of the N videos.
-        labels: (N,), the true class ids.
-        description: What was evaluated, in one sentence.
-        videos: Id -> video, for pictures; without it the report has none.
-        num_training_videos: Of each class; None where it is not known.
+        labels: The true class ids (N,).
+        description: One sentence on what was evaluated.
+        videos: The videos by id, for pictures; without them the report has none.
+        num_training_videos: The number of training videos of each class; None where it is not known.
     """
 
     classes: Labels
@@ -59,7 +59,7 @@ def write_html_report(path: str | Path, data: ReportData, models: Sequence[Model
     Raises:
         ValueError: If there is no model, or a model has another number of videos or classes than the data.
     """
-    # Imported only by those who draw: together they take a second.
+    # Imported only to draw: together they take a second.
     import jinja2
     from plotly.offline import get_plotlyjs
 
@@ -243,7 +243,7 @@ class _Pictures:
 
 
 def _embedded(figures: Mapping[str, Any]) -> str:
-    """Return the charts as JSON that may stand inside a script element: no `<` can end it."""
+    """Return the charts as JSON that is safe inside a script element: it has no `<` that could end it."""
     import plotly.io
 
     parts = (f"{plotly.io.json.to_json_plotly(key)}:{figure.to_json()}" for key, figure in figures.items())

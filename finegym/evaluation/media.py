@@ -1,4 +1,4 @@
-"""Pictures and short films of videos, small enough to stand inside an HTML file."""
+"""Pictures and short films of videos, small enough to embed in an HTML file."""
 
 import base64
 import io
@@ -14,14 +14,15 @@ from finegym.data.video_writing import write_video
 from modeling_finegym.video_decoding import VideoDecodingError, open_video
 
 
-# Pixels of the shorter side; a film is at most so many seconds long, at a rate that looks smooth.
+# The shorter side in pixels, and the most seconds of a film, at a rate that looks smooth.
 SHORT_SIDE = 144
 MAX_SECONDS = 6.0
 FRAME_RATE = 15.0
 
 
 def thumbnails(video: Video, *, count: int = 3, short_side: int = 72) -> str | None:
-    """`count` frames spread over a video, side by side, as the data address of a JPEG; None if it cannot be read."""
+    """Return `count` frames spread over a video, side by side, as the data address of a JPEG; None if it cannot be
+    read."""
     frames = _frames(video, lambda times: _spread(len(times), count), short_side)
     if frames is None:
         return None

@@ -1,8 +1,8 @@
 """Accuracies in percent, their uncertainty, and differences between two models on the same videos.
 
-Every function takes `scores` of shape (N, C) and `labels` of shape (N,), as tensors or arrays. A video is predicted to
-be of its highest-scoring class, the first of them at a tie. The metrics are FineGym's
-(https://sdolivia.github.io/FineGym, FAQ Q3): top-1 over all videos, and the mean of the classes' own accuracies.
+Every function takes `scores` of shape (N, C) and `labels` of shape (N,), as tensors or arrays. The predicted class of
+a video is the highest-scoring one, the first at a tie. The metrics are FineGym's (https://sdolivia.github.io/FineGym,
+FAQ Q3): top-1 over all videos, and the mean of the classes' own accuracies.
 """
 
 from collections.abc import Sequence
@@ -43,11 +43,12 @@ class PairedDifference:
 
 @dataclass(frozen=True)
 class Calibration:
-    """How far a model's confidence can be believed.
+    """How far a model's confidence can be trusted.
 
     Attributes:
-        error: Expected calibration error in percentage points: |confidence - accuracy|, averaged over the videos.
-        confidence, accuracy: Percent in each bin of equal width, NaN where `num_videos` is 0. Shape (num_bins,).
+        error: The expected calibration error in percentage points: |confidence - accuracy|, averaged over the videos.
+        confidence, accuracy: The mean confidence and the accuracy in percent in each bin of equal width, NaN where
+            `num_videos` is 0. Shape (num_bins,).
         num_videos: The number of videos in each bin. Shape (num_bins,).
     """
 
@@ -58,8 +59,7 @@ class Calibration:
 
 
 def top_k_accuracy(scores: ArrayLike, labels: ArrayLike, *, k: int = 1) -> float:
-    """Return percent of the videos whose class is among the `k` highest scores. With fewer than `k` classes it is
-    100."""
+    """Return the percentage of videos whose class is among the `k` highest scores; 100 with fewer than `k` classes."""
     scores, labels = _checked(scores, labels)
     return 100.0 * float(np.mean(_in_top_k(scores, labels, k)))
 
@@ -67,11 +67,11 @@ def top_k_accuracy(scores: ArrayLike, labels: ArrayLike, *, k: int = 1) -> float
 def mean_class_accuracy(
     scores: ArrayLike, labels: ArrayLike, *, classes: Literal["present", "union"] = "present"
 ) -> float:
-    """Return mean over classes of the percent of a class's videos that are predicted right.
+    """Return the mean over classes of the percentage of a class's videos that are predicted right.
 
     Args:
-        scores: (N, C).
-        labels: (N,).
+        scores: The scores (N, C).
+        labels: The true class ids (N,).
         classes: "present" averages over the classes with at least one video. "union" is mmaction2's
             `mean_class_accuracy`: a class without a video counts as 0 as soon as one video is mistaken for it. On a
             complete validation set the two agree.
@@ -87,7 +87,8 @@ def mean_class_accuracy(
 
 
 def per_class_accuracy(scores: ArrayLike, labels: ArrayLike) -> np.ndarray:
-    """Return percent right of each class's videos; NaN for a class without a video. Shape (C,)."""
+    """Return the percentage of each class's videos that are predicted right; NaN for a class without a video. Shape
+    (C,)."""
     confusion = confusion_matrix(scores, labels)
     num_videos = confusion.sum(axis=1)
     accuracy = np.full(len(confusion), np.nan)
@@ -97,14 +98,14 @@ def per_class_accuracy(scores: ArrayLike, labels: ArrayLike) -> np.ndarray:
 def per_group_accuracy(
     scores: ArrayLike, labels: ArrayLike, *, groups: Sequence[str | None]
 ) -> dict[str, dict[str, float]]:
-    """Return top-1 and mean class accuracy over the videos of each group of classes, such as the four events or the
-    sets.
+    """Return the top-1 and mean class accuracy over the videos of each group of classes, such as the four events or
+    the sets.
 
     A prediction may be of any class: a vault taken for a beam exercise is an error of the vault.
 
     Args:
-        scores: (N, C).
-        labels: (N,).
+        scores: The scores (N, C).
+        labels: The true class ids (N,).
         groups: The group of each of the C classes; None leaves a class out.
 
     Returns:
@@ -128,7 +129,7 @@ def per_group_accuracy(
 
 
 def confusion_matrix(scores: ArrayLike, labels: ArrayLike) -> np.ndarray:
-    """Return number of videos of each class (row) predicted to be of each class (column). Shape (C, C)."""
+    """Return the number of videos of each class (row) predicted to be of each class (column). Shape (C, C)."""
     scores, labels = _checked(scores, labels)
     num_classes = scores.shape[1]
     pairs = labels * num_classes + scores.argmax(axis=1)
@@ -170,12 +171,13 @@ def bootstrap_interval(
     """Return a metric with its percentile bootstrap interval over the videos.
 
     Args:
-        scores: (N, C), or (S, N, C) for S training seeds: then seeds are resampled too, and the value is their mean.
-        labels: (N,).
-        metric: Which of the three.
+        scores: The scores (N, C), or (S, N, C) for S training seeds; then seeds are resampled too, and the value is
+            their mean.
+        labels: The true class ids (N,).
+        metric: The metric, one of three.
         confidence: The share of the resamples between the bounds.
-        num_resamples: How often the videos are drawn with replacement.
-        seed: Fixes the draws.
+        num_resamples: The number of times the videos are drawn with replacement.
+        seed: The seed of the draws.
     """
     names = {"top1": ("top1", 1), "top5": ("top1", 5), "mean_class_accuracy": ("mean_class_accuracy", 1)}
     if metric not in names:
@@ -194,17 +196,17 @@ def paired_difference(
     num_resamples: int = 2000,
     seed: int = 0,
 ) -> PairedDifference:
-    """Return what a model gains over a baseline on the very same videos, with percentile bootstrap intervals.
+    """Return what a model gains over a baseline on the same videos, with percentile bootstrap intervals.
 
     Comparing video by video removes the spread that both share (hard videos are hard for both), which is most of it.
 
     Args:
-        scores: Of the model, (N, C), or (S, N, C) for S training seeds, each paired with the baseline of the same
-            position.
-        baseline_scores: Of the baseline, of the same shape.
-        labels: (N,).
+        scores: The scores of the model, (N, C), or (S, N, C) for S training seeds, each paired with the baseline at
+            the same position.
+        baseline_scores: The scores of the baseline, of the same shape.
+        labels: The true class ids (N,).
         confidence, num_resamples, seed: As in `bootstrap_interval`. Seeds are resampled together with the videos, so
-            that the interval speaks of new videos and of new trainings.
+            that the interval covers new videos and new training runs.
     """
     right, right_baseline = _right(scores, labels), _right(baseline_scores, labels)
     if right.shape != right_baseline.shape:

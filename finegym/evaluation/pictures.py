@@ -18,13 +18,13 @@ from .protocol import Evaluation
 
 
 BLUE, ORANGE, VERMILION = "#0072B2", "#E69F00", "#D55E00"
-# The names of at most so many classes fit beside a matrix; beyond, those of the sets stand there.
+# The names of at most this many classes fit beside a matrix; for more there are those of the sets.
 MAX_NAMED_CLASSES = 40
 
 
 def new_figure(width: float, height: float):
     """Return a matplotlib figure of this size in inches; it needs no backend and no closing."""
-    from matplotlib.figure import Figure  # imported only by those who draw: it takes a second
+    from matplotlib.figure import Figure  # imported only to draw: it takes a second
 
     return Figure(figsize=(width, height), layout="constrained")
 
@@ -40,7 +40,8 @@ def save_picture(figure, path: str | Path) -> None:
 
 
 def draw_confusion(path: Path, evaluation: Evaluation, labels: Labels) -> None:
-    """The percentage of each class's videos (rows) taken for each class (columns), relatives side by side."""
+    """Draw the percentage of each class's videos (rows) taken for each class (columns), related classes side by
+    side."""
     order = hierarchical_order(labels)
     counts = confusion_matrix(evaluation.scores, evaluation.labels)[np.ix_(order, order)]
     shares = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
@@ -79,7 +80,7 @@ def _name_sets(axis, sets: Sequence[str]) -> None:
 
 
 def draw_calibration(path: Path, evaluation: Evaluation) -> None:
-    """Accuracy against confidence in bins of equal width, above the number of videos in each bin."""
+    """Draw the accuracy against the confidence in bins of equal width, above the number of videos in each bin."""
     result = calibration(evaluation.scores, evaluation.labels)
     num_bins = len(result.num_videos)
     edges = np.linspace(0, 100, num_bins + 1)[:-1]
@@ -100,13 +101,13 @@ def draw_calibration(path: Path, evaluation: Evaluation) -> None:
 
 
 def draw_curves(rows: Iterable[Mapping[str, float]], path: Path, *, title: str) -> None:
-    """Loss, learning rate and accuracies over the epochs: the loss of each line and its running mean, evaluations as
-    points.
+    """Draw loss, learning rate and accuracies over the epochs: the loss of each line and its running mean, evaluations
+    as points.
 
     Args:
         rows: The lines of `history.jsonl`.
-        path: Of the PNG.
-        title: Above the panels.
+        path: The PNG to write.
+        title: The title above the panels.
     """
     rows = list(rows)
     figure = new_figure(12, 3.2)

@@ -40,7 +40,7 @@ def check_device(name: str | None) -> None:
     """Refuse a device that torch does not know or does not see on this machine.
 
     Raises:
-        ValueError: naming the device and those that there are.
+        ValueError: If there is no such device; the message names it and those that there are.
     """
     if name is None:
         return
@@ -71,24 +71,24 @@ def predict(
     """Classify videos under the paper's protocol.
 
     Args:
-        videos: What `find_videos` takes.
+        videos: Files, folders, patterns or addresses, as `find_videos` takes them.
         model: A checkpoint folder or Hub id.
         revision: The commit, tag or branch of a Hub id.
         num_clips: The number of clips per video; by default the checkpoint's own number, the paper's eight.
         top_k: The number of classes to return.
-        start, end: Seconds; what is shown in between is one action.
+        start, end: The seconds between which one action is shown.
         batch_size: The number of clips, of several videos, in a forward pass.
-        device: Such as "cuda:1" or "cpu"; by default an accelerator if there is one.
+        device: The device, such as "cuda:1" or "cpu"; by default an accelerator if there is one.
         progress: Show a bar.
-        decode_apart: Decode several videos in a process of its own, so that one which kills the decoder costs itself
-            alone. As with every process that Python starts, the caller's script needs `if __name__ == "__main__":`.
+        decode_apart: Decode several videos in a process of its own, so that one that kills the decoder costs only
+            itself. As with every process that Python starts, the caller's script needs `if __name__ == "__main__":`.
 
     Returns:
         For each video `{"video": name, "scores": [{"score", "label"}, ...]}`, best first, or `{"video": name, "error":
         reason}` for one that cannot be read.
 
     Raises:
-        FileNotFoundError, ValueError: If a name stands for no video, the model cannot be loaded, or no video can be
+        FileNotFoundError, ValueError: If a name leads to no video, the model cannot be loaded, or no video can be
             read.
     """
     names = find_videos(videos)
@@ -135,11 +135,11 @@ def predict_timeline(
     """Find the actions of a whole routine by sliding a window over it.
 
     Args:
-        video: A file.
+        video: The video file.
         model, revision, batch_size, device, progress: As for `predict`.
         window: The number of seconds that are looked at as one action.
         stride: The seconds from one window to the next; by default a quarter of the window.
-        min_score: Stretches whose best class scores less are left blank.
+        min_score: The score below which a stretch is left blank.
         num_clips: The number of clips per window.
         start, end: The seconds of the file between which to look.
 

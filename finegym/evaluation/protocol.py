@@ -24,16 +24,16 @@ from .metrics import calibration, mean_class_accuracy, per_class_accuracy, per_g
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a model says of a split, the same on every process.
+    """The predictions of a model for a split, the same on every process.
 
     Attributes:
-        scores: (N, C), each video's weighted mean of its clips' softmax.
-        labels: (N,).
+        scores: The weighted mean (N, C) of the softmax of each video's clips.
+        labels: The true class ids (N,).
         video_ids: The ids of the N videos, in the order they were given.
-        clip_scores: (N, K, C), the softmax of each distinct clip; rows of zeros where a video has fewer than K.
-        weights: (N, K), the share of each distinct clip in `scores`; zeros likewise.
-        unreadable: Id -> reason, for the videos that cannot be decoded. They are in no other field.
-        metrics: What goes into `metrics.json`.
+        clip_scores: The softmax (N, K, C) of each distinct clip; rows of zeros where a video has fewer than K.
+        weights: The share (N, K) of each distinct clip in `scores`; zeros likewise.
+        unreadable: The videos that cannot be decoded, id -> reason. They are in no other field.
+        metrics: The contents of `metrics.json`.
     """
 
     scores: torch.Tensor
@@ -60,20 +60,20 @@ def evaluate(
     fold: int | None = None,
     progress: bool = True,
 ) -> Evaluation:
-    """Score every video once, whatever the number of processes, and measure.
+    """Score every video once, on any number of processes, and compute the metrics.
 
     Args:
-        model: For video classification, on its device. It is run in eval mode and left as it was.
-        processor: Decodes, samples and transforms; has nothing to do where there are features.
-        videos: What `read_index` returns.
+        model: A model for video classification, on its device. It is run in eval mode and left as it was.
+        processor: The processor, which decodes, samples and transforms. It is not used where there are features.
+        videos: The videos, as `read_index` returns them.
         labels: The classes.
         num_clips: The number of windows of a video; equal ones are run once and weighted (paper: 8).
         batch_size: The number of clips, of several videos, in a forward pass.
         num_workers: The number of processes that decode ahead.
-        features: Of these videos by `EvaluationViews`, in place of their frames.
-        split: Its name, for the report.
-        coverage: What `read_coverage` says of the split; None if the videos are all there are.
-        fold: Which fold of the data set the split is, for the report; None: it has none.
+        features: The features of these videos by `EvaluationViews`, in place of their frames.
+        split: The name of the split, for the report.
+        coverage: The coverage of the split, as `read_coverage` returns it; None if no video is missing.
+        fold: The fold of the data set, for the report; None if it has none.
         progress: Show a bar on the main process.
 
     Raises:
@@ -127,7 +127,7 @@ def evaluate(
 
 
 def _sampling(processor: FineGymVideoProcessor, num_clips: int) -> dict[str, Any]:
-    """Return how many clips, and at which frame rate they were sampled; None if frames were counted."""
+    """Return the number of clips and the frame rate they were sampled at, None if frames were counted."""
     return {
         "num_clips": num_clips,
         "frame_rate": None if processor.protocol_counts_frames else processor.frame_rate,
@@ -186,7 +186,7 @@ class _LoadedVideos(Dataset):
 
 
 def _score(model, videos: _LoadedVideos, batch_size: int, num_workers: int, bar: tqdm) -> dict[int, Any]:
-    """Return position -> `VideoScores`, or the reason why there are none."""
+    """Return the `VideoScores` by position, or the reason why there are none."""
     scored: dict[int, Any] = {}
     waiting: list[int] = []
 
@@ -206,7 +206,7 @@ def _score(model, videos: _LoadedVideos, batch_size: int, num_workers: int, bar:
 
 
 def _padded(rows: list[torch.Tensor], length: int) -> torch.Tensor:
-    """Return tensors (K_i, ...) -> (N, length, ...), zeros behind."""
+    """Stack tensors (K_i, ...) to (N, length, ...), with zeros at the end."""
     padded = rows[0].new_zeros(len(rows), length, *rows[0].shape[1:])
     for place, row in zip(padded, rows, strict=True):
         place[: len(row)] = row

@@ -41,7 +41,7 @@ def write_report(folder: str | Path, evaluation: Evaluation, labels: Labels) -> 
 
 
 def write_metrics(folder: Path, metrics: Mapping[str, Any]) -> None:
-    """Write `metrics.json` over what an earlier one said of the same things."""
+    """Write `metrics.json`, replacing what an earlier one says of the same things."""
     path = folder / METRICS_FILE
     earlier = read_metrics(folder) if path.is_file() else {}
     write_text(path, json.dumps(earlier | dict(metrics), indent=2, ensure_ascii=False) + "\n")
@@ -51,8 +51,8 @@ def read_metrics(folder: str | Path) -> dict[str, Any]:
     """Read a checkpoint's `metrics.json`.
 
     Raises:
-        FileNotFoundError: If there is none.
-        ValueError: If the file is not one; the message names it.
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file holds no metrics; the message names it.
     """
     path = Path(folder) / METRICS_FILE
     metrics = read_json(path, what="metrics file", remedy="`finegym evaluate` writes it.", finite=False)
@@ -68,7 +68,7 @@ def read_metrics(folder: str | Path) -> dict[str, Any]:
 
 
 def _with_current_names(metrics: dict[str, Any]) -> dict[str, Any]:
-    """Return the same metrics, where earlier versions counted the videos of a data set under the name of clips."""
+    """Return the metrics under the current names; earlier versions called the videos of a data set clips."""
     renamed = {"num_train_clips": "num_train_videos", "num_bad_train_clips": "num_bad_train_videos"}
     metrics = {renamed.get(name, name): value for name, value in metrics.items()}
     for groups in metrics.keys() & {"per_event", "per_set"}:
@@ -80,7 +80,7 @@ def _with_current_names(metrics: dict[str, Any]) -> dict[str, Any]:
 
 
 def write_scores(path: Path, evaluation: Evaluation) -> None:
-    """One row per video: id, label, scores, and the scores and the weight of each distinct clip."""
+    """Write one row per video: id, label, scores, and the scores and the weight of each distinct clip."""
     distinct = [int((weights > 0).sum()) for weights in evaluation.weights]
     table = pa.table(
         {
@@ -99,7 +99,7 @@ def table(*folders: Path) -> str:
     """Return the metrics of finished checkpoints, side by side.
 
     Runs that differ in seed or fold alone are followed by a row of their mean and standard deviation, and the encoders
-    of one cache of features by its controls: what a linear model makes of the same features.
+    of one cache of features by its controls: what a linear model achieves on the same features.
 
     Args:
         folders: Checkpoint folders, and folders that hold checkpoint folders.
@@ -108,8 +108,8 @@ def table(*folders: Path) -> str:
         The table as text.
 
     Raises:
-        FileNotFoundError: If there is no `metrics.json` in it or in any folder in it; the message names the folder.
-        ValueError: naming the file that lacks a figure.
+        FileNotFoundError: If neither a folder nor any folder in it has a `metrics.json`; the message names it.
+        ValueError: If a figure is missing; the message names the file.
     """
     found: dict[str, dict[str, Any]] = {}
     for folder in map(Path, folders):
@@ -150,7 +150,7 @@ def _table_metrics(folder: Path) -> dict[str, Any]:
 
 
 def _repetitions(found: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
-    """Return title of a row of means -> names of the runs of one experiment, which differ in seed or fold."""
+    """Return the runs of each experiment, which differ in seed or fold, by the title of the row of their means."""
     experiments: dict[Any, list[str]] = {}
     for name, metrics in found.items():
         if "experiment" in metrics:
@@ -177,7 +177,7 @@ def _mean_row(title: str, found: Mapping[str, Mapping[str, Any]], names: Sequenc
 
 
 def _control_rows(found: Mapping[str, Mapping[str, Any]]) -> list[tuple[float, tuple[str, ...]]]:
-    """Return the controls of each cache of features; of several repetitions of an experiment their mean."""
+    """Return the controls of each cache of features; for several repetitions of an experiment their mean."""
     repeated = list(_repetitions(found).values())
     alone = [[name] for name in found if not any(name in names for names in repeated)]
     rows = {}
@@ -200,7 +200,7 @@ def _control_rows(found: Mapping[str, Mapping[str, Any]]) -> list[tuple[float, t
 
 
 def _spread(values: Sequence[float]) -> str:
-    """Return percent, with the standard deviation (of a sample) where there are several."""
+    """Return the percentage, with the standard deviation (of a sample) where there are several."""
     if len(values) == 1:
         return f"{values[0]:.2f} %"
     return f"{np.mean(values):.2f} ± {np.std(values, ddof=1):.2f} %"
@@ -221,7 +221,7 @@ def metrics_row(name: str, metrics: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def render_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return text in columns: the first to the left, numbers to the right."""
+    """Return the rows as columns of text, the first left-aligned and the numbers right-aligned."""
     rows = [header, *rows]
     widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
     lines = [

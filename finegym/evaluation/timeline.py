@@ -29,7 +29,7 @@ class Segment:
 
 
 def slide(start: float, end: float, *, window: float, stride: float) -> list[tuple[float, float]]:
-    """Return windows from `start` to `end`, in seconds. The last one ends at `end`; a shorter video is one window.
+    """Return the windows from `start` to `end`, in seconds. The last one ends at `end`; a shorter video is one window.
 
     Raises:
         ValueError: If a length is not positive, or the stride leaves gaps between the windows.
@@ -91,13 +91,13 @@ def _load_windows(
 def find_segments(
     windows: Sequence[tuple[float, float]], scores: torch.Tensor, names: Sequence[str], *, min_score: float = 0.0
 ) -> list[Segment]:
-    """Average the scores of overlapping windows and joins neighboring stretches of the same best class.
+    """Average the scores of overlapping windows and join neighboring stretches of the same best class.
 
     Args:
-        windows: (start, end) in seconds.
-        scores: (num_windows, num_labels).
-        names: Of the classes.
-        min_score: Stretches whose best class scores less are left out.
+        windows: The (start, end) of each window in seconds.
+        scores: The scores (num_windows, num_labels).
+        names: The names of the classes.
+        min_score: The score below which a stretch is left out.
     """
     edges = sorted({edge for window in windows for edge in window})
     segments: list[Segment] = []
@@ -136,5 +136,6 @@ def _clock(seconds: float) -> str:
 
 
 def _one_line(label: str) -> str:
-    """Players take an empty line for the end of a subtitle, and some take <...> and {...} for markup."""
+    """Return a label on one line; players end a subtitle at an empty line, and some take <...> and {...} for
+    markup."""
     return " ".join(label.split()).translate(str.maketrans("<>{}", "‹›()"))

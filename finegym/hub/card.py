@@ -1,7 +1,7 @@
 """The model card: written from a checkpoint's own files, never by hand.
 
-The words stand in `card_template.md`; this module fills in what varies. Every text that comes from a data file goes
-through `markdown.plain`, so that it is shown and does nothing else.
+The text is in `card_template.md`; this module fills in what varies. Every text that comes from a data file goes
+through `markdown.plain`, so that it is shown and cannot do anything else.
 """
 
 import re
@@ -30,7 +30,7 @@ PAPER_RESULTS = {
     ("gym288", "slowonly", None): (86.82, 51.29, "Table 2"),
     ("gym288", "finegym_video_text", 2): (90.10, 62.62, "Table 2"),
 }
-# What the Hub calls the licenses that data commonly has: https://huggingface.co/docs/hub/repositories-licenses.
+# The Hub's names for the licenses that data commonly has: https://huggingface.co/docs/hub/repositories-licenses.
 HUB_LICENSES = frozenset(
     ("apache-2.0", "mit", "cc0-1.0", "cc-by-4.0", "cc-by-3.0", "cc-by-sa-4.0", "cc-by-sa-3.0", "cc-by-nc-4.0")
     + ("cc-by-nc-sa-4.0", "cc-by-nd-4.0", "cc-by-nc-nd-4.0", "odbl", "odc-by", "pddl", "unlicense")
@@ -39,10 +39,10 @@ REVISION = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)*", re.ASCII)
 
 
 def check_names(repo_id: str, revision: str | None = None) -> None:
-    """Refuse names that are none on the Hub, before they reach a card's code or an address.
+    """Refuse names that the Hub does not allow, before they reach a card's code or an address.
 
     Raises:
-        ValueError: naming the name.
+        ValueError: If a name is not allowed; the message gives it.
     """
     try:
         validate_repo_id(repo_id)
@@ -62,17 +62,17 @@ def render_card(
     family: Mapping[str, str] | None = None,
     base_model: str | None = None,
 ) -> ModelCard:
-    """Return the card of `checkpoint` as it stands at `repo_id`.
+    """Return the card of `checkpoint` as published at `repo_id`.
 
     Args:
         checkpoint: A finished checkpoint.
-        repo_id: `owner/name`; every code block loads from there.
+        repo_id: The repository, `owner/name`, that every code block loads from.
         revision: The tag that the published commit gets, if any; the code blocks then ask for it.
-        family: Repositories published together, repo id -> title. The card links to the others.
+        family: The repositories published together, repo id -> title. The card links to the others.
         base_model: The repository of the backbone; by default the recipe's, if that is one.
 
     Raises:
-        ValueError: for names that the Hub would refuse, metrics without a needed key, weights without known terms.
+        ValueError: If the Hub would refuse a name, the metrics lack a key, or the terms of the weights are not known.
     """
     check_names(repo_id, revision)
     argument = "" if revision is None else f'revision="{revision}"'
@@ -132,7 +132,7 @@ def card_metadata(checkpoint: Checkpoint, base_model: str | None = None) -> Mode
 
 
 def _license(checkpoint: Checkpoint) -> dict[str, str]:
-    """Weights inherit the terms of what they were trained on."""
+    """Return the license of the weights, which inherit the terms of what they were trained on."""
     if checkpoint.is_synthetic:
         return {"license": "apache-2.0"}
     if checkpoint.is_finegym:
@@ -214,7 +214,7 @@ def _results(checkpoint: Checkpoint) -> dict[str, Any]:
         (EVENTS.get(event, event), values["num_videos"], values["top1"], values["mean_class_accuracy"])
         for event, values in metrics.get("per_event", {}).items()
     ]
-    # Only a NaN, the accuracy of a class without a video, differs from itself.
+    # Only NaN, the accuracy of a class without a video, differs from itself.
     known = [(value, name) for name, value in metrics["per_class"].items() if value is not None and value == value]
     hardest = [(name, value) for value, name in sorted(known)[:NUM_HARDEST_CLASSES]]
     return {

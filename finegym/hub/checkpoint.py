@@ -27,11 +27,11 @@ class Checkpoint:
 
     @classmethod
     def read(cls, folder: str | Path) -> "Checkpoint":
-        """Read everything but the weights, which only have to be there.
+        """Read everything but the weights, which only have to exist.
 
         Raises:
-            FileNotFoundError: naming the first file that is missing and the command that writes it.
-            ValueError: naming a file that cannot be read.
+            FileNotFoundError: If a file is missing; the message names the first one and the command that writes it.
+            ValueError: If a file cannot be read; the message names it.
         """
         folder = Path(folder)
         if not folder.is_dir():
@@ -56,7 +56,7 @@ class Checkpoint:
 
     @property
     def is_synthetic(self) -> bool:
-        """Whether the data was drawn by a program, as its labels state; its name says nothing."""
+        """Whether the data was drawn by a program, as its labels state, whatever its name."""
         return bool(self.metrics.get("synthetic", self.labels is not None and self.labels.synthetic))
 
     @property
@@ -65,12 +65,12 @@ class Checkpoint:
 
     @property
     def shows_a_gymnast(self) -> bool:
-        """Whether gymnastics is what it knows: FineGym's or SynthGym's, and nobody's own data."""
+        """Whether it knows gymnastics, from FineGym or SynthGym, rather than a user's own data."""
         return self.is_synthetic or self.is_finegym
 
     @property
     def architecture(self) -> Architecture:
-        """Which of the project's own architectures it is."""
+        """The project's own architecture that it has."""
         row = find_architecture(self.config["model_type"])
         if row is None:
             raise ValueError(
@@ -80,7 +80,7 @@ class Checkpoint:
 
     @property
     def num_layers(self) -> int | None:
-        """Encoder layers; None for a model without any."""
+        """The number of encoder layers; None for a model without any."""
         return self.config.get("num_hidden_layers")
 
     @property

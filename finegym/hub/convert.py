@@ -1,4 +1,4 @@
-"""`finegym convert`: checkpoints of other projects into checkpoint folders, and back."""
+"""`finegym convert`: from checkpoints of other projects to checkpoint folders, and back."""
 
 import re
 from dataclasses import dataclass, field
@@ -27,7 +27,7 @@ Head = Literal["keep", "cut", "drop"]
 
 @dataclass
 class Report:
-    """What became of every tensor. `taken` names ours, `dropped` theirs and `new` ours, each with a word of why."""
+    """The fate of every tensor. `taken` names ours, `dropped` theirs and `new` ours, each with the reason."""
 
     source: str
     layout: str
@@ -69,24 +69,24 @@ def convert(
 
     Args:
         source: A file, an https address, a Hub repository, or one of slow_r50, slowonly_gym99 and resnet50.
-        output: A new checkpoint folder.
-        labels: A labels.json that names the classes.
+        output: The new checkpoint folder.
+        labels: The label file that names the classes.
         head: What to do with a classifier whose rows are not the labels: "cut" it to the first rows or "drop" it.
         num_frames: The number of frames of a clip, where the file's name does not tell, as `slowonly_r50_4x16x1_..pth`
             does.
-        frame_interval: Distance in frames between two frames of a clip, likewise.
+        frame_interval: The distance between two frames of a clip, in frames of the video, likewise.
         architecture: For BERT layers, the encoder to build: "vision" or "video_text". For a ResNet of images
             "video_resnet" keeps its kernels as they are, where SlowOnly's are repeated over time.
         backbone: For BERT layers, the SlowOnly checkpoint folder to build it on.
-        num_hidden_layers: For BERT layers, how many of the first ones to take.
-        sha256: What the file's SHA-256 must begin with.
+        num_hidden_layers: For BERT layers, the number of layers to take, from the first.
+        sha256: The digits that the file's SHA-256 must begin with.
 
     Returns:
-        What was done, for people to read: the tensors taken, dropped and newly made.
+        A report for people to read: the tensors taken, dropped and newly made.
 
     Raises:
         FileNotFoundError: If there is no such source.
-        ValueError: If the source is not what it should be; the message names the file and the tensor.
+        ValueError: If the source is not a known checkpoint; the message names the file and the tensor.
     """
     if Path(output).exists() and any(Path(output).iterdir()):
         raise ValueError(f"{output} is not empty: name a new folder for the checkpoint.")
@@ -125,11 +125,11 @@ def convert(
 
 
 def find_clip(source: str, layout: Layout, num_frames: int | None, frame_interval: int | None) -> tuple[int, int]:
-    """Return frames and frame interval of the clips that a checkpoint was trained on: as asked, or as its file's name
-    says.
+    """Return the frames and frame interval of the clips that a checkpoint was trained on: as asked, or as its file's
+    name says.
 
     Raises:
-        ValueError: If neither says it. Any number of frames would be computed, and most of them badly.
+        ValueError: If neither says it. The model would accept any number of frames, and most would give bad results.
     """
     named = CLIP_IN_NAME.search(RELEASES.get(source, source).rsplit("/", 1)[-1])
     clip = layout.clip or (tuple(map(int, named.groups())) if named else (None, None))
@@ -155,7 +155,7 @@ def make_resnet(
     give it one.
 
     Raises:
-        ValueError: If one is missing, has another shape or belongs to another network; the message names the tensor.
+        ValueError: If a tensor is missing, has another shape or belongs to another network; the message names it.
     """
     report = Report(source, layout.name)
     depths = find_depths(layout, set(tensors))
@@ -228,7 +228,7 @@ def _take_head(
     labels: Labels | None,
     head: Head | None,
 ) -> dict[str, torch.Tensor] | None:
-    """Move the classifier out of `remaining` and sets the config's labels; None if there is none to keep."""
+    """Move the classifier out of `remaining` and set the config's labels; return None if there is none to keep."""
     names = [f"{layout.head}.{tensor}" for tensor in ("weight", "bias")]
     weight, bias = (remaining.pop(name, None) for name in names)
     if labels:

@@ -33,7 +33,7 @@ try:
 except ImportError as error:
     raise ImportError(f"Exporting needs the `export` extra ({error}): pip install '.[export]'.") from error
 
-# Largest difference of a logit, relative to the largest logit, that the order of float32 sums may cause.
+# The largest difference of a logit, relative to the largest logit, that the order of float32 sums may cause.
 TOLERANCE = 1e-4
 
 Run = Callable[[np.ndarray], np.ndarray]
@@ -60,21 +60,21 @@ def export(
 ) -> str:
     """Write the whole classifier of a checkpoint as one graph: `pixel_values` of any batch size in, `logits` out.
 
-    The names of the classes travel in the graph's metadata under "labels".
+    The names of the classes are in the graph's metadata under "labels".
 
     Args:
         checkpoint: A checkpoint folder, or a repository of the Hub.
         output: The file to write, .onnx or .xml (OpenVINO puts the weights into a .bin beside it).
         to: The format.
-        calibration: With OpenVINO, a prepared dataset: its training videos choose the ranges of 8-bit integers for
+        calibration: With OpenVINO, a prepared data set: its training videos determine the ranges of 8-bit integers for
             weights and activations (NNCF, post-training), its validation videos measure what that costs.
-        num_videos: How many videos of either split, evenly spread over it.
+        num_videos: The number of videos of each split, evenly spread over it.
 
     Returns:
-        The measured error and speed, for people to read.
+        The measured error and speed as text.
 
     Raises:
-        ValueError: If the graph does not compute what the checkpoint computes; then nothing is written.
+        ValueError: If the graph does not compute what the checkpoint computes. Then nothing is written.
     """
     suffix = {"onnx": ".onnx", "openvino": ".xml"}[to]
     if Path(output).suffix != suffix:
@@ -149,7 +149,7 @@ def run_torch(model: PreTrainedModel) -> Run:
 
 
 def check(model: PreTrainedModel, shape: tuple[int, int, int, int], run: Run, name: str) -> list[str]:
-    """Compare a graph with its model for batches of one and of three clips; two lines on error and speed."""
+    """Compare a graph with its model for batches of one and of three clips; return two lines on error and speed."""
     reference = run_torch(model)
     errors = []
     for batch_size in (1, 3):
@@ -168,7 +168,7 @@ def check(model: PreTrainedModel, shape: tuple[int, int, int, int], run: Run, na
 
 
 def measure(runs: dict[str, Run], pixel_values: np.ndarray, num_rounds: int = 5) -> dict[str, float]:
-    """Return seconds of the fastest of `num_rounds` runs each, taken in turns, after one to warm up."""
+    """Return the seconds of each one's fastest of `num_rounds` runs, taken in turns after one to warm up."""
     seconds = dict.fromkeys(runs, float("inf"))
     for round in range(num_rounds + 1):
         for name, run in runs.items():
@@ -194,11 +194,11 @@ def quantize(
     root: Path,
     num_videos: int,
 ) -> tuple[openvino.Model, list[str]]:
-    """Return the graph in 8-bit integers, and lines on what that costs and gains."""
+    """Return the graph in 8-bit integers, and lines on its cost and gain."""
     samples = evenly(read_index(root, "train"), num_videos)
     validation = evenly(read_index(root, "val"), num_videos)
     row = find_architecture(model.config.model_type)
-    # attention needs its softmax left in floating point
+    # attention needs its softmax in floating point
     model_type = nncf.ModelType.TRANSFORMER if row and row.is_transformer else None
     videos = tqdm(samples, desc="Calibrating", unit="video")
     data = nncf.Dataset(videos, lambda video: middle_clip(processor, video))

@@ -30,13 +30,14 @@ def publish_family(
     and left out. A repository is named after its recipe, `owner/finegym-<name>`.
 
     Args:
-        recipes: A folder such as configuration/gym99; each recipe names its checkpoint by `output_dir`.
+        recipes: The folder of the recipes, such as configuration/gym99; each names its checkpoint by `output_dir`.
         owner: The user or organization on the Hub.
         private, tag, dry_run, api, say: As in `publish`.
 
     Raises:
         ValueError: If none of the recipes has a finished checkpoint, or two have the same name.
-        PublishingError: naming the repository; those named before it are published.
+        PublishingError: If a repository cannot be published; the message names it, and those named before it are
+            published.
     """
     check_options(create_pr=False, revision=None, tag=tag)
     checkpoints, unfinished = finished_checkpoints(recipes)
@@ -103,7 +104,7 @@ def _name_repositories(owner: str, checkpoints: list[Checkpoint]) -> dict[str, C
 
 
 def _collect(owner: str, family: dict[str, str], checkpoint: Checkpoint, *, private: bool, api: HfApi) -> str:
-    """Make or completes the Collection and returns its address."""
+    """Create or complete the Collection and return its address."""
     with explained(
         "The checkpoints are published, but not their Collection. Running the same command again only adds it"
     ):

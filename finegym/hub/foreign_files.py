@@ -1,6 +1,6 @@
 """Checkpoint files of other projects: where they are, and their tensors.
 
-This is the only place of the project that reads pickled files, and it reads them with `weights_only=True`: a file that
+This is the only place in the project that reads pickled files, and it reads them with `weights_only=True`: a file that
 carries code is refused before any of it runs.
 """
 
@@ -44,11 +44,11 @@ def locate(source: str, *, sha256: str | None = None) -> Path:
 
     Args:
         source: A file, an https address, a Hub repository (`owner/name`), or a name in `RELEASES`.
-        sha256: What the file's SHA-256 must begin with; by default what the file's name says, if anything.
+        sha256: The digits that the file's SHA-256 must begin with; by default those in the file's name, if any.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the address is not https, or the file is not the one that was asked for.
+        ValueError: If the address is not https, or the file has another SHA-256.
     """
     address = RELEASES.get(source, source)
     if "://" in address and not address.startswith("https://"):
@@ -104,7 +104,7 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
             raise ValueError(f"{path}: the tensors up to {name!r} need more than {MAX_BYTES:,} bytes.")
         if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
             raise ValueError(f"{path}: {name!r} has fewer numbers than its shape {tuple(tensor.shape)} says.")
-        # counters of batches and tables of positions are whole numbers, and no weights
+        # counters of batches and tables of positions are whole numbers, not weights
         if not tensor.is_floating_point() and (tensor.dtype not in COUNTERS or name.endswith((".weight", ".bias"))):
             raise ValueError(f"{path}: {name!r} is of {tensor.dtype}, which no weight is.")
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():

@@ -24,14 +24,15 @@ class Layout:
     `{letter}` (a to c).
 
     Attributes:
-        name: The project.
+        name: The name of the project.
         wrapper: The key under which its checkpoint files keep the state dict.
         stem, stem_norm, conv, norm, shortcut, shortcut_norm, head: The templates.
-        ignored: Prefixes of tensors that are no part of the network.
-        mean, std: The normalization its weights were trained with, on values from 0 to 1.
+        ignored: The prefixes of tensors that are not part of the network.
+        mean, std: The normalization that its weights were trained with, for values from 0 to 1.
         antialias: Whether its frames were smoothed where they got smaller.
-        clip: Frames and frame interval, where the project's files are of images and the clip is ours to choose.
-        is_2d: Kernels are (k, k) and must be inflated over time.
+        clip: The frames and the frame interval, where the project's files are of images and the clip is ours to
+            choose.
+        is_2d: Whether its kernels are (k, k) and must be inflated over time.
     """
 
     name: str
@@ -106,7 +107,7 @@ IMAGENET = Layout(
 )
 LAYOUTS = (OURS, MMACTION2, PYSLOWFAST, IMAGENET)
 
-# Where BERT layers stand, by the encoder they suit best: UniVL's visual and cross encoders, then a text BERT.
+# The prefixes of BERT layers, by the encoder they suit best: UniVL's visual and cross encoders, then a text BERT.
 BERT_PREFIXES = {
     "vision": ("visual.encoder.layer.", "bert.encoder.layer.", "encoder.layer."),
     "video_text": ("cross.encoder.layer.", "bert.encoder.layer.", "encoder.layer."),
@@ -128,7 +129,7 @@ def layer_names(layout: Layout, depths: tuple[int, ...]) -> list[tuple[str, bool
 
 
 def key_map(layout: Layout, depths: tuple[int, ...]) -> dict[str, str]:
-    """Return our name -> the name in `layout`, for every tensor of the backbone: 318 of them for ResNet-50."""
+    """Return the name in `layout` for each of our names of the backbone's tensors, which are 318 for ResNet-50."""
     names = {}
     for (ours, is_norm), (theirs, _) in zip(layer_names(OURS, depths), layer_names(layout, depths), strict=True):
         for tensor in NORM_TENSORS if is_norm else ("weight",):
@@ -142,7 +143,7 @@ def find_layout(keys: set[str]) -> Layout | None:
 
 
 def find_depths(layout: Layout, keys: set[str]) -> tuple[int, ...]:
-    """Return bottlenecks per stage. What fits no ResNet counts as ResNet-50, whose missing tensors can then be
+    """Return the bottlenecks per stage. What fits no ResNet counts as ResNet-50, whose missing tensors can be
     named."""
     for depths in RESNET_DEPTHS:
         if all(f"{name}.weight" in keys for name, _ in layer_names(layout, depths)):

@@ -32,7 +32,7 @@ from .sending import Publication, PublishedFile, PublishingError, send, write_ma
 
 
 RECIPE = "recipe.yaml"
-# What belongs to a published checkpoint, apart from the code, the card, the example and the manifest.
+# The files of a published checkpoint, apart from the code, the card, the example and the manifest.
 PUBLISHED = (
     "config.json",
     WEIGHTS,
@@ -49,11 +49,11 @@ PUBLISHED = (
     "calibration.pdf",
 )
 SHARD = re.compile(r"model-\d{5}-of-\d{5}\.safetensors")
-# Texts of these files that are places on their author's machine, and where texts of any look belong.
+# Texts of these files that are paths on their author's machine, and keys where any text is allowed.
 TELLING_FILES = ("config.json", "video_preprocessor_config.json", "training.json", "metrics.json", RECIPE)
 LOCAL_PATH = re.compile(r"/|~|\.\.[/\\]|[A-Za-z]:[/\\]|\\\\")
 NAMES_OF_CLASSES = ("id2label", "label2id", "attribute_names", "per_class", "per_set", "per_event")
-# The largest difference between two computations of the same score that counts as none.
+# The largest difference between two computations of the same score that counts as equal.
 TOLERANCE = 1e-6
 
 
@@ -83,17 +83,17 @@ def publish(
     """Publish one finished checkpoint as a Hub repository.
 
     Args:
-        checkpoint: The checkpoint's folder, as train.py leaves it, evaluated.
-        repo_id: `owner/name`.
+        checkpoint: The folder of the evaluated checkpoint, as train.py leaves it.
+        repo_id: The repository, `owner/name`.
         private: Make a new repository private.
         create_pr: Open a pull request in place of committing to the branch.
-        revision: Branch to commit to; by default main.
-        tag: Name for the published commit, such as v1.0; the card's code then asks for it.
-        example: A video of one's own to publish as `example.mp4`, coded anew, without sound and metadata; by default a
-            drawn gymnast for checkpoints of FineGym and SynthGym, and none for others.
+        revision: The branch to commit to; by default main.
+        tag: The name for the published commit, such as v1.0; the card's code then asks for it.
+        example: A video of your own to publish as `example.mp4`, encoded again without sound and metadata; by default
+            a drawn gymnast for checkpoints of FineGym and SynthGym, and none for others.
         dry_run: Do everything but the sending.
-        api: The Hub to talk to.
-        say: Shows a line of progress.
+        api: The Hub to publish to.
+        say: A function that shows a line of progress.
 
     Returns:
         What was sent; None for a dry run.
@@ -118,7 +118,7 @@ def publish(
 
 
 def check_options(*, create_pr: bool, revision: str | None, tag: str | None) -> None:
-    """Refuse options that exclude each other or are no names."""
+    """Refuse options that exclude each other, and invalid names."""
     for name in (revision, tag):
         check_names("owner/name", name)
     if create_pr and revision is not None:
@@ -137,13 +137,13 @@ def build_folder(
     base_model: str | None = None,
     example: Path | None = None,
 ) -> Build:
-    """Copy what is published into `folder` and adds code, example video, card and manifest.
+    """Copy what is published into `folder` and add code, example video, card and manifest.
 
     Raises:
-        FileNotFoundError, ValueError: naming what is missing or wrong.
+        FileNotFoundError, ValueError: If something is missing or wrong; the message names it.
     """
     read = Checkpoint.read(checkpoint)
-    card_metadata(read)  # what is wrong with it is said of its own folder, not of the copy
+    card_metadata(read)  # errors name the checkpoint's own folder, not the copy
     source = read.folder
     for path in _chosen_files(source):
         if path.is_symlink() or not path.is_file():
@@ -167,7 +167,7 @@ def build_folder(
 
 
 def _chosen_files(source: Path) -> list[Path]:
-    """Return what of a checkpoint is published: files of known names, and the shards that the index of the weights
+    """Return the files of a checkpoint to publish: those of known names, and the shards that the index of weights
     names."""
     names = set(PUBLISHED)
     if (source / SHARDS).is_file():
@@ -182,7 +182,7 @@ def _chosen_files(source: Path) -> list[Path]:
 
 
 def hide_local_folders(path: Path) -> None:
-    """Keep of every path outside the working folder in a JSON or YAML file the last name: the rest tells about its
+    """Shorten every path outside the working folder in a JSON or YAML file to its last name: the rest tells about the
     author's machine."""
 
     def shorten(value):
@@ -207,7 +207,7 @@ def hide_local_folders(path: Path) -> None:
 
 
 def write_example(path: Path, size: int = 144) -> None:
-    """Draw the video that the card's code and the tests run on: a gymnast of SynthGym, vaulting, free to use."""
+    """Draw the video that the card's code and the tests run on: a vaulting gymnast of SynthGym, free to use."""
     vault = ("VT", "salto forward", "flic-flac", "stretched", "0.5 turn")
     # Twice FineGym's frame rate makes it longer than the paper's window of 64 frames: its clips differ.
     performance = Performance("example", "val", 0, "VT", vault, seed=(0,), fps=50.0, first_frame=0, num_frames=0)
@@ -215,8 +215,8 @@ def write_example(path: Path, size: int = 144) -> None:
 
 
 def recode(video: Path, path: Path) -> None:
-    """Write a video's frames as a new file of short side 256 at most: nothing of its sound and metadata, such as the
-    place where a telephone filmed it, goes along.
+    """Write a video's frames as a new file of short side 256 at most: without its sound and metadata, such as the
+    place where a phone filmed it.
 
     Raises:
         FileNotFoundError, VideoDecodingError: If there is no such video, or it cannot be read.
@@ -227,10 +227,10 @@ def recode(video: Path, path: Path) -> None:
 
 
 def validate(build: Build) -> None:
-    """Load the folder in a fresh process without this project and without a network, and compares scores with our own.
+    """Load the folder in a fresh process without this project or a network, and compare its scores with our own.
 
     Raises:
-        PublishingError: naming what a stranger would have met.
+        PublishingError: If a user would meet an error or other scores; the message says what.
     """
     with tempfile.TemporaryDirectory(prefix="finegym-example-") as elsewhere:
         video = build.folder / EXAMPLE
@@ -280,7 +280,7 @@ def look_as_stranger(folder: Path, video: Path) -> dict:
 
 
 def own_logits(folder: Path, video: Path) -> tuple[torch.Tensor, dict[str, float]]:
-    """Return logits of a video's clips and its averaged scores by class, by this project's own code."""
+    """Return the logits of a video's clips and its averaged scores by class, by this project's own code."""
     model = load_model(folder, AutoModelForVideoClassification)
     processor = load_video_processor(folder)
     if not isinstance(processor, modeling_finegym.FineGymVideoProcessor):
@@ -293,7 +293,7 @@ def own_logits(folder: Path, video: Path) -> tuple[torch.Tensor, dict[str, float
 
 
 def describe(build: Build, repo_id: str) -> str:
-    """Return what is going to be sent, as a table for a terminal."""
+    """Return what will be sent, as a table for a terminal."""
     lines = [f"{build.checkpoint.title} -> {repo_id}", ""]
     width = max(len(file.path) for file in build.files)
     lines += [f"  {file.path:{width}}  {file.size:>12,} bytes  {file.sha256}" for file in build.files]

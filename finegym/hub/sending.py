@@ -19,7 +19,7 @@ from huggingface_hub.utils import hf_raise_for_status, httpx
 
 
 MANIFEST = "MANIFEST.sha256"
-# Seconds that the Hub may stay silent within one request; huggingface_hub itself would wait for ever.
+# Seconds that the Hub may stay silent within one request; huggingface_hub itself would wait forever.
 SILENCE_LIMIT = 60.0
 ADVICE = {
     401: "the token is not valid (any more). Run `hf auth login`, or set HF_TOKEN to a token with write access",
@@ -46,8 +46,7 @@ class PublishedFile:
 
 @dataclass(frozen=True)
 class Publication:
-    """What a publication did. `commit` is the commit that holds the files; `changed` and `deleted` are what it
-    moved."""
+    """The result of a publication. `commit` holds the files; `changed` and `deleted` are what it moved."""
 
     repo_id: str
     url: str
@@ -63,7 +62,7 @@ def list_files(folder: Path) -> list[PublishedFile]:
 
 
 def write_manifest(folder: Path) -> list[PublishedFile]:
-    """Write the manifest, in the form of `sha256sum`, and returns all files, the manifest among them."""
+    """Write the manifest, in the form of `sha256sum`, and return all files, including the manifest."""
     (folder / MANIFEST).unlink(missing_ok=True)
     lines = [f"{file.sha256}  {file.path}\n" for file in list_files(folder)]
     (folder / MANIFEST).write_text("".join(lines), encoding="utf-8")
@@ -85,18 +84,18 @@ def send(
     """Make `repo_id` hold exactly `files`, in one commit. Files published earlier and not among them are deleted.
 
     Args:
-        folder: Where the files are.
-        files: What was tested; a file with other bytes is refused.
-        repo_id: `owner/name`; made if it does not exist.
-        message: Of the commit.
+        folder: The folder of the files.
+        files: The files as they were tested; a file with other bytes is refused.
+        repo_id: The repository, `owner/name`, created if it does not exist.
+        message: The message of the commit.
         private: Make a new repository private. An existing public one is refused.
         create_pr: Open a pull request in place of committing.
-        revision: Branch to commit to, made if it does not exist, or `refs/pr/N`.
-        tag: Name for the commit.
-        api: The Hub to talk to; by default the one and the token that `huggingface_hub` is set up for.
+        revision: The branch to commit to, created if it does not exist, or `refs/pr/N`.
+        tag: The name for the commit.
+        api: The Hub to send to; by default the one, and the token, that `huggingface_hub` is set up for.
 
     Raises:
-        PublishingError: with one message; unless it says otherwise, nothing was changed.
+        PublishingError: If sending fails; unless the message says otherwise, nothing was changed.
     """
     api = api or HfApi()
     get_session().timeout = httpx.Timeout(SILENCE_LIMIT)
@@ -145,7 +144,7 @@ def _commit(
     create_pr: bool,
     revision: str | None,
 ) -> tuple[str, str]:
-    """Make what is missing, commits, and returns the commit and where people see it."""
+    """Create what is missing, commit, and return the commit and where people see it."""
     consequence = f"Nothing was published to {repo_id}"
     if head is None:
         with explained(consequence):
@@ -171,8 +170,7 @@ def _commit(
 def _find_commit(
     api: HfApi, repo_id: str, head: _Head, message: str, create_pr: bool, revision: str | None, error: Exception
 ) -> str:
-    """Return the Hub broke off while it committed: only its answer may be lost. Raises `error` if the commit is not
-    there."""
+    """Return the commit that was made although the Hub broke off before its answer. Raise `error` if there is none."""
     if create_pr:
         raise PublishingError(
             f"The Hub broke off ({error}) before it said whether the pull request is open. Look at "
@@ -185,7 +183,7 @@ def _find_commit(
 
 
 def _check_card(api: HfApi, folder: Path) -> None:
-    """Ask the Hub whether it takes the card's header, before anything is made."""
+    """Ask the Hub whether it accepts the card's header, before anything is created."""
     question = {"content": (folder / "README.md").read_text(encoding="utf-8"), "repoType": "model"}
     response = get_session().post(f"{api.endpoint}/api/validate-yaml", json=question)
     if response.status_code == 400:
@@ -228,7 +226,7 @@ def _head(api: HfApi, repo_id: str, branch: str) -> _Head | None:
 def _difference(
     api: HfApi, repo_id: str, commit: str | None, folder: Path, files: list[PublishedFile]
 ) -> tuple[list[str], list[str]]:
-    """Return paths that differ from those in the repository, and paths that an earlier publication left there."""
+    """Return the paths that differ from the repository's, and those that an earlier publication left there."""
     if commit is None:
         return [file.path for file in files], []
     remote = {entry.path: entry for entry in api.list_repo_tree(repo_id, revision=commit, recursive=True)}
@@ -269,7 +267,7 @@ def _operations(
 
 @contextmanager
 def explained(consequence: str) -> Iterator[None]:
-    """Turn whatever the Hub or the network does into one sentence that begins with the consequence."""
+    """Turn any error of the Hub or the network into one sentence that begins with the consequence."""
     try:
         yield
     except PublishingError:

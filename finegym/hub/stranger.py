@@ -1,9 +1,8 @@
-"""Loads a checkpoint folder as somebody who does not have this project would, offline. Run as a file, in a fresh
-process:
+"""Load a checkpoint folder offline, as a user without this project would. Run as a file, in a fresh process:
 
     python -I stranger.py FOLDER VIDEO RESULT.json
 
-Writes what it saw: the classes that were loaded, the logits of the video's clips, and the pipeline's answer.
+It writes what it saw: the classes that were loaded, the logits of the video's clips, and the pipeline's answer.
 """
 
 import importlib.abc
@@ -12,7 +11,7 @@ import sys
 
 
 class HiddenModules(importlib.abc.MetaPathFinder):
-    """Makes packages unimportable, wherever they are installed."""
+    """Make packages unimportable, wherever they are installed."""
 
     def __init__(self, *names: str):
         self.names = names
@@ -23,7 +22,7 @@ class HiddenModules(importlib.abc.MetaPathFinder):
 
 
 def look_at(folder: str, video: str) -> dict:
-    """Return everything the card promises, done with the Auto classes and `trust_remote_code=True`."""
+    """Do everything that the card promises, with the Auto classes and `trust_remote_code=True`."""
     import torch
     from transformers import AutoConfig, AutoModel, AutoModelForVideoClassification, AutoVideoProcessor, pipeline
 

@@ -26,7 +26,7 @@ from .processes import start_worker
 from .recipe import DataRecipe, Recipe
 
 
-# Decoding one video takes milliseconds: a worker silent for this long is stuck.
+# Decoding one video takes milliseconds: a worker that is silent for this long is stuck.
 WORKER_TIMEOUT_SECONDS = 300
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -54,8 +54,7 @@ def with_normalization(recipe: Recipe) -> Recipe:
 
 
 def trained_on(recipe: Recipe, labels: Labels, coverage: Coverage, val_videos: list[Video]) -> list[dict[str, Any]]:
-    """Return the data sets that the new model will have seen: its own, and those its backbone says it was trained
-    on."""
+    """Return the data sets that the new model will have seen: its own, and those that its backbone was trained on."""
     own: dict[str, Any] = {"dataset": labels.name, "annotation_version": coverage.annotation_version}
     fold = next((video.fold for video in val_videos), None)
     if fold is not None:
@@ -68,7 +67,7 @@ def read_val_videos(recipe: Recipe, labels: Labels) -> list[Video]:
     """Return the validation videos, none of which the model or its backbone may have been trained on.
 
     Raises:
-        ValueError: If some were, and the recipe does not say `data.leave_out_leaking`.
+        ValueError: If it was trained on some of them and the recipe does not set `data.leave_out_leaking`.
     """
     videos = read_index(recipe.data.root, recipe.data.val_split, fold=recipe.data.fold)
     seen = [] if recipe.model.backbone is None else datasets_seen_by(recipe.model.backbone)
@@ -85,7 +84,7 @@ def build_processor(data: DataRecipe, videos: list[Video] | None = None) -> Fine
     """Return the test transform and sampling, as they are saved beside the checkpoint.
 
     Args:
-        videos: On which the model is trained; their frame rate is the processor's.
+        videos: The videos that the model is trained on, whose frame rate becomes the processor's.
     """
     return FineGymVideoProcessor(
         size={"shortest_edge": data.short_side},
@@ -108,7 +107,7 @@ def build_model(recipe: Recipe, labels: Labels) -> PreTrainedModel:
     elsewhere.
 
     Raises:
-        ValueError: If `model.config` has one that the architecture does not know; the message names the key.
+        ValueError: If `model.config` has a key that the architecture does not know; the message names it.
     """
     architecture = ARCHITECTURES[recipe.model.architecture]
     unknown = sorted(set(recipe.model.config) - architecture.config_fields)
@@ -138,13 +137,13 @@ def build_model(recipe: Recipe, labels: Labels) -> PreTrainedModel:
 
 
 def load_weights(model: PreTrainedModel, state: dict[str, torch.Tensor], *, source: str) -> None:
-    """Start a model from a backbone's weights.
+    """Load a backbone's weights into a model.
 
     Kernels of single frames are repeated over time and divided by their number, so that a video of one still image
     gives the image's activations (I3D, arXiv 1705.07750); non-local blocks that the backbone lacks stay new.
 
     Raises:
-        ValueError: naming the tensor that is missing or has another shape.
+        ValueError: If a tensor is missing or has another shape; the message names it.
     """
     for name, expected in model.state_dict().items():
         tensor = state.get(name)
@@ -174,8 +173,8 @@ def load_backbone(name: str) -> PreTrainedModel:
 
 
 def build_dataset(recipe: Recipe, videos: list[Video], *, skip_unreadable: bool = True) -> ClipDataset:
-    """Return training clips with the recipe's augmentation, or with none: the test transform of the same window
-    always."""
+    """Return the training clips with the recipe's augmentation, or else always the same window under the test
+    transform."""
     data, seed = recipe.data, recipe.features.seed
     if recipe.features.augment:
         transform = functools.partial(augment, **augmentation(data))
@@ -217,10 +216,10 @@ def build_features_of(
     val_videos: list[Video],
     backbone: dict[str, Any] | None,
 ) -> tuple[FeatureDataset, Features]:
-    """Return cached features of the training and the validation videos, computed now if they are not there.
+    """Return the cached features of the training and the validation videos, computed now if they are not there.
 
     Args:
-        backbone: What `describe_backbone` says of the model; None to let it be described here.
+        backbone: The result of `describe_backbone` for the model; None calls it here.
     """
     dataset = build_dataset(recipe, videos, skip_unreadable=False)
     transform = augmentation(recipe.data) if recipe.features.augment else processor.to_dict()
@@ -255,8 +254,8 @@ def build_loader(recipe: Recipe, dataset: Dataset, sampler: StepSampler, device:
 
 
 def fit_controls(features: FeatureDataset, val_features: Features, val_videos: list[Video], labels: Labels) -> Any:
-    """Return what linear models make of the same features; see `finegym.evaluation.controls`."""
-    from finegym.evaluation.controls import controls_of  # here, because scikit-learn takes a second
+    """Return what linear models achieve on the same features; see `finegym.evaluation.controls`."""
+    from finegym.evaluation.controls import controls_of  # here, because its import takes a second
 
     views = features.views
     return controls_of(

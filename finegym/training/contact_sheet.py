@@ -1,6 +1,6 @@
 """A contact sheet of a data set: people check what a model will see before they train.
 
-In: an indexed data set and, if exactly the model's view is wanted, a recipe. Out: one HTML or PNG file with a strip of
+In: an indexed data set and, to show exactly what a model sees, a recipe. Out: one HTML or PNG file with a strip of
 frames, the class and the attributes of each video. Nothing else is written.
 """
 
@@ -24,7 +24,7 @@ from .recipe import Recipe
 
 
 TEMPLATE = Path(__file__).with_name("contact_sheet_template.html")
-# Pixels of the shorter side of a frame where no recipe says what the model sees.
+# The shorter side of a frame in pixels where no recipe says what the model sees.
 SHORT_SIDE = 112
 
 
@@ -48,22 +48,23 @@ def write_contact_sheet(
     recipe: Recipe | None = None,
     augmented: bool = False,
 ) -> list[Strip]:
-    """Write a sheet of videos that are drawn at random, as evenly over the classes as they go.
+    """Write a sheet of videos that are drawn at random, as evenly over the classes as possible.
 
     Args:
         path: The file to write, `.html` or `.png`.
         root: The prepared data set folder.
-        split: A split of its index.
-        num_videos: How many videos are shown.
-        num_frames: Frames of a video, evenly spread over what is shown of it.
+        split: The split of its index to show.
+        num_videos: The number of videos to show.
+        num_frames: The number of frames of a video, evenly spread over what is shown of it.
         seed: The seed of the draw; that of the augmentation is the recipe's.
-        recipe: Whose clips are shown: its window of the video, its size and crop. None: the whole video, not cropped.
+        recipe: The recipe whose clips are shown, with its window, size and crop. None shows the whole video, not
+            cropped.
         augmented: Show the training view, with the random window, crop and flip of the first epoch, in place of the
             test view.
 
     Raises:
         FileNotFoundError: If the data set is not there.
-        ValueError: If `path` ends otherwise, or the training view is asked for without a recipe.
+        ValueError: If `path` has another suffix, or the training view is asked for without a recipe.
     """
     if path.suffix.lower() not in (".html", ".png"):
         raise ValueError(f"A contact sheet ends in .html or .png, not in {path.suffix!r} ({path}).")
@@ -134,7 +135,7 @@ def _attributes(video: Video, labels: Labels) -> str:
 
 
 def _write_html(path: Path, strips: Sequence[Strip], labels: Labels, title: str) -> None:
-    import jinja2  # imported only by those who draw
+    import jinja2  # imported only to draw
 
     cards = [
         {

@@ -1,4 +1,4 @@
-"""What a run is fed with: everything that its recipe only names, read once and checked before anything is built."""
+"""The inputs of a run: everything that its recipe only names, read once and checked before anything is built."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -18,13 +18,14 @@ class RunInputs:
 
     Attributes:
         labels: The classes.
-        videos, val_videos: Of the training and of the validation split.
-        coverage: How much of the validation split is there.
+        videos, val_videos: The videos of the training and of the validation split.
+        coverage: The coverage of the validation split.
         trained_on: The data sets that the model will have seen, its backbone's first.
         processor: The test transform and sampling.
-        steps_per_epoch: Full batches of the training videos.
-        num_steps: Where the run ends.
-        fingerprints: Of the training videos and of the classes, by the field of the recipe that names them.
+        steps_per_epoch: The number of full batches of the training videos.
+        num_steps: The step at which the run ends.
+        fingerprints: The fingerprints of the training videos and of the classes, by the field of the recipe that names
+            them.
     """
 
     labels: Labels
@@ -43,7 +44,7 @@ def read_inputs(recipe: Recipe) -> RunInputs:
 
     Raises:
         FileNotFoundError: If the folder or one of its files is not there.
-        ValueError: If recipe and data do not fit, or a validation video was trained on.
+        ValueError: If the recipe does not fit the data, or the backbone was trained on a validation video.
     """
     data = recipe.data
     labels = read_labels(recipe)

@@ -27,12 +27,12 @@ def train(recipe: Recipe) -> dict[str, Any] | signal.Signals:
     A run that was stopped or killed resumes after the last state that it saved, on any number of processes.
 
     Returns:
-        The metrics of the final evaluation; or the signal that stopped the run, whose state is saved then.
+        The metrics of the final evaluation, or the signal that stopped the run after its state was saved.
 
     Raises:
-        ValueError: If recipe and data do not fit, or more training videos are unreadable than `data.max_bad_share`
-            allows.
-        FloatingPointError: at a loss or gradient that is not finite.
+        ValueError: If the recipe does not fit the data, or more training videos are unreadable than
+            `data.max_bad_share` allows.
+        FloatingPointError: If a loss or gradient is not finite.
         RuntimeError: If another run is writing to the same folder.
         OSError: If a state cannot be written.
     """
@@ -85,7 +85,7 @@ def train(recipe: Recipe) -> dict[str, Any] | signal.Signals:
 
 
 def explain_stop(run: Run, received: signal.Signals) -> None:
-    """Say where a stopped run is and how to resume it."""
+    """Log where a stopped run is and how to resume it."""
     logger.warning(
         f"Stopped by {received.name} after step {run.step} of {run.inputs.num_steps}. The state is saved in "
         f"{run.folder / STATE_FOLDER}; run the same command again to resume."
@@ -96,7 +96,7 @@ def leave_out(run: Run, errors: dict[str, str]) -> None:
     """Count unreadable training videos and name each once.
 
     Raises:
-        ValueError: If they are more than the recipe allows.
+        ValueError: If there are more than the recipe allows.
     """
     for video_id, reason in run.exchange.merge(errors).items():
         if video_id not in run.bad_videos:

@@ -14,10 +14,10 @@ BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
 def parameter_groups(model: nn.Module, recipe: OptimizationRecipe) -> list[dict]:
-    """Return trainable parameters in up to four groups: of an encoder's backbone or not, with weight decay or without.
+    """Return the trainable parameters in up to four groups: of an encoder's backbone or not, with weight decay or not.
 
-    Without decay are parameters of at most one dimension (biases, normalization) and embeddings of positions and token
-    types, as in Video-Swin's recipe, which the paper's AdamW numbers follow; with `decay_all` none is.
+    Not decayed are parameters of at most one dimension (biases, normalization) and embeddings of positions and token
+    types, as in Video-Swin's recipe, which the paper's AdamW numbers follow; with `decay_all` all are decayed.
     """
     groups: dict[tuple[float, float], dict] = {}
     for name, parameter in model.named_parameters():
@@ -53,8 +53,7 @@ def build_optimizer(model: nn.Module, recipe: OptimizationRecipe) -> torch.optim
 
 
 def learning_rate_factor(step: int, steps_per_epoch: int, recipe: OptimizationRecipe) -> float:
-    """Return what the peak learning rate is multiplied by in a step: a pure function, so that nothing needs to be
-    saved.
+    """Return the factor on the peak learning rate in a step: a pure function, so that nothing needs to be saved.
 
     The warm-up rises linearly, step by step, and reaches 1 at its last step. After it, "cosine" falls from 1 to 0 over
     the remaining steps; "step" is `gamma` to the number of milestones (in epochs) that have passed.
@@ -82,7 +81,7 @@ def prepare_batch_norm(model: nn.Module, kind: str) -> nn.Module:
     Frozen layers keep their statistics, scale and shift; `train_mode` keeps them in eval mode.
 
     Raises:
-        ValueError: for "sync" without CUDA, where torch has no kernel for it.
+        ValueError: If `kind` is "sync" without CUDA, where torch has no kernel for it.
     """
     if kind == "sync":
         if not torch.cuda.is_available():
@@ -94,7 +93,7 @@ def prepare_batch_norm(model: nn.Module, kind: str) -> nn.Module:
 
 
 def train_mode(model: nn.Module, batch_norm: str) -> None:
-    """`model.train()`, with frozen batch normalization left in eval mode."""
+    """Put the model into training mode, with frozen batch normalization left in eval mode."""
     model.train()
     for module in frozen_batch_norms(model, batch_norm):
         module.eval()
@@ -120,7 +119,7 @@ class MovingAverage:
 
     @contextlib.contextmanager
     def applied(self) -> Iterator[None]:
-        """Within the block the model has the averaged weights."""
+        """Give the model the averaged weights within the block."""
         self._exchange()
         try:
             yield
@@ -136,5 +135,5 @@ class MovingAverage:
 
 
 def averaged(average: MovingAverage | None) -> contextlib.AbstractContextManager:
-    """Have the model use its averaged weights, if there are any."""
+    """Return a block in which the model uses its averaged weights, if there are any."""
     return contextlib.nullcontext() if average is None else average.applied()

@@ -1,4 +1,4 @@
-"""What a run leaves behind: the checkpoint folder, whose `metrics.json` comes last and says that it is complete."""
+"""The output of a run: the checkpoint folder, whose `metrics.json` is written last and marks it as complete."""
 
 import json
 import os
@@ -28,9 +28,9 @@ from .state import versions
 
 
 def holds_metrics(folder: Path, data: DataRecipe) -> bool:
-    """Return whether `metrics.json` is there and of the split and number of clips that a recipe asks for.
+    """Return whether `metrics.json` exists for the split and number of clips that a recipe asks for.
 
-    Neither changes the weights, so a finished run may be asked for others; it is then evaluated anew.
+    Neither changes the weights, so a finished run may be asked for others; it is then evaluated again.
     """
     if not (folder / METRICS_FILE).exists():
         return False
@@ -39,7 +39,7 @@ def holds_metrics(folder: Path, data: DataRecipe) -> bool:
 
 
 def drop_metrics(folder: Path) -> None:
-    """Remove `metrics.json`: what is in the folder is no longer, or not yet, a complete checkpoint."""
+    """Remove `metrics.json`: the folder is no longer, or not yet, a complete checkpoint."""
     (folder / METRICS_FILE).unlink(missing_ok=True)
 
 
@@ -70,7 +70,7 @@ def write_checkpoint(
 
 
 def describe_training(accelerator: Accelerator, seconds: float) -> dict[str, str]:
-    """Return how a checkpoint came to be, for its card."""
+    """Return how a checkpoint was made, for its card."""
     device, count = accelerator.device, accelerator.num_processes
     hardware = (
         torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} CPU thread(s)"
@@ -84,8 +84,7 @@ def describe_training(accelerator: Accelerator, seconds: float) -> dict[str, str
 
 
 def commit() -> str | None:
-    """Return the commit that this code was checked out from, marked where files were changed since; None if there is
-    none."""
+    """Return the commit that this code was checked out from, marked if files were changed since; None without one."""
     house = Path(__file__).resolve().parents[2]
     if not (house / ".git").exists():  # installed elsewhere: a repository around it is not this code's
         return None

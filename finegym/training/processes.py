@@ -1,4 +1,4 @@
-"""Several processes acting as one: the start, the exchange of a few numbers in every step, and stopping together."""
+"""Several processes acting as one: starting, exchanging a few numbers in every step, and stopping together."""
 
 import ctypes
 import logging
@@ -18,20 +18,20 @@ from .recipe import Recipe
 
 logger = logging.getLogger(__name__)
 
-# Longer than any pause of a healthy process (an evaluation, a slow disk), shorter than a person's patience.
+# Longer than any pause of a healthy process (an evaluation, a slow disk), shorter than a person would wait.
 COLLECTIVE_TIMEOUT = timedelta(minutes=30)
-# A data worker outlives SIGTERM by this, so that the run it serves can finish its step and save.
+# A data worker outlives SIGTERM by this many seconds, so that the run it serves can finish its step and save.
 WORKER_GRACE_SECONDS = 20
 # Numbers of `mallopt`, from glibc's malloc.h.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 
 
 def keep_freed_memory() -> None:
-    """Tell glibc to keep the memory of freed tensors of up to 32 MB for the next step, rather than to give it back.
+    """Tell glibc to keep the memory of freed tensors of up to 32 MB for the next step, rather than give it back.
 
     By default the top of the heap goes back to the system in every step and is asked for again page by page: in a
     training step of the small networks on a CPU these page faults are a seventh of the processor time, and threads
-    wait for each other in them. Other C libraries have no such call, and nothing is done there.
+    wait for each other in them. On other C libraries this function does nothing.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
@@ -78,7 +78,7 @@ def start_processes(recipe: Recipe) -> Accelerator:
 
 
 class Exchange:
-    """Sums of small numbers over all processes on the CPU, so that no accelerator waits, and a dead process is noticed
+    """Sums of small numbers over all processes, on the CPU so that no accelerator waits and a dead process is noticed
     at once."""
 
     def __init__(self, accelerator: Accelerator):
@@ -117,9 +117,9 @@ class Exchange:
 
 
 class StopSignals:
-    """Turns SIGTERM (a cluster's preemption) and Ctrl-C into a wish that the loop fulfils between two steps.
+    """Turns SIGTERM (a cluster's preemption) and Ctrl-C into a request that the loop grants between two steps.
 
-    A second Ctrl-C interrupts at once; what was saved before stays.
+    A second Ctrl-C interrupts at once; earlier states stay.
     """
 
     def __init__(self):
@@ -140,6 +140,6 @@ class StopSignals:
 
 
 def start_worker(worker: int) -> None:
-    """Prepare a data worker for the signals that its process group gets: the run decides when it ends."""
+    """Make a data worker ignore the signals that its process group gets: the run decides when it ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda number, frame: signal.alarm(WORKER_GRACE_SECONDS))

@@ -213,10 +213,10 @@ class OptimizationRecipe:
             raise ValueError("optimization.epochs, batch_size, micro_batch_size and gradient_accumulation start at 1.")
 
     def pieces_per_process(self, world_size: int) -> int:
-        """Return into how many forward passes each process cuts its share of a batch.
+        """Return the number of forward passes into which each process divides its share of a batch.
 
         Raises:
-            ValueError: If the batch does not divide so.
+            ValueError: If the batch cannot be divided this way.
         """
         share, rest = divmod(self.batch_size, world_size)
         pieces = self.gradient_accumulation if self.micro_batch_size is None else share // self.micro_batch_size
@@ -315,7 +315,7 @@ class Recipe:
             )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain lists, dicts and scalars, as JSON and YAML know them."""
+        """Return the recipe as plain lists, dicts and scalars, as JSON and YAML have them."""
         return json.loads(json.dumps(asdict(self)))
 
     def save(self, path: str | Path) -> None:
@@ -344,7 +344,7 @@ HARMLESS_FIELDS = (
 
 
 def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """`{"a": {"b": 1}}` -> `{"a.b": 1}`."""
+    """Flatten nested mappings: `{"a": {"b": 1}}` becomes `{"a.b": 1}`."""
     flat = {}
     for name, value in values.items():
         if isinstance(value, dict) and value:
@@ -367,7 +367,7 @@ def changed_fields(before: dict[str, Any], after: dict[str, Any]) -> dict[str, t
 
 
 def recipe_hash(values: dict[str, Any]) -> str:
-    """Return SHA-256 of the fields that decide the weights."""
+    """Return the SHA-256 of the fields that decide the weights."""
     decisive = {name: (value,) for name, value in flatten(values).items()}
     decisive = {name: value for name, value in decisive.items() if name in changed_fields(decisive, {})}
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
@@ -378,7 +378,7 @@ REPEATED_FIELDS = ("seed", "features.seed", "data.fold")
 
 
 def experiment_hash(values: dict[str, Any]) -> str:
-    """Return SHA-256 of what decides the weights apart from seeds and folds: the same for all repetitions of an
+    """Return the SHA-256 of what decides the weights apart from seeds and folds: the same for all repetitions of an
     experiment.
 
     A backbone counts by its architecture and settings rather than by its folder, as each repetition may have its own.

@@ -21,7 +21,7 @@ CONFIG_HELP = (
 
 
 class RecipeParser(Parser):
-    """Reads a recipe: `--config FILE` and any `--section.key value`. Later ones win."""
+    """A parser of recipes: `--config FILE` and any `--section.key value`. Later ones win."""
 
     def __init__(self, **options: Any):
         super().__init__(**options)
@@ -47,7 +47,7 @@ class RecipeParser(Parser):
         """Return the recipe among parsed arguments.
 
         Raises:
-            UsageError: If the key is unknown or contradicts another; the message names it.
+            UsageError: If a key is unknown or contradicts another; the message names it.
         """
         try:
             fields = vars(self.instantiate(values))
@@ -61,7 +61,7 @@ def parse_recipe(arguments: Sequence[str], *, prog: str = "finegym train") -> Re
 
     Raises:
         FileNotFoundError: If there is no such file, here or among the shipped recipes.
-        UsageError: naming the key that is unknown, missing, of another type or contradicts another.
+        UsageError: If a key is unknown, missing, of another type or contradicts another; the message names it.
     """
     parser = RecipeParser(prog=prog)
     return parser.recipe(parser.parse_args(arguments))
@@ -71,7 +71,7 @@ def vary(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
     """Return the recipe with other values of some fields, such as `{"optimization.epochs": 3}`.
 
     Raises:
-        UsageError: naming the field that is unknown or has a value of another type.
+        UsageError: If a field is unknown or has a value of another type; the message names it.
     """
     values = recipe.to_dict()
     for field_name, value in changes.items():

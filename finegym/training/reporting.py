@@ -1,5 +1,5 @@
-"""What a run says: a line every few steps, history.jsonl, trackers, curves; and the check that its numbers are
-finite."""
+"""The reports of a run: a line every few steps, history.jsonl, trackers and curves; and the check for finite
+numbers."""
 
 import copy
 import importlib.util
@@ -42,8 +42,9 @@ class Reporter:
     begins, so that the accelerator does not wait for the host in every step. That is also when they are checked.
 
     Args:
-        describe_batch: Step -> ids of the videos of its global batch.
-        flops_per_clip: Of one clip's forward and backward pass; None: not known, so that no MFU is given.
+        describe_batch: A function from a step to the ids of the videos in its global batch.
+        flops_per_clip: The FLOPs of one clip's forward and backward pass; None if they are not known, and then no MFU
+            is given.
     """
 
     def __init__(
@@ -85,7 +86,7 @@ class Reporter:
 
     @property
     def seconds(self) -> float:
-        """Spent in steps so far: waiting for data and computing, not evaluating and saving."""
+        """The seconds spent in steps so far: waiting for data and computing, not evaluating and saving."""
         return self._busy_before + self._busy
 
     def watch(self, batches: Iterable[Any]) -> Iterator[Any]:
@@ -101,7 +102,7 @@ class Reporter:
             yield batch
 
     def step(self, step: int, learning_rate: float, loss: torch.Tensor, grad_norm: torch.Tensor | None) -> None:
-        """Take in the numbers of a completed step: its count from 1, and this process's part of the loss."""
+        """Record the numbers of a completed step: its count from 1, and this process's part of the loss."""
         self._pending.append((step, learning_rate, loss, grad_norm))
         self._busy += time.perf_counter() - self._step_start
         self._bar.update()
@@ -109,10 +110,11 @@ class Reporter:
             self.report()
 
     def flush(self) -> None:
-        """Read back, check and write down the steps since the last time.
+        """Read back, check and record the steps since the last call.
 
         Raises:
-            FloatingPointError: naming step, learning rate and clips, at the first loss or gradient that is not finite.
+            FloatingPointError: If a loss or gradient is not finite; the message names the first step, its learning
+                rate and its videos.
         """
         if not self._pending:
             return
@@ -166,7 +168,7 @@ class Reporter:
         self.accelerator.log({f"train/{name}": value for name, value in numbers.items()}, step=last["step"])
 
     def evaluation(self, step: int, metrics: dict[str, Any]) -> None:
-        """Take in the metrics of an evaluation after `step` steps."""
+        """Record the metrics of an evaluation after `step` steps."""
         names = ("top1", "top5", "mean_class_accuracy")
         row = {name: metrics[name] for name in names if name in metrics}
         self._write([{"step": step, "epoch": step / self.steps_per_epoch, **row}])
@@ -212,24 +214,24 @@ def read_history(folder: Path, last_step: int) -> list[dict[str, float]]:
 
 
 def check_trackers(recipe: Recipe) -> None:
-    """Raises `ValueError` if a tracker is not installed."""
+    """Raise `ValueError` if a tracker is not installed."""
     for tracker in recipe.logging.trackers:
         if importlib.util.find_spec(tracker) is None:
             raise ValueError(f"logging.trackers names {tracker}, which is not installed: run `pip install {tracker}`.")
 
 
 def flat_scalars(recipe: Recipe) -> dict[str, int | float | str | bool]:
-    """Return a recipe as trackers take it."""
+    """Return a recipe in the form that trackers take."""
     flat = flatten(recipe.to_dict())
     return {name: value if isinstance(value, (int, float, str, bool)) else str(value) for name, value in flat.items()}
 
 
 def count_flops(model: nn.Module, batch: dict[str, torch.Tensor]) -> float:
-    """Return FLOPs of one clip's forward and backward pass, counted on the meta device without computing anything.
+    """Return the FLOPs of one clip's forward and backward pass, counted on the meta device without computing anything.
 
     Args:
         model: The bare model, neither compiled nor wrapped.
-        batch: What `collate` makes of any clip.
+        batch: Any clip, as `collate` returns it.
     """
     model = copy.deepcopy(model).to("meta").train()
     with FlopCounterMode(display=False) as counter:
@@ -239,7 +241,7 @@ def count_flops(model: nn.Module, batch: dict[str, torch.Tensor]) -> float:
 
 
 def peak_flops(device: torch.device, precision: str) -> float | None:
-    """Return dense peak of a known CUDA device in FLOP/s; None for others."""
+    """Return the dense peak of a known CUDA device in FLOP/s; None for others."""
     if device.type != "cuda":
         return None
     name = torch.cuda.get_device_name(device)

@@ -1,4 +1,4 @@
-"""One run: its parts, put together and brought to where an earlier run of the same recipe stopped."""
+"""One run: its parts, put together and restored to where an earlier run of the same recipe stopped."""
 
 import contextlib
 import logging
@@ -193,7 +193,7 @@ class Run:
 
     @property
     def seconds(self) -> float:
-        """Spent in training steps, over all the runs that led here."""
+        """The seconds spent in training steps, over all the runs that led here."""
         return self.seconds_before + self.report.seconds
 
     @property
@@ -229,7 +229,7 @@ class Run:
         return evaluation
 
     def finish(self) -> dict[str, Any]:
-        """Evaluate and write the checkpoint folder; `metrics.json` comes last and says that it is complete."""
+        """Evaluate and write the checkpoint folder; `metrics.json` is written last and marks it as complete."""
         evaluation = self.evaluate()
         evaluation.metrics.update(
             train_seconds=self.seconds,

@@ -1,4 +1,4 @@
-"""The state of a run on disk: whole or absent, verified when read, never pickled.
+"""The state of a run on disk: complete or absent, verified when read, never pickled.
 
     output_dir/state/
         lock                     held by the run that is at work
@@ -51,15 +51,15 @@ class RunState:
     """Everything a run needs to resume.
 
     Attributes:
-        step: Completed steps.
-        recipe: As `Recipe.to_dict` gives it.
-        recipe_hash: See `recipe.recipe_hash`.
-        inputs: Fingerprints of what the recipe only names, such as the training videos.
+        step: The number of completed steps.
+        recipe: The recipe, as `Recipe.to_dict` returns it.
+        recipe_hash: The hash of the recipe; see `recipe.recipe_hash`.
+        inputs: The fingerprints of what the recipe only names, such as the training videos.
         best: The best evaluation so far, with its step.
-        seconds: Spent in training steps so far.
+        seconds: The seconds spent in training steps so far.
         bad_videos: The id of every unreadable training video met so far -> reason.
-        versions: Of the software that wrote it.
-        tensors: File stem -> name -> tensor.
+        versions: The versions of the software that wrote it.
+        tensors: The tensors, by file stem and name.
     """
 
     step: int
@@ -110,7 +110,7 @@ def capture(run: Resumable) -> RunState:
 
 
 def restore(run: Resumable, state: RunState) -> None:
-    """Bring a run whose parts are built to where `state` was captured."""
+    """Restore a run whose parts are built to where `state` was captured."""
     run.step, run.best, run.bad_videos = state.step, state.best, state.bad_videos
     run.seconds_before = state.seconds
     run.model.load_state_dict(state.tensors["model"])
@@ -126,7 +126,7 @@ def restore(run: Resumable, state: RunState) -> None:
 
 
 def versions() -> dict[str, str]:
-    """Return what a bit-exact repetition needs to be the same."""
+    """Return everything that must be the same for a bit-exact repetition."""
     return {library.__name__: library.__version__ for library in (torch, transformers, accelerate)}
 
 
@@ -137,7 +137,7 @@ def save_state(folder: Path, state: RunState, *, keep: int) -> Path:
     either the new state or none.
 
     Raises:
-        OSError: If it cannot be written, such as on a full disk; the states already there are untouched.
+        OSError: If it cannot be written, as on a full disk; the states already there are not touched.
     """
     target = folder / f"step_{state.step:08d}"
     temporary = folder / f".{target.name}.partial"
@@ -173,7 +173,7 @@ def save_state(folder: Path, state: RunState, *, keep: int) -> Path:
 def find_state(folder: Path) -> Path | None:
     """Return the newest undamaged state below `folder`; None if no state was ever written there.
 
-    Damaged ones are reported and set aside as `damaged_step_...`; what a killed run left half-written is removed.
+    Damaged ones are reported and set aside as `damaged_step_...`; what a killed run left incomplete is removed.
 
     Raises:
         ValueError: If there are states, but all of them are damaged.
@@ -200,7 +200,7 @@ def load_state(path: Path) -> RunState:
     """Read a state that `find_state` found.
 
     Raises:
-        ValueError: If its hashes are right and it is yet none of a run; the message names the state.
+        ValueError: If it is not the state of a run although its hashes are right; the message names it.
     """
     remedy = f"Delete {path} to go on from the state before it."
     facts = read_json(path / "state.json", what="state of a run", remedy=remedy, finite=False)
@@ -225,10 +225,10 @@ def load_state(path: Path) -> RunState:
 
 
 def load_matching_state(path: Path, recipe: Recipe, fingerprints: dict[str, str]) -> RunState:
-    """Read a state of the same run: of a recipe that gives the same weights, fed with the same inputs.
+    """Read a state of the same run: of a recipe that gives the same weights, with the same inputs.
 
     Raises:
-        ValueError: If it is not one; the message names what differs, or the state.
+        ValueError: If it belongs to another run; the message names what differs, or the state.
     """
     state = load_state(path)
     changed = changed_fields(state.recipe, recipe.to_dict())
@@ -247,7 +247,7 @@ def load_matching_state(path: Path, recipe: Recipe, fingerprints: dict[str, str]
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-    """Return what the optimizer remembers, as `<quantity>/<parameter name>` -> tensor."""
+    """Return the optimizer's state, as `<quantity>/<parameter name>` -> tensor."""
     return {
         f"{quantity}/{name}": tensor
         for group in optimizer.param_groups
@@ -257,10 +257,10 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tenso
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor]) -> None:
-    """Give an optimizer the memory that `optimizer_tensors` took from its like.
+    """Give an optimizer the state that `optimizer_tensors` took from one for the same model.
 
     Raises:
-        ValueError: If the tensor belongs to no parameter or has another shape; the message names it.
+        ValueError: If a tensor belongs to no parameter or has another shape; the message names it.
     """
     parameters = {
         name: parameter
@@ -278,7 +278,7 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, torch
 
 @contextlib.contextmanager
 def exclusive(folder: Path) -> Iterator[None]:
-    """Hold the lock of a run's state folder; it is released by the system however the process ends.
+    """Hold the lock of a run's state folder; the system releases it however the process ends.
 
     Raises:
         RuntimeError: If another process holds it.
@@ -286,7 +286,7 @@ def exclusive(folder: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / "lock", "a+", encoding="utf-8") as file:
         try:
-            # A record lock and not flock, because flock would live on in the data workers of a killed run.
+            # A record lock and not flock, because flock would outlive a killed run in its data workers.
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             file.seek(0)

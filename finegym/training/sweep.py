@@ -22,11 +22,11 @@ def expand(recipe: Recipe, sweep: Path) -> list[Recipe]:
         seed: [0, 1]                                  - {optimization.learning_rate: 3.0e-4}
 
     Each run has its own folder in the recipe's `output_dir`, named after what it varies. They share the features of
-    the recipe itself, so that the frozen backbone runs once and not at all if the recipe was trained before: cached
+    the recipe itself, so that the frozen backbone runs once, or not at all if the recipe was trained before: cached
     views are drawn with the recipe's seed, whatever seed a run has, unless `features.seed` says otherwise.
 
     Raises:
-        UsageError: naming the field that is unknown or has a value of another type.
+        UsageError: If a field is unknown or has a value of another type; the message names it.
         ValueError: If the file has neither form; the message names it.
     """
     folder = recipe.features.folder or str(Path(recipe.output_dir).parent / "features")
