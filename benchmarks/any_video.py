@@ -1,14 +1,14 @@
-"""Whether anybody's video gives the right frames at the right times, and what knowing that costs.
+"""Measure whether any video gives the right frames at the right times, and what that certainty costs.
 
 Frames: every file of the tests' zoo (packed and unpacked B-frames, pictures that are not coded, fields, open GOPs,
-edit lists, program and transport streams, ...) is read frame by frame, sparsely and in order, and compared bit by bit
+edit lists, program and transport streams, ...) is read frame by frame, sparsely and in order, and compared bit for bit
 with libavcodec's plain decoding of the whole file.
 
-Rates: validation videos of SynthGym are written at other frame rates and classified by time; the figure is the largest
-loss of top-1, in points, against the videos as they are.
+Rates: SynthGym's validation videos are written at other frame rates and classified by time; the figure is the largest
+loss of top-1, in points, against the original videos.
 
-Speed: the loading of training clips by this code and by an earlier checkout (`--before`), each in its own process, in
-turns; the figure is the median of the ratios of CPU seconds within a file and round.
+Speed: this code and an earlier checkout (`--before`) take turns loading training clips, each in its own process; the
+figure is the median of the ratios of CPU seconds within a file and round.
 """
 
 import argparse
@@ -43,7 +43,7 @@ from video_zoo import build_zoo  # noqa: E402
 
 
 RATES = (12.5, 25.0, 30.0, 50.0, 60.0)
-# What another checkout runs: it loads a training clip for every line on its input and answers with CPU seconds.
+# Another checkout runs this: it loads a training clip for every line on its input and answers with CPU seconds.
 SERVER = """
 import sys, time, functools, torch
 from pathlib import Path
@@ -84,7 +84,7 @@ def count_wrong_frames(path: Path) -> dict:
 
 
 def write_at_rate(source: Video, target: Path, rate: float | None) -> None:
-    """A video as a camera of another rate would have filmed it; None: one whose rate varies."""
+    """Return a video as a camera of another rate would have filmed it; None means a varying rate."""
     with open_video(source.path) as file:
         first, stop = file.index_range(source.start, source.end)
         seconds = np.array(file.times[first:stop]) - file.times[first]

@@ -1,4 +1,4 @@
-"""What every benchmark shares: describing the machine, timing variants in turns, and writing the result file."""
+"""Describe the machine, time variants in turns, and write the result file, for every benchmark."""
 
 import json
 import os
@@ -41,7 +41,7 @@ def write_results(
 
 
 def describe_machine() -> dict[str, Any]:
-    """Processor, usable cores, threads, memory and accelerator."""
+    """Return processor, usable cores, threads, memory and accelerator."""
     return {
         "processor": _processor(),
         "num_cores": len(os.sched_getaffinity(0)),
@@ -53,14 +53,14 @@ def describe_machine() -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Python and the libraries that decide speed and numbers."""
+    """Return the versions of Python and of the libraries that determine speed and numbers."""
     return {"python": platform.python_version()} | {library: metadata.version(library) for library in LIBRARIES}
 
 
 def time_in_turns(
     variants: Mapping[str, Callable[[], Any]], *, num_rounds: int, num_warmups: int = 1
 ) -> dict[str, list[float]]:
-    """Seconds of each variant in each round; variants take turns, so that a busy moment of the machine hits all."""
+    """Time each variant in each round, in seconds. Variants take turns, so that a busy moment affects all of them."""
     for _ in range(num_warmups):
         for run in variants.values():
             run()
@@ -76,7 +76,7 @@ def time_in_turns(
 
 
 def median_ratio(slower: Sequence[float], faster: Sequence[float]) -> float:
-    """Median over the rounds of slower / faster, each ratio within one round."""
+    """Return the median over the rounds of slower / faster, each ratio within one round."""
     return statistics.median(a / b for a, b in zip(slower, faster, strict=True))
 
 

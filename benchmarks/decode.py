@@ -1,10 +1,9 @@
-"""Clips per second and per core, from a file of short side 256 to an augmented tensor: this project and four other
-decoders.
+"""Measure clips per second and core, from a file with a short side of 256 to an augmented tensor, for this project and
+four other decoders.
 
 Every decoder reads the same frames of the same files, each file right after the other decoders have read it, on one
-core and with one thread. All but pytorchvideo hand their frames to this project's augmentation; pytorchvideo uses its
-own, which is how its users work. Times are CPU seconds of the process, so that other work on the machine does not
-count.
+core with one thread. All but pytorchvideo hand their frames to this project's augmentation; pytorchvideo uses its
+own, as its users do. Times are CPU seconds of the process, so that other work on the machine does not count.
 
 The files have FineGym's lengths (validation videos: median 38 frames, four in five shorter than the 64 frames of the
 paper's window) and are written as `finegym prepare` writes them.
@@ -34,7 +33,7 @@ import decord  # noqa: E402
 import torchvision.transforms._functional_tensor  # noqa: E402
 
 
-# pytorchvideo 0.1.5 imports this module by the name it had until torchvision 0.16.
+# pytorchvideo 0.1.5 imports this module by the name it had up to torchvision 0.16.
 sys.modules["torchvision.transforms.functional_tensor"] = torchvision.transforms._functional_tensor
 
 from pytorchvideo.data.encoded_video import EncodedVideo  # noqa: E402
@@ -52,10 +51,10 @@ from .common import write_results  # noqa: E402
 
 try:
     from torchcodec.decoders import VideoDecoder
-except (ImportError, RuntimeError, OSError):  # it needs an FFmpeg of the system
+except (ImportError, RuntimeError, OSError):  # it needs a system FFmpeg
     VideoDecoder = None
 
-# Tenths of the distribution of Gym99's validation videos (median 38, mean 50, 82 % below 64).
+# Deciles of the lengths of Gym99's validation videos (median 38, mean 50, 82 % below 64).
 NUM_FRAMES = (17, 24, 29, 33, 38, 43, 50, 58, 90, 200)
 HEIGHT, WIDTH, FPS = 256, 340, 25
 CLIP = {"clip_len": 32, "frame_interval": 2}
@@ -67,7 +66,7 @@ Decode = Callable[[str, list[int]], torch.Tensor]
 
 
 def film(num_frames: int, seed: int) -> np.ndarray:
-    """(num_frames, 256, 340, 3) uint8: a camera that pans over a textured hall, a figure that turns in it, and sensor
+    """Return (num_frames, 256, 340, 3) uint8: a camera pans over a textured hall in which a figure turns, with sensor
     noise."""
     draw = np.random.default_rng(seed)
     coarse = draw.integers(30, 220, (40, 80, 3)).astype(np.float32)
@@ -108,7 +107,7 @@ def decode_opencv(path: str, indices: list[int]) -> torch.Tensor:
 
 
 def decode_pytorchvideo(path: str, indices: list[int]) -> torch.Tensor:
-    """(3, N, H, W) float: what `get_clip` gives for the time from the first to the last of these frames."""
+    """Return (3, N, H, W) float: what `get_clip` gives for the time from the first to the last of these frames."""
     video = EncodedVideo.from_path(path, decode_audio=False)
     start = indices[0] / FPS
     clip = video.get_clip(start, (indices[-1] + 0.5) / FPS)["video"]
@@ -117,7 +116,7 @@ def decode_pytorchvideo(path: str, indices: list[int]) -> torch.Tensor:
 
 
 def item_of_peer(decode: Decode, video: Video, epoch: int) -> torch.Tensor:
-    """What `ClipDataset` gives, with another decoder."""
+    """Return what `ClipDataset` gives, with another decoder."""
     generator = clip_generator(0, epoch, video.id)
     indices = random_clip(video.num_frames, **CLIP, generator=generator)
     distinct = sorted(set(indices))
@@ -126,7 +125,7 @@ def item_of_peer(decode: Decode, video: Video, epoch: int) -> torch.Tensor:
 
 
 def item_of_pytorchvideo(video: Video, epoch: int) -> torch.Tensor:
-    """(3, T, 224, 224), by pytorchvideo's decoder and transforms."""
+    """Return (3, T, 224, 224), by pytorchvideo's decoder and transforms."""
     indices = random_clip(video.num_frames, **CLIP, generator=clip_generator(0, epoch, video.id))
     distinct = sorted(set(indices))
     frames = decode_pytorchvideo(str(video.path), distinct)[:, [distinct.index(index) for index in indices]]
@@ -138,7 +137,7 @@ def item_of_pytorchvideo(video: Video, epoch: int) -> torch.Tensor:
 
 
 def check_same_frames(videos: list[Video], decoders: dict[str, Decode]) -> None:
-    """A decoder that gives other frames is not faster, it is wrong."""
+    """Check the frames: a decoder that gives other frames is not faster, it is wrong."""
     for video in videos:
         indices = list(range(0, video.num_frames, 3))
         ours = decode_ours(str(video.path), indices).float()
@@ -181,7 +180,7 @@ def main() -> None:
 
 
 def measure(items: dict[str, Callable], videos: list[Video], rounds: int) -> list[dict]:
-    """CPU seconds of every decoder for every video in every round; the first round only warms up."""
+    """Measure the CPU seconds of every decoder for every video in every round; the first round only warms up."""
     draw, runs = random.Random(0), []
     for epoch in range(rounds + 1):
         for video in videos:
@@ -196,7 +195,7 @@ def measure(items: dict[str, Callable], videos: list[Video], rounds: int) -> lis
 
 
 def report(runs: list[dict], items: dict[str, Callable]) -> None:
-    """Ratios are taken within a video and round; the figure is their median over all videos and rounds."""
+    """Take ratios within a video and round, and their median over all videos and rounds."""
     ratios = {
         name: statistics.median(run["seconds"][name] / run["seconds"]["ours"] for run in runs)
         for name in items

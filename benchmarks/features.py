@@ -1,11 +1,11 @@
-"""What it saves to compute a frozen backbone's features once: `python -m benchmarks.features`.
+"""Measure what it saves to compute a frozen backbone's features once: `python -m benchmarks.features`.
 
-Full-size models on clips of 32 x 224 x 224 pixels out of mp4 files. In every round, one after the other on the same
-batch: the training step of each encoder on cached features (reading them included), decoding and augmenting the
-batch, our backbone and pytorchvideo's. A step online is decoding + backbone + encoder, as a training step without a
-cache does them.
+Full-size models run on clips of 32 x 224 x 224 pixels from mp4 files. Every round measures, one after another on the
+same batch, the training step of each encoder on cached features (including reading them), decoding and augmenting the
+batch, our backbone and pytorchvideo's. An online step is decoding + backbone + encoder, as in training without a
+cache.
 
-The protocol's cost is measured on videos with FineGym's video lengths, against eight clips read and run one by one.
+The cost of the protocol is measured on videos with FineGym's lengths, against eight clips read and run one by one.
 """
 
 import argparse
@@ -45,13 +45,13 @@ from modeling_finegym.video_decoding import open_video
 
 LABELS = Path(__file__).resolve().parent.parent / "configuration" / "gym99" / "labels.json"
 # Gym99's validation videos by event: number, median and 95th percentile of their lengths in frames (in TQN's
-# extraction). Log-normal lengths with these give median 38, mean 49, 82.6 % under 64 and at most 472 over all
-# events; the real ones 38, 49.9, 82.3 % and 483.
+# extraction). Log-normal lengths with these values have median 38, mean 49, 82.6 % under 64 and maximum 472 over all
+# events; the real lengths 38, 49.9, 82.3 % and 483.
 LENGTHS = {"VT": (446, 195, 289), "UB": (2814, 49, 88), "FX": (2226, 32, 66), "BB": (3035, 29, 72)}
 
 
 def draw_lengths(num_videos: int, generator: np.random.Generator) -> np.ndarray:
-    """Lengths in frames at evenly spaced quantiles of FineGym's distribution, in random order. (num_videos,)"""
+    """Return lengths in frames at evenly spaced quantiles of FineGym's distribution, in random order. (num_videos,)"""
     draws = [
         np.exp(generator.normal(np.log(median), np.log(high / median) / 1.645, size=20 * count))
         for count, median, high in LENGTHS.values()
@@ -61,7 +61,7 @@ def draw_lengths(num_videos: int, generator: np.random.Generator) -> np.ndarray:
 
 
 def write_videos(folder: Path, lengths: np.ndarray, labels: Labels, *, height: int, width: int) -> list[Video]:
-    """Videos of a camera that pans over a cluttered scene, encoded as `finegym prepare` does."""
+    """Write videos of a camera that pans over a cluttered scene, encoded as `finegym prepare` does."""
     generator = np.random.default_rng(0)
     videos = []
     for number, length in enumerate(lengths):
@@ -75,7 +75,7 @@ def write_videos(folder: Path, lengths: np.ndarray, labels: Labels, *, height: i
 
 
 def make_encoders(backbone: SlowOnlyForVideoClassification, labels: Labels) -> dict[str, nn.Module]:
-    """The paper's encoders at their full size (section 4.2), ready to train."""
+    """Build the paper's encoders at full size (section 4.2), ready to train."""
     shared = {"vision_config": backbone.config, "num_labels": len(labels.classes)}
     vision = FineGymVisionForVideoClassification(FineGymVisionConfig(**shared))
     config = FineGymVideoTextConfig(attribute_names=labels.attributes, **shared)
@@ -89,7 +89,7 @@ def training_step(model: nn.Module, optimizer: torch.optim.Optimizer, batch: dic
 
 
 def pytorchvideo_features() -> Callable[[torch.Tensor], torch.Tensor]:
-    """The backbone as pytorchvideo's users run it: (B, T, C, H, W) -> (B, T, 2048)."""
+    """Build the backbone as pytorchvideo's users run it: (B, T, C, H, W) -> (B, T, 2048)."""
     from pytorchvideo.models.resnet import create_resnet
 
     model = create_resnet(stem_conv_kernel_size=(1, 7, 7), head_pool_kernel_size=(8, 7, 7), model_depth=50)
@@ -99,13 +99,13 @@ def pytorchvideo_features() -> Callable[[torch.Tensor], torch.Tensor]:
 
 
 def in_pieces(function: Callable[[torch.Tensor], torch.Tensor], clips: torch.Tensor, size: int = 4) -> torch.Tensor:
-    """A batch in pieces that fit into memory, without gradients."""
+    """Run a batch in pieces that fit into memory, without gradients."""
     with torch.inference_mode():
         return torch.cat([function(piece) for piece in clips.split(size)])
 
 
 def bench_epochs(folder: Path, labels: Labels, *, batch_size: int, num_rounds: int) -> dict[str, list[float]]:
-    """Seconds of each part of a step, per round."""
+    """Measure the seconds of each part of a step, per round."""
     lengths = draw_lengths(batch_size, np.random.default_rng(1))
     videos = write_videos(folder / "train", lengths, labels, height=256, width=340)
     transform = {"short_side": 256, "crop_size": 224}
@@ -156,7 +156,7 @@ def epoch_figures(seconds: dict[str, list[float]]) -> dict[str, float]:
 
 
 def naive_scores(model: nn.Module, processor: FineGymVideoProcessor, videos: list[Video]) -> torch.Tensor:
-    """Eight clips a video as the paper's users run them: each read, transformed and scored on its own. (N, C)"""
+    """Score eight clips per video as the paper's users do: read, transform and score each on its own. (N, C)"""
     scores = []
     for video in videos:
         with open_video(video.path) as file:
@@ -172,7 +172,8 @@ def naive_scores(model: nn.Module, processor: FineGymVideoProcessor, videos: lis
 
 
 def bench_protocol(folder: Path, labels: Labels, *, num_videos: int, num_rounds: int) -> tuple[dict, dict]:
-    """Full SlowOnly at 112 pixels, so that the naive loop ends; larger frames bring cost and share of clips closer."""
+    """Run the full SlowOnly at 112 pixels, so that the naive loop finishes. With larger frames, the cost comes closer
+    to the share of clips that are run."""
     lengths = draw_lengths(num_videos, np.random.default_rng(2))
     videos = write_videos(folder / "val", lengths, labels, height=128, width=170)
     torch.manual_seed(0)
@@ -200,7 +201,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batch-size", type=int, default=24, help="clips of a step (the paper's vision encoder: 24)")
-    parser.add_argument("--videos", type=int, default=40, help="of the protocol")
+    parser.add_argument("--videos", type=int, default=40, help="videos of the protocol")
     arguments = parser.parse_args()
     gym99 = Labels.read(LABELS)
     with tempfile.TemporaryDirectory() as folder:

@@ -1,14 +1,14 @@
-"""`make train` and `make test` against an earlier checkout: `python -m benchmarks.first_run --before FOLDER`.
+"""Compare `make train` and `make test` with an earlier checkout: `python -m benchmarks.first_run --before FOLDER`.
 
-The four commands of `make train` run in turns, one stage of the earlier code, the same stage of this one, and so on,
-each as its own process with nothing but its own checkout on the path. A shortened round has fewer videos of each class
-(`--videos_per_class`, of 64 and 40) and is otherwise the same: every stage's work shrinks alike, start-up apart, so
-that the ratio is a little worse than that of a full round (`--full`). The file says what was run.
+The four commands of `make train` run in turns: one stage of the earlier code, the same stage of this code, and so on,
+each in its own process with only its own checkout on the path. A shortened round has fewer videos of each class
+(`--videos_per_class`, of 64 and 40) and is otherwise the same. All work except start-up shrinks alike, so the ratio is
+a little worse than that of a full round (`--full`). The file says what was run.
 
-`--seeds 0 1 2` trains SlowOnly and both encoders in full and compares their top-1 accuracy with what the earlier
-checkout's `benchmarks/results/synthgym.json` says of the same seeds; `--tests` runs both test suites.
+`--seeds 0 1 2` trains SlowOnly and both encoders in full and compares their top-1 accuracy with that of the same seeds
+in the earlier checkout's `benchmarks/results/synthgym.json`; `--tests` runs both test suites.
 
-What is finished is kept in `--folder`: the same command resumes, and another measurement is added.
+Finished measurements are kept in `--folder`: the same command resumes, and another one adds to them.
 """
 
 import argparse
@@ -38,7 +38,7 @@ STAGES = {
 
 
 def run_command(checkout: Path, *command: str | Path, log: Path) -> dict[str, Any]:
-    """Run Python in a checkout: seconds of the clock, of all processors, and the exit status."""
+    """Run Python in a checkout, and return wall-clock seconds, CPU seconds and the exit status."""
     environment = os.environ | {"PYTHONPATH": str(checkout)}
     log.parent.mkdir(parents=True, exist_ok=True)
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
@@ -52,10 +52,10 @@ def run_command(checkout: Path, *command: str | Path, log: Path) -> dict[str, An
 
 
 def run_stage(checkout: Path, stage: str, folder: Path, videos: tuple[int, int], *options: str) -> dict[str, Any]:
-    """One stage of `make train`, writing below `folder`.
+    """Run one stage of `make train`, writing below `folder`.
 
     Raises:
-        RuntimeError: naming the log, if the stage fails.
+        RuntimeError: the stage fails; the message names the log.
     """
     data = folder / "synthgym"
     if stage == "drawing":
@@ -73,7 +73,7 @@ def run_stage(checkout: Path, stage: str, folder: Path, videos: tuple[int, int],
 
 
 def measure_round(before: Path, folder: Path, number: int, videos: tuple[int, int], runs: list[dict], save) -> None:
-    """Every stage of both checkouts in turns; stages that `runs` has already are not run again."""
+    """Run every stage of both checkouts in turns, except the stages that `runs` already has."""
     order = ("before", "after") if number % 2 == 0 else ("after", "before")
     for stage in STAGES:
         for version in order:
@@ -87,7 +87,7 @@ def measure_round(before: Path, folder: Path, number: int, videos: tuple[int, in
 
 
 def measure_accuracy(folder: Path, seed: int, runs: list[dict], save) -> None:
-    """Top-1 of the three models of a seed, trained in full by this code."""
+    """Train the three models of a seed in full with this code, and return their top-1 accuracies."""
     data = folder / "accuracy"
     run_stage(ROOT, "drawing", data, FULL)
     place = data / f"seed{seed}"
@@ -104,7 +104,7 @@ def measure_accuracy(folder: Path, seed: int, runs: list[dict], save) -> None:
 
 
 def measure_tests(before: Path, folder: Path, runs: list[dict], save) -> None:
-    """Both test suites; the earlier one has failures on some processors, so its last line is kept."""
+    """Run both test suites. The earlier one fails on some processors, so its last line is kept."""
     for version, checkout in (("before", before), ("after", ROOT)):
         log = folder / f"tests_{version}.log"
         run = run_command(checkout, "-m", "pytest", "-q", log=log)
@@ -113,7 +113,7 @@ def measure_tests(before: Path, folder: Path, runs: list[dict], save) -> None:
 
 
 def compute_figures(before: Path, runs: list[dict]) -> dict[str, float]:
-    """Ratios of this code over the earlier one; of the rounds with the most videos only."""
+    """Return the ratios of this code over the earlier one, from the rounds with the most videos only."""
     figures: dict[str, float] = {}
     trains = [run for run in runs if run["kind"] == "train"]
     if trains:
@@ -139,7 +139,7 @@ def compute_figures(before: Path, runs: list[dict]) -> dict[str, float]:
 
 
 def compare_accuracy(before: Path, runs: list[dict]) -> dict[str, float]:
-    """Mean top-1 of each model, now and before on the same seeds; the smallest difference of the three models."""
+    """Return each model's mean top-1, now and before on the same seeds, and the smallest difference of the three."""
     figures: dict[str, float] = {}
     earlier = json.loads((before / "benchmarks" / "results" / "synthgym.json").read_text())["runs"]
     differences = []
@@ -171,10 +171,10 @@ def main() -> None:
     parser.add_argument("--videos_per_class", type=int, nargs=2, default=(8, 5), metavar=("TRAIN", "VAL"))
     parser.add_argument("--full", action="store_true", help="rounds with all videos: 64 and 40 of each class")
     parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no round that may end later")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="start no round that may end later")
     parser.add_argument("--seeds", type=int, nargs="*", default=[], help="train in full for the accuracies")
     parser.add_argument("--tests", action="store_true", help="run both test suites")
-    parser.add_argument("--smoke", action="store_true", help="two videos a class; writes no result")
+    parser.add_argument("--smoke", action="store_true", help="two videos per class; writes no result")
     arguments = parser.parse_args()
     videos = FULL if arguments.full else (2, 1) if arguments.smoke else tuple(arguments.videos_per_class)
     before, folder = arguments.before.resolve(), arguments.folder.resolve()

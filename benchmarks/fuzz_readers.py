@@ -1,7 +1,7 @@
-"""Files that strangers may write, changed at random, through every reader of the project.
+"""Pass files that strangers may write, mutated at random, through every reader of the project.
 
-A case is named by a reader and a seed. A reader may take a changed file, or refuse it by one of the documented errors
-with the file's name; anything else is a failure.
+A reader and a seed name a case. A reader may accept a mutated file, or refuse it with a documented error that names
+the file; anything else is a failure.
 """
 
 import hashlib
@@ -43,14 +43,14 @@ CLIP = "0LtLS9wROrk_E_002407_002435_A_0003_0005"
 
 @dataclass(frozen=True)
 class Reader:
-    """`make(folder)` writes a sound folder and gives the file to change; `read(folder)` reads it."""
+    """`make(folder)` writes a valid folder and returns the file to mutate; `read(folder)` reads it."""
 
     make: Callable[[Path], Path]
     read: Callable[[Path], object]
 
 
 def mutate(content: bytes, chance: random.Random) -> bytes:
-    """Change a file: as JSON or CSV where it is such, else its bytes."""
+    """Mutate a file: as JSON or CSV if it is one of these, else its bytes."""
     try:
         value = json.loads(content)
     except ValueError:
@@ -189,7 +189,7 @@ def _state(folder: Path) -> Path:
 
 
 def _read_state(folder: Path) -> RunState:
-    """With the hash that fits, as somebody who means harm would write it."""
+    """Read the state with a hash that fits the mutated file, as an attacker would write it."""
     state = folder / "step_00000003"
     manifest = json.loads((state / "manifest.json").read_text())
     manifest["state.json"] = hashlib.sha256((state / "state.json").read_bytes()).hexdigest()
@@ -211,7 +211,7 @@ def _read_shard(folder: Path) -> Shards:
     try:
         return Shards(folder)
     except ValueError as error:
-        raise ValueError(f"metadata.json: {error}") from error  # the file that was changed
+        raise ValueError(f"metadata.json: {error}") from error  # the mutated file
 
 
 def _sources(folder: Path) -> Path:
@@ -275,7 +275,7 @@ READERS = {
 
 
 def run_case(name: str, chance: random.Random, folder: Path) -> str | None:
-    """Read one changed file in an empty folder; give what was wrong with that, or None."""
+    """Read one mutated file in an empty folder; return what went wrong, or None."""
     reader = READERS[name]
     path = reader.make(folder)
     path.write_bytes(mutate(path.read_bytes(), chance))
@@ -286,7 +286,7 @@ def run_case(name: str, chance: random.Random, folder: Path) -> str | None:
             reader.read(folder)
     except DOCUMENTED as error:
         text = str(error)
-        # of a whole folder the message may name the folder, as where nothing in it is a video
+        # about a whole folder the message may name the folder, as where nothing in it is a video
         if path.name not in text and path.parent.name not in text and folder.name not in text:
             return f"{type(error).__name__} without the file's name: {text[:200]}"
     except Exception as error:

@@ -1,7 +1,7 @@
-"""Videos changed at random, through the video processor in a process of its own.
+"""Pass randomly mutated videos through the video processor in a separate process.
 
-A case is named by a format and a seed. A changed file may be decoded or refused by name. Of a file that only ends
-early, every frame that is given must be the one it is given for: each frame shows its own number.
+A format and a seed name a case. A mutated file may be decoded, or refused by name. Where a file only ends early, every
+frame that is returned must be the requested one: each frame shows its own number.
 """
 
 import random
@@ -42,7 +42,7 @@ FORMATS = {
 
 
 def make_sound(folder: Path) -> dict[str, bytes]:
-    """The bytes of one intact film in every format."""
+    """Return the bytes of one intact video in every format."""
     films = {}
     for name, (codec, pixel_format) in FORMATS.items():
         path = folder / name
@@ -72,7 +72,7 @@ def _encode(path: Path, codec: str, pixel_format: str, times: list[int]) -> None
 
 
 def mutate(content: bytes, others: list[bytes], chance: random.Random) -> tuple[bytes, bool]:
-    """A changed file, and whether it is an intact one that only ends early."""
+    """Return a mutated file, and whether it is an intact one that only ends early."""
     data = bytearray(content)
     way = chance.randrange(8)
     if way == 0:
@@ -84,7 +84,7 @@ def mutate(content: bytes, others: list[bytes], chance: random.Random) -> tuple[
         return bytes(data[:place] + chance.choice(others)[place:]), False
     for _ in range(chance.randint(1, 12)):
         place, length = chance.randrange(len(data)), chance.choice([1, 2, 4, 8, 64, 512])
-        if way == 3:  # numbers that lie: sizes, counts, widths, times
+        if way == 3:  # false numbers: sizes, counts, widths, times
             number = chance.choice([0, 1, 2**16 - 1, 2**31 - 1, 2**32 - 1])
             data[place : place + 4] = number.to_bytes(4, "big")
         elif way == 4:
@@ -105,7 +105,7 @@ def mutate(content: bytes, others: list[bytes], chance: random.Random) -> tuple[
 
 
 class NumberReader(FineGymVideoProcessor):
-    """Gives, beside the clips, the number that every frame of the film shows, in place of the clips' weights."""
+    """A processor that returns, in place of the clips' weights, the number that each frame of the video shows."""
 
     def load_clips(self, video, num_clips=None, start=None, end=None) -> VideoClips:
         start = time.process_time()
@@ -122,7 +122,7 @@ class NumberReader(FineGymVideoProcessor):
 def run_case(
     reader: ApartProcessor, films: dict[str, bytes], name: str, chance: random.Random, folder: Path
 ) -> str | None:
-    """Decode one changed file; give what was wrong with that, by its kind and a colon, or None."""
+    """Decode one mutated file; return what went wrong, as a kind and a colon before the details, or None."""
     content, only_cut = mutate(films[name], list(films.values()), chance)
     path = folder / f"case.{name.rpartition('.')[2]}"
     path.write_bytes(content)
@@ -135,13 +135,13 @@ def run_case(
         if "takes longer than" in text:
             return f"hang: {text}"
         return None if path.name in text else f"undocumented: {text[:200]}"
-    # a picture turned by a quarter shows its bars across
+    # a picture rotated by 90 degrees shows horizontal bars
     if only_cut and not name.startswith("rotated") and numbers != list(range(len(numbers))):
         return f"substitution: frames show {numbers}"
     return None
 
 
 def make_reader() -> ApartProcessor:
-    """The reader of all cases; its process is started anew when one of them kills it."""
+    """Return the reader of all cases; its process is started again when a case kills it."""
     sizes = {"num_frames": 8, "size": {"shortest_edge": 36}, "crop_size": {"height": 32, "width": 32}}
     return ApartProcessor(NumberReader(**sizes), seconds=12 * MAX_SECONDS)

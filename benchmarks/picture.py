@@ -1,4 +1,4 @@
-"""Draws the README's picture: videos of SynthGym's validation split, their class and what a checkpoint says.
+"""Draw the README's picture: videos of SynthGym's validation split, their class and a checkpoint's answer.
 
 python -m benchmarks.picture --model outputs/synthgym/video_text --root data/synthgym
 """

@@ -1,6 +1,6 @@
 """Write the README's tables from `benchmarks/results/*.json`: `python -m benchmarks.readme`.
 
-A table lies between `<!-- table: NAME -->` and `<!-- end -->`; a test holds the README to what this module writes.
+A table is between `<!-- table: NAME -->` and `<!-- end -->`; a test holds the README to what this module writes.
 """
 
 import json
@@ -24,7 +24,7 @@ MODELS = {
 
 
 def figures(name: str) -> dict[str, float]:
-    """The figures of one benchmark; empty where it has not been run."""
+    """Return the figures of one benchmark; empty if it has not been run."""
     path = RESULTS / f"{name}.json"
     return json.loads(path.read_text())["figures"] if path.exists() else {}
 
@@ -116,7 +116,7 @@ def render(rows: list[list[str]]) -> str:
 
 
 def rewrite(text: str) -> str:
-    """The README's text with every table written again."""
+    """Return the README's text with every table generated again."""
     tables = {"synthgym": synthgym, "measured": measured}
     return TABLE.sub(lambda match: match[1] + render(tables[match[2]]()) + match[3], text)
 

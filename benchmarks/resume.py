@@ -1,11 +1,11 @@
-"""Training that is killed and resumed: `python -m benchmarks.resume`.
+"""Kill training runs and resume them: `python -m benchmarks.resume`.
 
-For each family, on one and on two processes: one run from beginning to end, then runs that are killed (SIGKILL to all
-processes at once) at a random step or in the middle of writing a state, started again and left to end. The weights
-files are compared byte by byte. Then the encoders change the number of processes 1 -> 2 -> 4 -> 1 with a kill at each
-change, and every loss is compared with that of the run that was never stopped.
+For each family, on one and on two processes, one run goes from beginning to end; other runs are killed (SIGKILL to all
+processes at once) at a random step or in the middle of writing a state, started again and left to finish. Their
+weights files are compared byte by byte. Then the encoders change the number of processes 1 -> 2 -> 4 -> 1 with a kill
+at each change, and every loss is compared with that of the run that was never stopped.
 
-Small models on CPU in float32, one thread a process, with dropout.
+The models are small and run on CPU in float32, with one thread per process and with dropout.
 """
 
 import argparse
@@ -27,7 +27,7 @@ WORLDS = (1, 2, 4, 1)
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--kills", type=int, default=30, help="per family, half of them within a save")
+    parser.add_argument("--kills", type=int, default=30, help="per family, half of them during a save")
     kills = parser.parse_args().kills
     with tempfile.TemporaryDirectory() as folder:
         runs, changes = measure(Path(folder), kills)
@@ -64,7 +64,7 @@ def measure(folder: Path, kills: int) -> tuple[list[dict[str, Any]], list[dict[s
 def kill_runs(
     folder: Path, family: str, arguments: Sequence[str | Path], num_processes: int, kills: int
 ) -> list[dict[str, Any]]:
-    """Kill `kills` runs, every other one within a save, and compare how each of them ends with a run left alone."""
+    """Kill `kills` runs, every other one during a save, and compare the result of each with an undisturbed run."""
     chance, log = random.Random(f"{family} {num_processes}"), folder / "log"
     straight, killed = folder / "straight", folder / "killed"
     shutil.rmtree(straight, ignore_errors=True)
@@ -100,8 +100,8 @@ def kill_runs(
 
 
 def change_worlds(folder: Path, family: str, arguments: Sequence[str | Path]) -> dict[str, Any]:
-    """Run on 1, 2, 4 and 1 processes with a kill at each change; losses against those of one process, never
-    stopped."""
+    """Run on 1, 2, 4 and 1 processes with a kill at each change, and compare the losses with those of one process that
+    is never stopped."""
     log = folder / "log"
     arguments = [*arguments, "--optimization.micro_batch_size", "1"]
     run([*arguments, "--output_dir", folder / f"{family}-alone"], log=log)

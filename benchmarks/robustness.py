@@ -1,9 +1,9 @@
-"""Files that do harm, in numbers: `make fuzz` goes on where it was stopped, until the asked counts are reached.
+"""Count what harmful files do: `make fuzz` resumes where it stopped, until the requested counts are reached.
 
     python -m benchmarks.robustness --videos 10000 --reader_cases 100000 --paths 500 --soak_minutes 60
 
-The seeds are fixed: case N of a format or a reader is the same file every time. What has been done stands in
-`build/fuzz.json`, and what went wrong, with its seed; `benchmarks/results/robustness.json` is written from it.
+The seeds are fixed: case N of a format or a reader is the same file every time. `build/fuzz.json` keeps
+what has been done and what went wrong, with its seed; `benchmarks/results/robustness.json` is written from it.
 """
 
 import argparse
@@ -38,10 +38,10 @@ PARTS = ["..", ".", "", "~", "a", "ü", "C:", "con", "a\\..", "..\\..", "\0", "\
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--videos", type=int, default=10_000)
-    parser.add_argument("--reader_cases", type=int, default=100_000, help="of each reader")
+    parser.add_argument("--reader_cases", type=int, default=100_000, help="cases of each reader")
     parser.add_argument("--paths", type=int, default=500)
     parser.add_argument("--soak_minutes", type=float, default=60.0)
-    parser.add_argument("--max_minutes", type=float, default=float("inf"), help="stop after so long, to go on later")
+    parser.add_argument("--max_minutes", type=float, default=float("inf"), help="stop after this, to resume later")
     options = parser.parse_args()
     campaign = Campaign(json.loads(STATE.read_text()) if STATE.is_file() else {}, 60 * options.max_minutes)
     with contextlib.suppress(KeyboardInterrupt, TimeoutError):
@@ -64,7 +64,7 @@ class Campaign:
         self.saved = time.monotonic()
 
     def run_readers(self, count: int) -> None:
-        """Changed files through every reader, one seed after the other."""
+        """Pass mutated files through every reader, one seed after the other."""
         first = min(self.done[f"reader {name}"] for name in fuzz_readers.READERS)
         for seed in tqdm(range(first, count), "Readers", initial=first, total=count):
             for name in fuzz_readers.READERS:
@@ -74,7 +74,7 @@ class Campaign:
                     self.note(f"reader {name}", seed, problem and f"reader: {problem}")
 
     def run_videos(self, count: int) -> None:
-        """Changed films, the formats in turn."""
+        """Decode mutated videos, the formats in turn."""
         with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
             films, reader, usual = fuzz_videos.make_sound(Path(folder)), fuzz_videos.make_reader(), None
             names = list(films)
@@ -90,7 +90,7 @@ class Campaign:
             reader.close()
 
     def run_paths(self, count: int) -> None:
-        """Names that may lead out of their folder, in metadata and in indexes."""
+        """Try names that may lead out of their folder, in metadata and in indexes."""
         for seed in range(self.done["path"], count):
             chance = random.Random(f"path/{seed}")
             path = "/".join(chance.choice(PARTS) for _ in range(chance.randint(1, 5)))
@@ -98,7 +98,8 @@ class Campaign:
                 self.note("path", seed, escape(f"{path}/b.mp4", Path(folder)))
 
     def soak(self, minutes: float) -> None:
-        """Sound films, one after the other: memory, open files, threads and temporary files of this process."""
+        """Decode valid videos one after the other, and watch this process's memory, open files, threads and temporary
+        files."""
         with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
             fuzz_videos.make_sound(Path(folder))
             processor = fuzz_videos.make_reader().processor
@@ -150,7 +151,7 @@ class Campaign:
 
 
 def escape(name: str, folder: Path) -> str | None:
-    """Whether a file of this name, in metadata or in an index, would be read or written outside of `folder`."""
+    """Return whether a file of this name, in metadata or in an index, would be read or written outside `folder`."""
     (folder / "a.mp4").write_bytes(b"video")
     (folder / "metadata.jsonl").write_text(json.dumps({"file_name": name, "label": "x"}) + "\n")
     with contextlib.suppress(ValueError):
@@ -171,13 +172,13 @@ def _is_inside(path: str) -> bool:
 
 
 def resident_mb(pid: int) -> float:
-    """Memory of a process."""
+    """Return the memory of a process."""
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 def count_resources() -> dict[str, float]:
-    """What this process holds."""
+    """Return what this process holds."""
     return {
         "memory_mb": resident_mb(os.getpid()),
         "open files": len(os.listdir("/proc/self/fd")),

@@ -1,8 +1,8 @@
-"""SlowOnly-R50 forward and training step: this project against pytorchvideo, ONNX Runtime and OpenVINO.
+"""Compare the forward and the training step of SlowOnly-R50 with pytorchvideo, ONNX Runtime and OpenVINO.
 
 All variants compute the same network with the same weights on the same clip (32 frames of 224 x 224 pixels unless a
 run says otherwise), in one process and in turns. The ceiling is the fastest convolution that torch performs here,
-measured in every round. Peak memory is read in a process of its own per variant.
+measured in every round. Peak memory is read in a separate process per variant.
 """
 
 import argparse
@@ -32,7 +32,7 @@ from .common import RESULTS, median_ratio, time_in_turns, write_results
 
 NUM_CLASSES = 99
 GRID = [(num_clips, num_frames) for num_clips in (1, 4) for num_frames in (8, 16, 32, 64)]
-# channels in and out, kernel and size of ordinary convolutions, one of which is the fastest
+# input and output channels, kernel and size of ordinary convolutions, one of which is the fastest
 PEAK_CONVOLUTIONS = [(128, 128, 3, 28), (256, 256, 3, 14), (512, 512, 1, 28)]
 PEAK_FRAMES, PEAK_REPEATS = 8, 10
 
@@ -41,7 +41,7 @@ Seconds = Mapping[str, Sequence[float]]
 
 
 def build_networks() -> tuple[nn.Module, SlowOnlyForVideoClassification]:
-    """pytorchvideo's network, with a mean over all of time and space as in the paper, and ours with its weights."""
+    """Build pytorchvideo's network, with a mean over all of time and space (paper), and ours with its weights."""
     torch.manual_seed(0)
     theirs = create_resnet(
         model_depth=50, model_num_class=NUM_CLASSES, stem_conv_kernel_size=(1, 7, 7), dropout_rate=0
@@ -51,7 +51,7 @@ def build_networks() -> tuple[nn.Module, SlowOnlyForVideoClassification]:
         if isinstance(module, nn.BatchNorm3d):
             module.running_mean.normal_(std=0.05)
             module.running_var.uniform_(0.8, 1.2)
-            nn.init.uniform_(module.weight, 0.2, 0.9)  # not zero, as in new residual branches: that would hide errors
+            nn.init.uniform_(module.weight, 0.2, 0.9)  # not zero as in new residual branches, which would hide errors
     ours = SlowOnlyForVideoClassification(SlowOnlyConfig(num_labels=NUM_CLASSES, classifier_dropout=0.0))
     backbone = {name: tensor for name, tensor in theirs.state_dict().items() if not name.startswith("blocks.5.")}
     ours.slowonly.load_state_dict(backbone)
@@ -60,19 +60,19 @@ def build_networks() -> tuple[nn.Module, SlowOnlyForVideoClassification]:
 
 
 def to_bfloat16(model: SlowOnlyForVideoClassification) -> SlowOnlyForVideoClassification:
-    """The model as `from_pretrained(dtype=torch.bfloat16)` loads it."""
+    """Return the model as `from_pretrained(dtype=torch.bfloat16)` loads it."""
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder)
         return SlowOnlyForVideoClassification.from_pretrained(folder, dtype=torch.bfloat16).eval()
 
 
 def clips(num_clips: int, num_frames: int, size: int) -> torch.Tensor:
-    """(B, T, 3, size, size)."""
+    """Return clips of shape (B, T, 3, size, size)."""
     return torch.randn(num_clips, num_frames, 3, size, size, generator=torch.Generator().manual_seed(1))
 
 
 def count_flops(network: nn.Module, pixel_values: torch.Tensor) -> int:
-    """Floating-point operations of a forward, two per multiplication and addition of a convolution or matrix."""
+    """Count the floating-point operations of a forward, two per multiplication and addition of a product."""
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(pixel_values.transpose(1, 2))
     return counter.get_total_flops()
@@ -98,7 +98,7 @@ def peak_variants(dtype: torch.dtype) -> dict[str, Callable[[], None]]:
 
 
 def peak_flops(seconds: Seconds, dtype: torch.dtype) -> list[float]:
-    """FLOP/s of the fastest convolution of each round."""
+    """Return the FLOP/s of the fastest convolution of each round."""
     rates = []
     for (channels_in, channels_out, kernel, size), name in zip(PEAK_CONVOLUTIONS, peak_variants(dtype)):
         flops = PEAK_REPEATS * 2 * PEAK_FRAMES * size**2 * channels_in * channels_out * kernel**2
@@ -107,7 +107,7 @@ def peak_flops(seconds: Seconds, dtype: torch.dtype) -> list[float]:
 
 
 def forward_variants(theirs: nn.Module, ours: SlowOnlyForVideoClassification, pixel_values: torch.Tensor) -> Variants:
-    """Name -> forward of `pixel_values` (B, T, C, H, W)."""
+    """Return a forward of `pixel_values` (B, T, C, H, W) for each name."""
     video = pixel_values.transpose(1, 2).contiguous()  # (B, C, T, H, W)
     channels_last = video.contiguous(memory_format=torch.channels_last_3d)
     theirs_channels_last = build_networks()[0].to(memory_format=torch.channels_last_3d)
@@ -178,7 +178,7 @@ def bench_forward(num_rounds: int, num_frames: int, size: int) -> tuple[dict[str
 def bench_grid(
     num_rounds: int, grid: Sequence[tuple[int, int]], size: int
 ) -> tuple[dict[str, float], list[dict[str, Any]]]:
-    """Both networks at other numbers of clips and frames; how far time is from linear in either."""
+    """Time both networks at other numbers of clips and frames, and how far time is from linear in either."""
     theirs, ours = build_networks()
     variants, fastest, runs = {}, {}, []
     for num_clips, num_frames in grid:
@@ -224,12 +224,13 @@ def bench_training(num_rounds: int, num_frames: int, size: int) -> tuple[dict[st
 
 
 def peak_memory(name: str, num_frames: int, size: int) -> float:
-    """Largest resident memory, in bytes, of this process during a forward of one clip, above that of its libraries."""
+    """Return the largest resident memory of this process during a forward of one clip, in bytes above that of its
+    libraries."""
     before = resident("VmRSS")
     network = build_networks()[0 if name == "pytorchvideo" else 1]
     pixel_values = clips(1, num_frames, size)
     video = pixel_values if name == "ours" else pixel_values.transpose(1, 2).contiguous()
-    Path("/proc/self/clear_refs").write_text("5")  # start the high-water mark anew
+    Path("/proc/self/clear_refs").write_text("5")  # reset the high-water mark
     with torch.inference_mode():
         network(video)
     return resident("VmHWM") - before
@@ -255,7 +256,8 @@ def bench_memory(num_frames: int, size: int) -> tuple[dict[str, float], list[dic
 
 @torch.inference_mode()
 def bench_cuda(num_rounds: int, num_clips: int = 8) -> tuple[dict[str, float], list[dict[str, Any]]]:
-    """bfloat16 on a GPU, with the share of what a large matrix product reaches there; a stated reason without one."""
+    """Measure bfloat16 on a GPU as a share of what a large matrix product reaches there; without one, state why
+    not."""
     if not torch.cuda.is_available():
         return {}, [{"what": "CUDA", "skipped": "this machine has no CUDA device"}]
     theirs, ours = build_networks()

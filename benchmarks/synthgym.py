@@ -1,11 +1,11 @@
-"""What the encoders gain on SynthGym, with three backbones and heads of their own: `python -m benchmarks.synthgym`.
+"""Measure what the encoders gain on SynthGym, on three backbones with heads: `python -m benchmarks.synthgym`.
 
-On the class split SlowOnly, a linear refit on its mean features (the control: what an encoder gains must be above it),
-the vision encoder with one and three layers, and the cross encoder. On the order split the same, the encoders with and
-without position embeddings: there the classes differ only in which of two jumps comes first, so that a mean over time
-is at chance between them.
+The class split compares SlowOnly, a linear refit on its mean features (the control, which an encoder must exceed), the
+vision encoder with one and three layers, and the cross encoder. The order split compares the same models, and the
+encoders with and without position embeddings: its classes differ only in which of two jumps comes first, so that a
+mean over time is at chance between them.
 
-Everything stands below `--folder`; a run that was stopped goes on where it was. About an hour on two CPU cores.
+Everything is written below `--folder`; a stopped run resumes. Takes about an hour on two CPU cores.
 """
 
 import argparse
@@ -46,14 +46,14 @@ ENCODERS = {
     "video_text": "video_text.yaml",
 }
 MODELS = ("slowonly", *controls.NUM_PARTS, *ENCODERS)
-# The order split is small: 512 videos, eight classes. The backbone is the class split's; only SlowOnly is tuned.
+# The order split is small: 512 videos, eight classes. Its backbone is the class split's; only SlowOnly is fine-tuned.
 ORDER_CHANGES = {"slowonly": {"optimization.epochs": 12, "optimization.learning_rate": 1e-3}}
 ORDER_CHANGES |= dict.fromkeys(ENCODERS, {"optimization.epochs": 40})
 
 
 @dataclass(frozen=True)
 class Bench:
-    """Where the data and the runs stand."""
+    """Where the data and the runs are."""
 
     folder: Path
     class_root: Path
@@ -64,7 +64,7 @@ class Bench:
         return self.class_root if split == "class" else self.order_root
 
     def recipe(self, model: str, seed: int, split: str, *, positions: bool = True) -> Recipe:
-        """A recipe of configuration/synthgym with this seed, on this split."""
+        """Return a recipe of configuration/synthgym with this seed, on this split."""
         name = model if positions else f"{model}_without_positions"
         changes: dict[str, Any] = {
             "seed": seed,
@@ -89,11 +89,11 @@ class Bench:
 
 
 def train_and_score(recipe: Recipe) -> dict[str, Any]:
-    """Train a recipe, unless that is done already, and write the scores of every validation video beside it."""
+    """Train a recipe, unless that is already done, and write the scores of every validation video beside it."""
     folder = Path(recipe.output_dir)
     metrics = train(recipe)
     if metrics is None:
-        raise SystemExit("Stopped. The same command goes on from here.")
+        raise SystemExit("Stopped. The same command resumes from here.")
     if not (folder / "scores.parquet").exists():
         write_scores(folder / "scores.parquet", score(recipe))
     return metrics
@@ -112,7 +112,7 @@ def score(recipe: Recipe) -> Evaluation:
 
 
 def fit_control(recipe: Recipe, folder: Path, name: str) -> dict[str, Any]:
-    """A linear classifier on the very features that the encoders of this recipe get; see
+    """Fit a linear classifier on exactly the features that the encoders of this recipe receive; see
     `finegym.evaluation.controls`."""
     if (folder / "metrics.json").exists():
         return json.loads((folder / "metrics.json").read_text())
@@ -140,7 +140,7 @@ def fit_control(recipe: Recipe, folder: Path, name: str) -> dict[str, Any]:
 
 
 def run_seed(bench: Bench, seed: int) -> list[dict[str, Any]]:
-    """Train everything of one backbone; one row per model and split."""
+    """Train everything on one backbone; return one row per model and split."""
     rows = []
 
     def add(model: str, split: str, folder: Path, metrics: dict[str, Any], positions: bool = True) -> None:
@@ -168,7 +168,7 @@ def run_seed(bench: Bench, seed: int) -> list[dict[str, Any]]:
 
 
 def read_scores(rows: list[dict[str, Any]], model: str, split: str, *, positions: bool = True) -> tuple[Any, Any]:
-    """Scores (S, N, C) and labels (N,) of one model over the seeds."""
+    """Return scores (S, N, C) and labels (N,) of one model over the seeds."""
     tables = [
         pq.read_table(Path(row["folder"]) / "scores.parquet").to_pydict()
         for row in rows
@@ -179,7 +179,7 @@ def read_scores(rows: list[dict[str, Any]], model: str, split: str, *, positions
 
 
 def right_order_accuracy(scores: np.ndarray, labels: np.ndarray, names: list[str]) -> float:
-    """Percent of the videos whose class beats the one with the same two jumps in the other order; chance is 50."""
+    """Return the percentage of videos whose class beats the one with the two jumps in the other order; chance: 50."""
     pairs = [frozenset(name.removeprefix("(BB) ").split(", then ")) for name in names]
     other = [next(b for b in range(len(names)) if b != a and pairs[a] == pairs[b]) for a in range(len(names))]
     videos = np.arange(len(labels))
@@ -218,7 +218,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("outputs/bench_synthgym"))
     parser.add_argument("--data", type=Path, default=Path("data/synthgym"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--smoke", action="store_true", help="eight videos a class and one epoch; writes no result")
+    parser.add_argument("--smoke", action="store_true", help="eight videos per class and one epoch; writes no result")
     arguments = parser.parse_args()
     logging.basicConfig(format="%(message)s")
     logging.getLogger("finegym").setLevel(logging.INFO)

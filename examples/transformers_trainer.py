@@ -1,7 +1,7 @@
-"""Training under Transformers' Trainer with this project's clips:
+"""Train with Transformers' Trainer on this project's clips:
 
-python examples/transformers_trainer.py --root data/synthgym --checkpoint outputs/synthgym/slowonly --output_dir
-outputs/trainer
+    python examples/transformers_trainer.py --root data/synthgym --checkpoint outputs/synthgym/slowonly \\
+        --output_dir outputs/trainer
 """
 
 import functools
@@ -17,7 +17,7 @@ from modeling_finegym import FineGymVideoProcessor
 
 @dataclass
 class Paths:
-    root: str  # a prepared dataset
+    root: str  # a prepared folder
     checkpoint: str  # the model to start from
 
 
