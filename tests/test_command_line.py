@@ -76,7 +76,7 @@ def test_a_mistake_of_typing_is_one_line_that_names_it(arguments, message, typed
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["predict", "absent.mp4", "--model", "nowhere"], "absent.mp4 is no video"),
+        (["predict", "absent.mp4", "--model", "nowhere"], "absent.mp4 is neither a video"),
         (["predict", "clip.mp4", "--model", "outputs/nope"], "There is no checkpoint folder outputs/nope."),
         (["evaluate", "./nope", "--root", "."], "There is no checkpoint folder ./nope."),
         (["evaluate", ".", "--root", "data/nope"], "There is no data set folder data/nope."),

@@ -37,7 +37,7 @@ def demo(
         try:
             probe.bind((HOST, port))
         except OSError as error:
-            raise OSError(f"Port {port} cannot be had ({error.strerror}): give another --port.") from error
+            raise OSError(f"Port {port} cannot be used ({error.strerror}): give another --port.") from error
     from finegym.evaluation.apart import ApartProcessor
     from finegym.evaluation.demo import build_page
     from finegym.evaluation.predict import load_pipeline

@@ -8,10 +8,10 @@ from .parsing import Report
 
 
 def doctor(*, recipe: Path | None = None, annotations: Path = Path("data/finegym")) -> Report:
-    """Check versions, decoder, GPU, disk, data and a recipe, and say how to mend them.
+    """Check versions, decoder, GPU, disk, data and a recipe, and say how to fix them.
 
-    Every line begins with "ok" or "--"; the command that mends it follows. The exit status is 1 if anything is to be
-    mended.
+    Every line begins with "ok" or "--"; the command that fixes it follows. The exit status is 1 if anything is to be
+    fixed.
 
     Args:
         recipe: The recipe whose data and backbone to check: a file, or a shipped one such as synthgym/slowonly.yaml.

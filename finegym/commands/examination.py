@@ -52,7 +52,7 @@ def render(findings: Sequence[Finding]) -> str:
     for good, what, cure in findings:
         lines.append(f"{'ok' if good else '--'}  {what}" + ("" if good else f"\n      -> {cure}"))
     num_missing = sum(not finding.good for finding in findings)
-    return "\n".join([*lines, f"{num_missing} to mend." if num_missing else "Nothing is missing."])
+    return "\n".join([*lines, f"{num_missing} to fix." if num_missing else "Nothing is missing."])
 
 
 def _packages() -> Iterator[Finding]:
@@ -164,7 +164,7 @@ def _data(recipe: Recipe) -> Iterator[Finding]:
 
 
 def _how_to_make(root: Path, version: str | None) -> str:
-    """Return the command that fills a data set folder: SynthGym's, FineGym's, or that of one's own videos."""
+    """Return the command that fills a data set folder: SynthGym's, FineGym's, or that of your own videos."""
     if root.name == "synthgym":
         return f"finegym synthgym {root}"
     if (CONFIGURATION / root.name / LABELS_FILE).is_file():

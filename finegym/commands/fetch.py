@@ -6,8 +6,8 @@ from pathlib import Path
 def fetch(*, folder: Path = Path("data/finegym"), base_url: str | None = None) -> str:
     """Download FineGym's annotation files, or check those that are there.
 
-    Files that lie in the folder and are right are not downloaded again, so that on a machine without network they can
-    be put there by hand. The annotations are FineGym's, under CC BY-NC 4.0.
+    Correct files in the folder are not downloaded again, so that on a machine without a network they can be put there
+    by hand. The annotations are FineGym's, under CC BY-NC 4.0.
 
     Args:
         folder: The folder that the files go to.

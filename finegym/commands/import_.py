@@ -29,7 +29,7 @@ def import_(
     metadata.csv, .jsonl or .parquet that has the columns `file_name` and `label` and, where you like, `start`, `end`
     (seconds), `split` (train, val or test), `group` and `attributes` (texts separated by `|`).
 
-    Videos of one group, such as the pieces of one recording, lie on one side of every split. Test videos are kept
+    Videos of one group, such as the pieces of one recording, are on one side of every split. Test videos are kept
     apart and only ever evaluated on.
 
     Args:

@@ -30,7 +30,7 @@ from finegym.training.recipe_parsing import RecipeParser
 
 
 class Report(NamedTuple):
-    """What a command says, and the exit status it says it with."""
+    """What a command prints, and its exit status."""
 
     text: str
     status: int = 0

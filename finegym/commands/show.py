@@ -18,7 +18,7 @@ def show(
 ) -> str:
     """Draw a contact sheet of a data set, to check it before training.
 
-    Videos are drawn at random, as evenly over the classes as they go, and shown with their class and attributes.
+    Videos are drawn at random, as evenly over the classes as possible, and shown with their class and attributes.
 
     Args:
         root: The prepared data set folder.

@@ -102,11 +102,11 @@ def check_processor(processor) -> None:
     for name, largest in limits.items():
         value = getattr(processor, name, None)
         if value is not None and (type(value) is not int or not 1 <= value <= largest):
-            raise ValueError(f"{name} of its video processor must lie between 1 and {largest}, got {value!r}")
+            raise ValueError(f"{name} of its video processor must be between 1 and {largest}, got {value!r}")
     rate = getattr(processor, "frame_rate", None)
     if rate is not None and (type(rate) not in (int, float) or not 0 < rate <= MAX_FRAME_RATE):
         raise ValueError(
-            f"frame_rate of its video processor must lie between 0 and {MAX_FRAME_RATE} per second, got {rate!r}"
+            f"frame_rate of its video processor must be between 0 and {MAX_FRAME_RATE} per second, got {rate!r}"
         )
     if type(getattr(processor, "protocol_counts_frames", False)) is not bool:
         raise ValueError("protocol_counts_frames of its video processor must be true or false")
@@ -114,7 +114,7 @@ def check_processor(processor) -> None:
         sides = dict(getattr(processor, name, None) or {})
         for side in sides.values():
             if side is not None and (type(side) is not int or not 1 <= side <= MAX_SIDE):
-                raise ValueError(f"{name} of its video processor must lie between 1 and {MAX_SIDE}, got {side!r}")
+                raise ValueError(f"{name} of its video processor must be between 1 and {MAX_SIDE}, got {side!r}")
 
 
 @contextlib.contextmanager
@@ -163,7 +163,7 @@ def _count_weights(path: Path) -> int:
         for name in file.keys():  # noqa: SIM118 (no dict)
             tensor = file.get_slice(name)
             if name.endswith(("weight", "bias")) and tensor.get_dtype() not in FLOATS:
-                raise ValueError(f"{name!r} is of {tensor.get_dtype()}, which no weight is.")
+                raise ValueError(f"{name!r} is of {tensor.get_dtype()}, which is not a type of weights.")
             num_weights += math.prod(tensor.get_shape())
     return num_weights
 

@@ -64,7 +64,7 @@ def find_videos(names: Sequence[str]) -> list[str]:
             found = sorted(file for file in glob.glob(name, recursive=True) if Path(file).is_file())
         if not found:
             raise FileNotFoundError(
-                f"{name} is no video, and no folder or pattern with videos ({', '.join(sorted(VIDEO_SUFFIXES))})."
+                f"{name} is neither a video nor a folder or pattern with videos ({', '.join(sorted(VIDEO_SUFFIXES))})."
             )
         videos.update(dict.fromkeys(found))
     return list(videos)

@@ -104,7 +104,7 @@ def write_index(root: str | Path, rows: Iterable[Mapping[str, Any]]) -> Path:
         if row["split"] not in SPLITS:
             raise ValueError(f"Video {row['id']!r} has split {row['split']!r}; the splits are {', '.join(SPLITS)}.")
         if (row["split"], row["id"]) in seen:
-            raise ValueError(f"Video {row['id']!r} stands twice in split {row['split']!r}; ids must be unique.")
+            raise ValueError(f"Video {row['id']!r} occurs twice in split {row['split']!r}; ids must be unique.")
         seen.add((row["split"], row["id"]))
         _check_inside(row["file"], f"Video {row['id']!r}")
     check_groups(rows)
@@ -134,7 +134,7 @@ def check_groups(rows: Iterable[Mapping[str, Any]]) -> None:
             (split, fold), (other_split, other_fold) = sides[group], side
             where = f"{split} and {other_split}" if split != other_split else f"folds {fold} and {other_fold}"
             raise ValueError(
-                f"The group {group!r} lies in {where}: a model would be validated on what it was trained on. Give all "
+                f"The group {group!r} is in {where}: a model would be validated on what it was trained on. Give all "
                 "its videos the same split, or leave the splits out so that they are drawn by group."
             )
 
@@ -160,7 +160,7 @@ def read_index(root: str | Path, split: str, *, fold: int | None = None) -> list
     try:
         rows = read_rows(path, SCHEMA, optional=OPTIONAL_COLUMNS)
     except ValueError as error:
-        raise ValueError(f"{path} is not an index of videos ({error}). `finegym prepare` writes it anew.") from error
+        raise ValueError(f"{path} is not an index of videos ({error}). `finegym prepare` writes it again.") from error
     if fold is not None:
         rows = [{**row, "split": _split_of_fold(row, fold)} for row in rows]
         folds = sorted({row["fold"] for row in rows if row["fold"] is not None})
@@ -175,7 +175,7 @@ def read_index(root: str | Path, split: str, *, fold: int | None = None) -> list
     for row in sorted(rows, key=lambda row: row["id"]):
         _check_row(row, path)
         if videos and videos[-1].id == row["id"]:
-            raise ValueError(f"{path}: video {row['id']!r} stands twice in split {split!r}; ids must be unique.")
+            raise ValueError(f"{path}: video {row['id']!r} occurs twice in split {split!r}; ids must be unique.")
         path_of_file = (root / row["file"]).absolute()
         known = {name: row[name] for name in ("id", "label", "num_frames", "fps", "start", "end", "group", "fold")}
         videos.append(Video(path=path_of_file, **known))
@@ -239,7 +239,7 @@ def read_coverage(root: str | Path, split: str, *, fold: int | None = None) -> C
         if not isinstance(missing, dict) or not all(isinstance(reason, str) for reason in missing.values()):
             raise ValueError("`missing` does not give a reason for each id")
         if not isinstance(empty_classes, list):
-            raise ValueError("`empty_classes` is no list")
+            raise ValueError("`empty_classes` is not a list")
         num_expected, num_present = check_count(part["num_expected"]), check_count(part["num_present"])
         if num_present + len(missing) != num_expected:
             raise ValueError(f"{num_present} present and {len(missing)} missing are not {num_expected} expected")
@@ -264,11 +264,11 @@ def _check_row(row: Mapping[str, Any], path: Path) -> None:
         if not all(math.isfinite(time) and time >= 0 for time in times) or times != sorted(set(times)):
             raise ValueError(f"it lasts from {row['start']} s to {row['end']} s")
     except ValueError as error:
-        raise ValueError(f"{path}: video {shorten(row['id'])}: {error}. `finegym prepare` writes it anew.") from error
+        raise ValueError(f"{path}: video {shorten(row['id'])}: {error}. `finegym prepare` writes it again.") from error
     _check_inside(row["file"], f"{path}: video {row['id']!r}")
 
 
 def _check_inside(file: str, owner: str) -> None:
     parts = PurePosixPath(file).parts
     if not parts or file.startswith("/") or ".." in parts or "\\" in file or "\0" in file:
-        raise ValueError(f"{owner} names the file {file!r}, which is not a path inside the dataset folder.")
+        raise ValueError(f"{owner} names the file {file!r}, which is not a path inside the data set folder.")

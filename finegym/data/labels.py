@@ -33,7 +33,7 @@ class ActionClass:
         check_text(self.name, what="class name")
         for text in (self.text, self.event, self.set_name):
             if text is not None and not isinstance(text, str):
-                raise ValueError(f"Class {self.name!r}: {shorten(text)} is no text.")
+                raise ValueError(f"Class {self.name!r}: {shorten(text)} is not text.")
         for number in (self.set, self.element, *self.attributes):
             if number is not None:
                 check_count(number)
@@ -58,11 +58,11 @@ class Labels:
         check_text(self.name, what="name of a data set")
         for text in (self.source, self.license, *self.attributes):
             if not isinstance(text, str):
-                raise ValueError(f"{shorten(text)} is no text.")
+                raise ValueError(f"{shorten(text)} is not text.")
         for position, action in enumerate(self.classes):
             if action.id != position:
                 raise ValueError(
-                    f"Class ids must count up from 0: class {action.name!r} stands at {position}, id {action.id}."
+                    f"Class ids must count up from 0: class {action.name!r} is at {position}, with id {action.id}."
                 )
             for attribute in action.attributes:
                 if not 0 < attribute < len(self.attributes):
@@ -139,5 +139,5 @@ class Labels:
 
 def _list(value: Any) -> list:
     if not isinstance(value, list):
-        raise ValueError(f"{shorten(value)} is no list")
+        raise ValueError(f"{shorten(value)} is not a list")
     return value

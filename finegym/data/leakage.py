@@ -109,7 +109,7 @@ def check_leakage(
     if leaking and not leave_out:
         raise ValueError(
             f"{len(leaking)} of {len(val_videos)} validation videos were trained on by {seen_by}, such as "
-            f"{leaking[0]}. Scores on them would be too good. Take a backbone trained on the same dataset and "
+            f"{leaking[0]}. Scores on them would be too good. Take a backbone trained on the same data set and "
             "version, or ask for these videos to be left out."
         )
     return [video for video in val_videos if video.id not in seen]

@@ -79,7 +79,7 @@ def parse_json(text: str, *, finite: bool = True) -> Any:
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     if "\\u" in text and SURROGATE.search(json.dumps(content, ensure_ascii=False)):
-        raise ValueError("it holds half a character (a lone surrogate)")
+        raise ValueError("it contains half a character (a lone surrogate)")
     return content
 
 
@@ -102,7 +102,7 @@ def read_json(path: str | Path, *, what: str, remedy: str, finite: bool = True) 
     try:
         return parse_json(text, finite=finite)
     except ValueError as error:
-        raise ValueError(f"{path} is no {what} ({error}). {remedy}") from error
+        raise ValueError(f"{path} is not a valid {what} ({error}). {remedy}") from error
 
 
 class _PlainLoader(yaml.SafeLoader):
@@ -148,7 +148,7 @@ def read_yaml(path: str | Path, *, what: str) -> Any:
     try:
         return parse_yaml(text)
     except ValueError as error:
-        raise ValueError(f"{path} is no {what}: {error}.") from error
+        raise ValueError(f"{path} is not a valid {what}: {error}.") from error
 
 
 def check_count(value: Any, *, largest: int = 2**31 - 1) -> int:
@@ -169,7 +169,7 @@ def check_text(value: Any, *, what: str = "text", largest: int = 1000) -> str:
         ValueError: If `value` is anything else.
     """
     if not isinstance(value, str) or not value.strip() or len(value) > largest or SURROGATE.search(value):
-        raise ValueError(f"{shorten(value)} is no {what}: expected a text of 1 to {largest} characters")
+        raise ValueError(f"{shorten(value)} is not a valid {what}: expected a text of 1 to {largest} characters")
     return value
 
 

@@ -1,4 +1,4 @@
-"""What lies behind an accuracy: hierarchy, training frequency, attributes, confusions, and two models compared.
+"""What is behind an accuracy: hierarchy, training frequency, attributes, confusions, and two models compared.
 
 Every function takes `scores` (N, C), each row the class probabilities of one video, and the true `labels` (N,). All
 accuracies are in percent.

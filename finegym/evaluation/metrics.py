@@ -237,7 +237,7 @@ def _checked(scores: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.ndarr
         raise ValueError(f"The scores of video {video} are not finite: the model has diverged or overflowed.")
     if labels.min() < 0 or labels.max() >= scores.shape[1]:
         raise ValueError(
-            f"Labels lie between {labels.min()} and {labels.max()}, but there are {scores.shape[1]} classes."
+            f"Labels are between {labels.min()} and {labels.max()}, but there are {scores.shape[1]} classes."
         )
     return scores, labels.astype(np.int64)
 

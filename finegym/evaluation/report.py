@@ -144,7 +144,7 @@ def _table_metrics(folder: Path) -> dict[str, Any]:
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"{folder / METRICS_FILE} lacks a figure or has an impossible one ({error}). `finegym evaluate` writes it "
-            "anew."
+            "again."
         ) from error
     return metrics
 

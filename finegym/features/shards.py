@@ -70,7 +70,7 @@ class Shards:
                     continue
                 if path.stem.rsplit("-", 1)[-1] != digest[:DIGEST_LENGTH]:
                     warnings.warn(
-                        f"{path} is damaged. It is removed and its features are computed anew.", stacklevel=2
+                        f"{path} is damaged. It is removed and its features are computed again.", stacklevel=2
                     )
                     path.unlink(missing_ok=True)
                     continue
@@ -86,7 +86,7 @@ class Shards:
         except (SafetensorError, AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(
                 f"{path} holds no features of this project ({type(error).__name__}: {error}). Delete it, and its "
-                "features are computed anew."
+                "features are computed again."
             ) from error
         self.entries |= found
 
@@ -168,11 +168,11 @@ def _entry(path: Path, name: str, video: dict[str, Any], shape: list[int] | None
     weights, reason = tuple(video["weights"]), video["reason"]
     if reason is not None:
         if not isinstance(reason, str):
-            raise ValueError(f"{name}: the reason {shorten(reason)} is no text")
+            raise ValueError(f"{name}: the reason {shorten(reason)} is not text")
     elif shape is None or len(shape) != 3 or shape[0] != len(weights):
         raise ValueError(f"{name}: {len(weights)} clips have features of shape {shape}")
     if not all(type(weight) in (int, float) for weight in weights):
-        raise ValueError(f"{name}: a weight of a clip is no number")
+        raise ValueError(f"{name}: a weight of a clip is not a number")
     return Entry(path, name, weights, reason)
 
 

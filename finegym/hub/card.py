@@ -47,11 +47,13 @@ def check_names(repo_id: str, revision: str | None = None) -> None:
     try:
         validate_repo_id(repo_id)
     except HFValidationError as error:
-        raise ValueError(f"{repo_id!r} is no repository name: {error}") from error
+        raise ValueError(f"{repo_id!r} is not a repository name: {error}") from error
     if repo_id.count("/") != 1:
-        raise ValueError(f"{repo_id!r} is no repository name: write OWNER/NAME.")
+        raise ValueError(f"{repo_id!r} is not a repository name: write OWNER/NAME.")
     if revision is not None and not REVISION.fullmatch(revision):
-        raise ValueError(f"{revision!r} is no name of a branch or tag: use letters, digits, '.', '_', '-' and '/'.")
+        raise ValueError(
+            f"{revision!r} is not the name of a branch or tag: use letters, digits, '.', '_', '-' and '/'."
+        )
 
 
 def render_card(

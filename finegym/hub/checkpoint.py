@@ -74,7 +74,7 @@ class Checkpoint:
         row = find_architecture(self.config["model_type"])
         if row is None:
             raise ValueError(
-                f"{self.folder / 'config.json'}: {self.config['model_type']!r} is no model of this project."
+                f"{self.folder / 'config.json'}: {self.config['model_type']!r} is not a model of this project."
             )
         return row
 

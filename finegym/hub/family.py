@@ -84,7 +84,7 @@ def finished_checkpoints(recipes: str | Path) -> tuple[list[Checkpoint], dict[st
     for file in files:
         recipe = read_yaml(file, what="recipe")
         if not isinstance(recipe, dict) or "output_dir" not in recipe:
-            raise ValueError(f"{file} is no recipe: it names no output_dir.")
+            raise ValueError(f"{file} is not a recipe: it names no output_dir.")
         try:
             checkpoints.append(Checkpoint.read(recipe["output_dir"]))
         except FileNotFoundError as error:

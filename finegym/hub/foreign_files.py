@@ -40,7 +40,7 @@ COUNTERS = (torch.int64, torch.int32)
 
 
 def locate(source: str, *, sha256: str | None = None) -> Path:
-    """Return the file behind `source`, downloaded if it lies elsewhere.
+    """Return the file behind `source`, downloaded if it is elsewhere.
 
     Args:
         source: A file, an https address, a Hub repository (`owner/name`), or a name in `RELEASES`.
@@ -96,7 +96,7 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
     tensors: dict[str, torch.Tensor] = {}
     for name, tensor in content.items():
         if not isinstance(name, str) or len(name) > MAX_NAME:
-            raise ValueError(f"{path}: {shorten(name)} is no name of a tensor.")
+            raise ValueError(f"{path}: {shorten(name)} is not the name of a tensor.")
         if not isinstance(tensor, torch.Tensor) or tensor.layout != torch.strided or tensor.is_quantized:
             raise ValueError(f"{path}: {name!r} is not an ordinary tensor but a {type(tensor).__name__}.")
         num_bytes += tensor.numel() * tensor.element_size()
@@ -106,7 +106,7 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
             raise ValueError(f"{path}: {name!r} has fewer numbers than its shape {tuple(tensor.shape)} says.")
         # counters of batches and tables of positions are whole numbers, not weights
         if not tensor.is_floating_point() and (tensor.dtype not in COUNTERS or name.endswith((".weight", ".bias"))):
-            raise ValueError(f"{path}: {name!r} is of {tensor.dtype}, which no weight is.")
+            raise ValueError(f"{path}: {name!r} is of {tensor.dtype}, which is not a type of weights.")
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise ValueError(f"{path}: {name!r} has values that are not finite; the training it comes from diverged.")
         plain = name.removeprefix("module.")
@@ -123,7 +123,7 @@ def _read_file(path: Path) -> object:
             with zipfile.ZipFile(path) as archive:
                 num_bytes = max(num_bytes, sum(member.file_size for member in archive.infolist()))
     except Exception as error:
-        raise ValueError(f"{path} is damaged or no checkpoint ({error}). Fetch it again.") from error
+        raise ValueError(f"{path} is damaged or not a checkpoint ({error}). Fetch it again.") from error
     if num_bytes > MAX_BYTES:
         raise ValueError(f"{path} holds {num_bytes:,} bytes, more than the {MAX_BYTES:,} that are read.")
     try:
@@ -139,7 +139,7 @@ def _read_file(path: Path) -> object:
         ) from error
     except Exception as error:  # torch lets through whatever a damaged file makes its parts raise
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        raise ValueError(f"{path} is damaged or no checkpoint ({reason}). Fetch it again.") from error
+        raise ValueError(f"{path} is damaged or not a checkpoint ({reason}). Fetch it again.") from error
 
 
 __all__ = ["RELEASES", "locate", "read_tensors"]

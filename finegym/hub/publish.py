@@ -176,7 +176,7 @@ def _chosen_files(source: Path) -> list[Path]:
         shards = set(map(str, weight_map.values())) if isinstance(weight_map, dict) else {""}
         wrong = sorted(name for name in shards if not SHARD.fullmatch(name))
         if wrong:
-            raise ValueError(f"{source / SHARDS} names {wrong[0]!r}, which is no shard of weights.")
+            raise ValueError(f"{source / SHARDS} names {wrong[0]!r}, which is not a shard of weights.")
         names |= shards
     return [source / name for name in sorted(names) if (source / name).exists() or (source / name).is_symlink()]
 
@@ -248,12 +248,12 @@ def validate(build: Build) -> None:
         "pipeline": "FineGymPipeline",
     }
     if seen["classes"] != expected or seen["modules"] != ["transformers_modules"]:
-        raise PublishingError(f"A stranger would load {seen['classes']} from {seen['modules']}, not {expected}.")
+        raise PublishingError(f"A user would load {seen['classes']} from {seen['modules']}, not {expected}.")
     if seen["loading"]:
         raise PublishingError(f"The weights do not fit the model: {seen['loading']}.")
     difference = (torch.tensor(seen["logits"]) - logits).abs().max().item()
     if not difference <= TOLERANCE * max(1.0, logits.abs().max().item()):
-        raise PublishingError(f"A stranger would get other logits for {EXAMPLE}: they differ by {difference:.1e}.")
+        raise PublishingError(f"A user would get other logits for {EXAMPLE}: they differ by {difference:.1e}.")
     off = max(abs(seen["scores"][name] - score) for name, score in scores.items())
     if not off <= TOLERANCE:
         raise PublishingError(f"The pipeline and the evaluation disagree about {EXAMPLE}: scores differ by {off:.1e}.")

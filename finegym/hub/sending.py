@@ -22,10 +22,10 @@ MANIFEST = "MANIFEST.sha256"
 # Seconds that the Hub may stay silent within one request; huggingface_hub itself would wait forever.
 SILENCE_LIMIT = 60.0
 ADVICE = {
-    401: "the token is not valid (any more). Run `hf auth login`, or set HF_TOKEN to a token with write access",
+    401: "the token is not valid (anymore). Run `hf auth login`, or set HF_TOKEN to a token with write access",
     403: "the token may not do this. It needs write access to this owner's repositories",
     409: "the Hub reports a conflict with something that exists",
-    412: "the branch has moved since it was looked at. Run the command again",
+    412: "the branch has moved since it was read. Run the command again",
     413: "the Hub finds the upload too large",
     429: "too many requests. Wait some minutes and run the command again",
 }

@@ -6,7 +6,7 @@ and its `resources/dataset/`.
 
 A sub-action id is `<video>_E_<start>_<end>_A_<start>_<end>`: an 11-character YouTube id, the event's seconds in the
 video and the sub-action's seconds in the event, both cut to whole seconds. YouTube ids may contain `-` and `_`, so ids
-are taken apart at fixed offsets, and cutting always uses the float times of the JSON, never the seconds in the id.
+are split at fixed offsets, and cutting always uses the float times of the JSON, never the seconds in the id.
 """
 
 import math
@@ -168,7 +168,7 @@ def read_split(path: str | Path) -> dict[str, int]:
         if not SUB_ACTION_ID.fullmatch(sub_action_id) or not re.fullmatch(NUMBER, label):
             raise ValueError(f"{path}, line {number}: expected `<sub-action id> <label>`, found {line[:80]!r}.")
         if sub_action_id in labels:
-            raise ValueError(f"{path}, line {number}: {sub_action_id} stands twice.")
+            raise ValueError(f"{path}, line {number}: {sub_action_id} occurs twice.")
         labels[sub_action_id] = int(label)
     return labels
 
@@ -207,7 +207,7 @@ def read_categories(path: str | Path) -> list[Category]:
             )
         label = int(fields["Clabel"]) if "Clabel" in fields else None
         if label is not None and label != len(categories):
-            raise ValueError(f"{path}, line {number}: class {label} stands where class {len(categories)} is expected.")
+            raise ValueError(f"{path}, line {number}: class {label} is where class {len(categories)} is expected.")
         categories.append(Category(label, int(fields["set"]), int(fields["Glabel"]), match[2], match[1]))
     return categories
 

@@ -40,7 +40,7 @@ def assemble(plan: Plan, root: Path, encoding: Encoding, num_workers: int | None
         with filelock.FileLock(root / ".lock", timeout=0):
             return _assemble(plan, root, encoding, num_workers)
     except filelock.Timeout:
-        raise ValueError(f"Another run is at work on {root}. Wait for it or stop it.") from None
+        raise ValueError(f"Another run is working on {root}. Wait for it or stop it.") from None
 
 
 def _assemble(plan: Plan, root: Path, encoding: Encoding, num_workers: int | None) -> dict[str, Any]:

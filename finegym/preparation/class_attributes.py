@@ -52,9 +52,7 @@ def attributes_by_class(
         return {name: attributes_from_name(name) for name in classes}
     path = Path(attributes) if attributes else folder / ATTRIBUTES_FILE
     if attributes and not path.is_file():
-        raise FileNotFoundError(
-            f"There is no attribute file {path}. To take class names apart, say `--attributes names`."
-        )
+        raise FileNotFoundError(f"There is no attribute file {path}. To split class names, give `--attributes names`.")
     if attributes or (path.is_file() and not any(entry.attributes for entry in entries)):
         return _read_attributes(path, classes)
     by_class: dict[str, list[str]] = {name: [] for name in classes}
@@ -85,5 +83,5 @@ def _read_attributes(path: Path, classes: Sequence[str]) -> dict[str, list[str]]
         by_class[name] = [phrase.strip() for phrase in phrases]
     unknown = sorted(content.keys() - set(classes))
     if unknown:
-        raise ValueError(f"{path} speaks of {unknown[:5]}, which are no classes; the classes are {list(classes)[:5]}.")
+        raise ValueError(f"{path} names {unknown[:5]}, which are not classes; the classes are {list(classes)[:5]}.")
     return by_class

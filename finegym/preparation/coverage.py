@@ -28,7 +28,7 @@ def coverage_report(
 
     Returns:
         What `write_coverage` writes. `mean_class_accuracy_ceiling` is in percent over the classes with validation
-        videos: a class without a single training video cannot be learnt and counts as 0.
+        videos: a class without a single training video cannot be learned and counts as 0.
     """
     splits = fold_coverage(labels, expected, missing)
     present = {
@@ -102,7 +102,7 @@ def describe_coverage(report: Mapping[str, Any], labels: Labels) -> str:
         lines.append(f"  {len(report['folds'])} folds of {counts} videos; `data.fold` of a recipe validates on one")
     if report["files_that_are_no_videos"]:
         suffixes = ", ".join(f"{count:,} {suffix}" for suffix, count in report["files_that_are_no_videos"].items())
-        lines.append(f"  Files that are no videos were passed over: {suffixes}")
+        lines.append(f"  Files that are not videos were ignored: {suffixes}")
     if report["files_not_used"]:
         name, reason = next(iter(report["files_not_used"].items()))
         count = len(report["files_not_used"])

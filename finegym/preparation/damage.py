@@ -33,7 +33,7 @@ def reason_of_damage(path: Path, name: str) -> str | None:
         if head.startswith(UTF16_MARKS) or not CONTROL_CHARACTERS.search(head):
             beginning = head[:200].decode("utf-16" if head.startswith(UTF16_MARKS) else "utf-8", errors="replace")
             first_line = (beginning.split("\n")[0].strip() or beginning.strip())[:40]
-            return f"text: {name} is no video but begins with {first_line!r}"
+            return f"text: {name} is not a video but begins with {first_line!r}"
         num_missing = _num_missing_bytes(file, head, size)
     if num_missing is None:
         return None

@@ -126,9 +126,7 @@ def hub_entries(repository: str, refused: dict[str, str]) -> Iterator[Entry]:
     try:
         splits = datasets.load_dataset(repository)
     except (FileNotFoundError, ConnectionError, datasets.exceptions.DatasetNotFoundError) as error:
-        raise FileNotFoundError(
-            f"{repository!r} is neither a folder nor a dataset that the Hub gives: {error}"
-        ) from error
+        raise FileNotFoundError(f"{repository!r} is neither a folder nor a data set on the Hub: {error}") from error
     for split, rows in splits.items():
         column = next((name for name, kind in rows.features.items() if isinstance(kind, datasets.Video)), None)
         if column is None or "label" not in rows.features:
@@ -221,7 +219,7 @@ def _read_rows(path: Path) -> list[dict[str, Any]]:
         raise ValueError(f"{path} has no row. Its columns are {', '.join(COLUMNS)}; the first two are needed.")
     for number, row in enumerate(rows, 1):
         if not isinstance(row, dict):
-            raise ValueError(f"{path}, row {number}: {shorten(row)} is no mapping of columns to values.")
+            raise ValueError(f"{path}, row {number}: {shorten(row)} is not a mapping of columns to values.")
     return rows
 
 

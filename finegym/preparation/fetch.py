@@ -30,7 +30,7 @@ KNOWN_SHA256 = {
     "gym99_val_element.txt": "9aa3ef86ecdfe223f4cbdd6faccecbe251b4011f78821270743eed8fbf594d0f",
     "set_categories.txt": "27e48dbecc34be1a06ef703ad3c8a10ea445649b3e90185f5f55569db0e3aacf",
 }
-# The two JSON files were not at hand when this was written: no checksum is known, so they are checked by their
+# The two JSON files were not available when this was written: no checksum is known, so they are checked by their
 # contents.
 SEGMENT_FILES = tuple(segments_file(version) for version in VERSIONS)
 

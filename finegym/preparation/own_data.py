@@ -58,7 +58,7 @@ def import_videos(
     crf: int = 18,
     num_workers: int | None = None,
 ) -> str:
-    """Turn your own videos into a dataset: short videos, labels, an index and a coverage report.
+    """Turn your own videos into a data set: short videos, labels, an index and a coverage report.
 
     Args:
         source: A folder with one folder per class or with metadata, a metadata file, or the id of a data set on the
@@ -204,7 +204,7 @@ def _check_source(source: str) -> None:
         is_repository = False
     if not is_repository:
         raise FileNotFoundError(
-            f"There is no folder or metadata file {source}. A dataset on the Hub is called OWNER/NAME."
+            f"There is no folder or metadata file {source}. A data set on the Hub is named OWNER/NAME."
         )
 
 
@@ -249,13 +249,13 @@ def _claim_root(root: Path, source: str, overwrite: bool) -> None:
     """Reserve `root` for this source, and refuse to mix it with the results of another one.
 
     Raises:
-        ValueError: If `root` holds another data set and `overwrite` is False, or lies inside the source.
+        ValueError: If `root` holds another data set and `overwrite` is False, or is inside the source.
     """
     path = Path(source)
     claim = {"source": str(path.resolve()) if path.exists() else source}
     if path.is_dir() and root.resolve().is_relative_to(path.resolve()):
         raise ValueError(
-            f"{root} lies inside {source}: what is written would be taken for a source. Choose another folder."
+            f"{root} is inside {source}: what is written would be taken for a source. Choose another folder."
         )
     holds_data = any((root / name).exists() for name in ("clips", INDEX_FILE, COVERAGE_FILE, LABELS_FILE))
     found = None

@@ -111,8 +111,8 @@ def _choose_source(
 def _nothing_fits(found: FoundVideos, known: Mapping[str, VideoSource], annotation: Annotation, source: Path) -> str:
     if known:
         return (
-            f"{source} holds {len(known)} of the videos, but without {segments_file(annotation.version)} nobody knows "
-            "where in them the sub-actions are. `finegym fetch` gets it."
+            f"{source} holds {len(known)} of the videos, but without {segments_file(annotation.version)} it is not "
+            "known where in them the sub-actions are. `finegym fetch` gets it."
         )
     sub_action_id = next(iter(annotation.train))
     names = ", ".join(str(name) for name in list(found.videos)[:3]) or "no video file"

@@ -119,7 +119,7 @@ def _name_by_pattern(entries: Sequence[Entry], pattern: str) -> list[Entry]:
     try:
         expression = re.compile(pattern)
     except re.error as error:
-        raise ValueError(f"--group {pattern!r} is no regular expression: {error}.") from error
+        raise ValueError(f"--group {pattern!r} is not a regular expression: {error}.") from error
     named = []
     for entry in entries:
         if not entry.file:

@@ -292,7 +292,7 @@ def _is_complete(root: Path, arguments: dict) -> bool:
     state = root / STATE_FILE
     if not state.is_file():
         if (root / INDEX_FILE).exists():
-            raise ValueError(f"{root} holds a dataset that SynthGym did not write; choose another folder.")
+            raise ValueError(f"{root} holds a data set that SynthGym did not write; choose another folder.")
         return False
     found = read_json(state, what="state of SynthGym", remedy=f"Delete {root} and draw it again.")
     changed = sorted(key for key in arguments.keys() | found.keys() if arguments.get(key) != found.get(key))

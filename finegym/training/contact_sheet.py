@@ -69,7 +69,7 @@ def write_contact_sheet(
     if path.suffix.lower() not in (".html", ".png"):
         raise ValueError(f"A contact sheet ends in .html or .png, not in {path.suffix!r} ({path}).")
     if augmented and recipe is None:
-        raise ValueError("What augmentation does is said by a recipe: give one.")
+        raise ValueError("Augmentation is part of a recipe: give one.")
     if augmented and split != "train":
         raise ValueError(f"Only training videos are augmented: the split is {split!r}.")
     labels = Labels.read(root / LABELS_FILE)

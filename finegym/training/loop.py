@@ -39,7 +39,7 @@ def train(recipe: Recipe) -> dict[str, Any] | signal.Signals:
     settings = recipe.optimization
     with Run(recipe) as run, StopSignals() as signals:
         if run.is_complete:
-            logger.info(f"{run.folder} is complete. Delete it to train this recipe anew.")
+            logger.info(f"{run.folder} is complete. Delete it to train this recipe again.")
             return read_metrics(run.folder)
         for batch in run.report.watch(run.loader):
             errors = batch.pop("errors", {})

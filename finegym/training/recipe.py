@@ -57,7 +57,7 @@ class DataRecipe:
         num_clips: The number of clips of each video in evaluation.
         out_of_range: What follows the end of a video that is shorter than a clip: the video again (loop) or its last
             frame (repeat_last).
-        sampling: Where the clips of a video lie in evaluation: in the centers of its parts (mmaction2 0.x), from end
+        sampling: Where the clips of a video are in evaluation: in the centers of its parts (mmaction2 0.x), from end
             to end (ends, mmaction2 1.x), or, in training too, a frame from each of `clip_len` equal segments (TSN).
         short_side: The length of the shorter side of a frame before the crop, in pixels.
         crop_size: The height and width of the model's input, in pixels.
@@ -281,7 +281,7 @@ class Recipe:
 
     Attributes:
         name: The name of the experiment.
-        output_dir: The checkpoint folder to write. The run's state and logs lie in it.
+        output_dir: The checkpoint folder to write. It also holds the run's state and logs.
         model: What is trained.
         data: Which videos, and how a clip of one becomes model input.
         optimization: How the weights move.

@@ -84,7 +84,7 @@ class Run:
     def __enter__(self) -> "Run":
         with contextlib.ExitStack() as stack:
             self.exchange.from_main(lambda: stack.enter_context(exclusive(self.folder / STATE_FOLDER)))
-            # a folder of somebody's own videos, or a data set of the Hub, is imported first
+            # a folder of a user's own videos, or a data set of the Hub, is imported first
             root = self.exchange.from_main(lambda: str(prepared_root(self.recipe.data.root)))
             self.recipe = with_normalization(replace(self.recipe, data=replace(self.recipe.data, root=root)))
             self.inputs = read_inputs(self.recipe)

@@ -202,7 +202,7 @@ def load_state(path: Path) -> RunState:
     Raises:
         ValueError: If it is not the state of a run although its hashes are right; the message names it.
     """
-    remedy = f"Delete {path} to go on from the state before it."
+    remedy = f"Delete {path} to resume from the state before it."
     facts = read_json(path / "state.json", what="state of a run", remedy=remedy, finite=False)
     if isinstance(facts, dict) and "bad_clips" in facts:  # the name that earlier versions wrote
         facts["bad_videos"] = facts.pop("bad_clips")
@@ -215,10 +215,10 @@ def load_state(path: Path) -> RunState:
         state = RunState(**facts, tensors=tensors)
         check_count(state.step)
     except (safetensors.SafetensorError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is no state of a run ({error}). {remedy}") from error
+        raise ValueError(f"{path} is not the state of a run ({error}). {remedy}") from error
     for name in ("recipe", "inputs", "best", "bad_videos", "versions"):
         if not isinstance(getattr(state, name), dict):
-            raise ValueError(f"{path}: {name!r} in state.json is no mapping. {remedy}")
+            raise ValueError(f"{path}: {name!r} in state.json is not a mapping. {remedy}")
     if type(state.seconds) not in (int, float) or not isinstance(state.recipe_hash, str):
         raise ValueError(f"{path}: state.json has a value of another type than was written. {remedy}")
     return state
@@ -240,8 +240,8 @@ def load_matching_state(path: Path, recipe: Recipe, fingerprints: dict[str, str]
     if changed:
         listing = ", ".join(f"{name} (was {before!r}, is {after!r})" for name, (before, after) in changed.items())
         raise ValueError(
-            f"{path.parent.parent} holds a run that was started otherwise: {listing}. Give another --output_dir, put "
-            f"that back, or delete {path.parent} to start anew."
+            f"{path.parent.parent} holds a run that was started with other settings: {listing}. Give another "
+            f"--output_dir, put that back, or delete {path.parent} to start again."
         )
     return state
 
@@ -312,7 +312,7 @@ def _damage(folder: Path) -> str | None:
         hashes = parse_json(read_text(folder / MANIFEST))
         for name, expected in hashes.items():
             if Path(name).name != name:
-                return f"{MANIFEST} names {name!r}, which is no file of it"
+                return f"{MANIFEST} names {name!r}, which is not in the folder"
             with open(folder / name, "rb") as file:
                 if hashlib.file_digest(file, "sha256").hexdigest() != expected:
                     return f"{name} is not what was written"

@@ -46,7 +46,7 @@ JSON_BOMBS = {
 def test_json_that_is_none_is_refused_by_file(tmp_path, message, text):
     path = tmp_path / "labels.json"
     path.write_text(text)
-    with pytest.raises(ValueError, match=f"labels.json is no label file .*{message}.* Do this.") as caught:
+    with pytest.raises(ValueError, match=f"labels.json is not a valid label file .*{message}.* Do this.") as caught:
         read_json(path, what="label file", remedy="Do this.")
     assert len(str(caught.value)) < 500 + len(str(path))
 

@@ -106,7 +106,7 @@ def cure_of(lines: list[str], what: str) -> str:
 
 def test_the_doctor_names_a_cure_for_everything_missing(examined, tmp_path):
     status, lines = examined(tmp_path / "gym99", f"{tmp_path}/backbone")
-    assert status == 1 and lines[-1].endswith("to mend.")
+    assert status == 1 and lines[-1].endswith("to fix.")
     wanting = [number for number, line in enumerate(lines) if line.startswith("--")]
     assert wanting and all(lines[number + 1].startswith("      -> ") for number in wanting)
     assert any("libx264" in line for line in lines)

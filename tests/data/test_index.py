@@ -43,7 +43,7 @@ def test_no_clip_lies_outside_the_folder(tmp_path, file):
 
 
 def test_a_repeated_clip_or_unknown_split_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="'clip0' stands twice"):
+    with pytest.raises(ValueError, match="'clip0' occurs twice"):
         write_index(tmp_path, [ROWS[0], ROWS[0]])
     with pytest.raises(ValueError, match="'clip0' has split 'holdout'; the splits are train, val, test"):
         write_index(tmp_path, [{**ROWS[0], "split": "holdout"}])

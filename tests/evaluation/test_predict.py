@@ -49,7 +49,7 @@ def test_names_of_videos(folder):
     assert find_videos([str(folder / "**" / "*.MP4"), first]) == [second, first]
     assert find_videos(["https://example.org/x.mp4"]) == ["https://example.org/x.mp4"]
     for nothing in (folder / "x.mp4", folder / "*.webm", folder / "notes"):
-        with pytest.raises(FileNotFoundError, match="is no video, and no folder or pattern"):
+        with pytest.raises(FileNotFoundError, match="is neither a video nor a folder or pattern"):
             find_videos([str(nothing)])
 
 
@@ -166,4 +166,4 @@ def test_from_a_shell(checkpoint, folder):
 
 def test_mistakes_end_in_one_line(checkpoint, capsys):
     assert main(["predict", "nowhere.mp4", "--model", str(checkpoint)]) == 1
-    assert capsys.readouterr().err.startswith("finegym predict: nowhere.mp4 is no video")
+    assert capsys.readouterr().err.startswith("finegym predict: nowhere.mp4 is neither a video")

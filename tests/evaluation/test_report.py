@@ -126,7 +126,7 @@ def test_table_lists_checkpoints_from_worst_to_best(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"in any folder in .*/empty. Train or evaluate a model first"):
         table(tmp_path / "vision", tmp_path / "empty")
     (tmp_path / "vision" / "metrics.json").write_text("{")
-    with pytest.raises(ValueError, match="vision/metrics.json is no metrics file"):
+    with pytest.raises(ValueError, match="vision/metrics.json is not a valid metrics file"):
         table(tmp_path)
 
 

@@ -155,13 +155,13 @@ def test_what_the_card_says_about_the_text_stream_is_true(checkpoint):
 
 @pytest.mark.parametrize("repo_id", ["model", "a/b/c", 'a/b"); import os', "a/b c", "../b", "a/.."])
 def test_names_that_are_none(repo_id):
-    with pytest.raises(ValueError, match="is no repository name"):
+    with pytest.raises(ValueError, match="is not a repository name"):
         check_names(repo_id)
 
 
 @pytest.mark.parametrize("revision", ["", "-x", 'v1"', "a b", "a//b", "v1\n", "../x"])
 def test_revisions_that_are_none(checkpoint, revision):
-    with pytest.raises(ValueError, match="is no name of a branch or tag"):
+    with pytest.raises(ValueError, match="is not the name of a branch or tag"):
         render_card(Checkpoint.read(checkpoint), REPO, revision=revision)
 
 

@@ -38,7 +38,7 @@ def test_a_port_that_is_taken_is_named(checkpoint, capsys):
         port = other.getsockname()[1]
         assert main(["demo", "--model", checkpoint, "--port", str(port)]) == 1
     [line] = capsys.readouterr().err.splitlines()
-    assert line == f"finegym demo: Port {port} cannot be had (Address already in use): give another --port."
+    assert line == f"finegym demo: Port {port} cannot be used (Address already in use): give another --port."
 
 
 @contextlib.contextmanager

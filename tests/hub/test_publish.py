@@ -165,7 +165,7 @@ def test_a_folder_that_would_fail_a_stranger_is_refused(build, tmp_path, file, c
     [
         ({"create_pr": True, "revision": "trial"}, "leave out --revision"),
         ({"create_pr": True, "tag": "v1"}, "tag it with --tag once it is merged"),
-        ({"tag": "v 1"}, "is no name of a branch or tag"),
+        ({"tag": "v 1"}, "is not the name of a branch or tag"),
     ],
 )
 def test_options_that_exclude_each_other(finished, options, message):

@@ -55,10 +55,10 @@ def test_an_mp4_with_its_index_in_front_lacks_what_was_cut_off(tmp_path):
     ("content", "reason"),
     [
         (b"", "empty: a.mp4 has no bytes"),
-        (b"<!DOCTYPE html>\n<html>", "text: a.mp4 is no video but begins with '<!DOCTYPE html>'"),
-        ("\n  Größe\n".encode(), "text: a.mp4 is no video but begins with 'Größe'"),
-        ("Größe".encode("utf-16"), "text: a.mp4 is no video but begins with 'Größe'"),
-        (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a", "text: a.mp4 is no video but begins with"),
+        (b"<!DOCTYPE html>\n<html>", "text: a.mp4 is not a video but begins with '<!DOCTYPE html>'"),
+        ("\n  Größe\n".encode(), "text: a.mp4 is not a video but begins with 'Größe'"),
+        ("Größe".encode("utf-16"), "text: a.mp4 is not a video but begins with 'Größe'"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a", "text: a.mp4 is not a video but begins with"),
         (bytes(range(256)) * 40, None),
     ],
 )

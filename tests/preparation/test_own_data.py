@@ -82,7 +82,7 @@ def test_folders_may_name_splits_and_test_videos_are_kept_apart(tmp_path):
     refused = json.loads((tmp_path / "root" / "coverage.json").read_text())["files_not_used"]
     assert refused == {"loose.mp4": "no folder names its class"}
     assert "1 files of the source were not used" in report
-    assert "Files that are no videos were passed over: 1 .txt" in report
+    assert "Files that are not videos were ignored: 1 .txt" in report
 
 
 ROWS = [
@@ -274,7 +274,7 @@ def test_a_dataset_with_a_video_column(tmp_path, monkeypatch):
 
 
 def test_neither_a_folder_nor_a_dataset(tmp_path):
-    with pytest.raises(FileNotFoundError, match="neither a folder nor a dataset"):
+    with pytest.raises(FileNotFoundError, match="neither a folder nor a data set"):
         run("nobody/nothing", tmp_path / "root")
 
 
@@ -359,7 +359,7 @@ def test_a_folder_that_import_did_not_make_is_not_written_over(tmp_path, ten_cli
     (tmp_path / "root" / "clips").mkdir(parents=True)
     with pytest.raises(ValueError, match="root holds another data set. Choose"):
         run(ten_clips, tmp_path / "root")
-    with pytest.raises(ValueError, match="lies inside"):
+    with pytest.raises(ValueError, match="is inside"):
         run(ten_clips, ten_clips / "root")
 
 

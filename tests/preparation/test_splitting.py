@@ -102,7 +102,7 @@ def test_a_pattern_names_groups():
     assert name_groups(videos, r"^[^/]+")[0].group == "c0"
     assert name_groups(videos, r"^(c\d)/.*_g(\d+)")[0].group == "c0/00"
     for pattern, message in (
-        ("(", "is no regular expression"),
+        ("(", "is not a regular expression"),
         ("day", "does not fit the file 'c0/"),
         ("x*", "empty"),
     ):
@@ -138,10 +138,10 @@ def test_names_that_look_like_groups(names, num_groups):
 
 def test_an_index_never_tears_a_group(tmp_path):
     row = {"file": "a.mp4", "label": 0, "num_frames": 9, "group": "monday"}
-    with pytest.raises(ValueError, match="The group 'monday' lies in train and val"):
+    with pytest.raises(ValueError, match="The group 'monday' is in train and val"):
         write_index(tmp_path, [{**row, "id": "a", "split": "train"}, {**row, "id": "b", "split": "val"}])
     folds = [{**row, "id": name, "split": "train", "fold": fold} for name, fold in (("a", 1), ("b", 2))]
-    with pytest.raises(ValueError, match="The group 'monday' lies in folds 1 and 2"):
+    with pytest.raises(ValueError, match="The group 'monday' is in folds 1 and 2"):
         write_index(tmp_path, folds)
 
 
