@@ -32,16 +32,16 @@ class ClipDataset(Dataset):
     only indices.
 
     Args:
-        videos: What `read_index` returns.
+        videos: The videos, as `read_index` returns them.
         seed: The seed of all random choices.
         clip_len: The number of frames of a clip, T.
         frame_interval: The distance between two of these frames, in frames of the video.
         out_of_range: What follows the end of a short video: "loop" or "repeat_last".
         sampling: "segments" draws a frame from each of `clip_len` equal parts; anything else draws a window.
         transform: Frames uint8 (N, height, width, 3) and a generator -> (T, 3, H, W), see `transforms.augment`.
-        num_views: The number of epochs after which windows, crops and flips repeat; None: they never do.
-        skip_unreadable: Return a video that cannot be read as blank frames with the label that losses ignore, and the
-            reason under "error"; otherwise the error is raised.
+        num_views: The number of epochs after which windows, crops and flips repeat. If None, they never do.
+        skip_unreadable: Whether to return a video that cannot be read as blank frames with the label that losses
+            ignore, and the reason under "error"; otherwise the error is raised.
     """
 
     def __init__(

@@ -49,11 +49,11 @@ class Video:
     """One row of an index: a video file, or a stretch of it.
 
     Attributes:
-        start, end: Seconds within the file; None means the whole file.
-        fps: The number of frames per second; None: not known.
+        start, end: The seconds within the file; None means the whole file.
+        fps: The number of frames per second, or None if it is not known.
         group: What the video shares with others that must be on the same side of every split, such as the video it was
-            cut from, the athlete or the day; None: not known.
-        fold: Of several folds the one that validates on this video; None: there are no folds.
+            cut from, the athlete or the day. None if it is not known.
+        fold: Of several folds the one that validates on this video, or None if there are no folds.
     """
 
     id: str
@@ -87,7 +87,7 @@ class Coverage:
 
 
 def write_index(root: str | Path, rows: Iterable[Mapping[str, Any]]) -> Path:
-    """Write `root/index.parquet`; the same rows in any order give the same bytes.
+    """Write `root/index.parquet`; the same rows in any order yield the same bytes.
 
     Args:
         root: The prepared folder.
@@ -145,8 +145,8 @@ def read_index(root: str | Path, split: str, *, fold: int | None = None) -> list
     Args:
         root: The prepared folder.
         split: "train", "val" or "test".
-        fold: Of a folder with folds, the one to validate on: "val" are its videos then, and "train" those of all the
-            other folds. "test" is the same for every fold.
+        fold: Of a folder with folds, the one to validate on. Its videos are then "val", and those of all the other
+            folds "train". "test" is the same for every fold.
 
     Raises:
         FileNotFoundError: If the folder has no index.
@@ -255,7 +255,7 @@ def read_coverage(root: str | Path, split: str, *, fold: int | None = None) -> C
 
 
 def _check_row(row: Mapping[str, Any], path: Path) -> None:
-    """Raise `ValueError` for a row of an index that no video can have."""
+    """Refuse a row of an index that no video can have."""
     try:
         check_text(row["id"], what="id")
         check_count(row["label"])

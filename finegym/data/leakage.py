@@ -67,9 +67,9 @@ def unseen_videos(
 
     Args:
         videos: The videos to validate on, with their folds.
-        seen: What the model was trained on, as `datasets_seen_by` gives it.
+        seen: What the model was trained on, as `datasets_seen_by` returns it.
         dataset: The name of the videos' data set.
-        leave_out: Drop the videos that the model has seen instead of refusing.
+        leave_out: Whether to drop the videos that the model has seen rather than refuse.
 
     Raises:
         ValueError: If some were trained on and `leave_out` is False.
@@ -95,7 +95,7 @@ def check_leakage(
         seen_in_training: The ids of the videos trained on: those of a training index, or `leaking_videos(...)`.
         val_videos: The videos to validate on.
         seen_by: The name of what was trained on them, for the message: "the backbone's gym99 v1.0".
-        leave_out: Drop the leaking videos instead of refusing. The caller reports the smaller number.
+        leave_out: Whether to drop the leaking videos rather than refuse. The caller reports the smaller number.
 
     Returns:
         The videos to validate on.

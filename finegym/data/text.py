@@ -27,7 +27,7 @@ def safe_text(text: str, *, one_line: bool = False) -> str:
     names that are not UTF-8. Inside a JSON document the escapes mean the same characters as before.
 
     Args:
-        one_line: Also escape line breaks and tabs, for a name within a line.
+        one_line: Whether to escape line breaks and tabs too, for a name within a line.
     """
     if text.isascii() and text.isprintable():
         return text
@@ -68,7 +68,7 @@ def parse_json(text: str, *, finite: bool = True) -> Any:
     """Parse JSON strictly.
 
     Args:
-        finite: Refuse NaN and infinities, which JSON does not have and Python writes.
+        finite: Whether to refuse NaN and infinities, which JSON does not have and Python writes.
 
     Raises:
         ValueError: If it is not JSON, is nested too deeply, repeats a key, or holds characters that no file can store.

@@ -85,7 +85,7 @@ def augment(
         scale: The bounds of the crop's share of the area (mmaction2's RandomResizedCrop: 0.08 to 1).
         ratio: The bounds of the crop's width / height (the same source: 3/4 to 4/3).
         flip: The probability of a horizontal flip (the same config: 0.5).
-        antialias: Smooth frames that get smaller.
+        antialias: Whether to smooth frames that get smaller.
         mean, std: The mean and standard deviation of each channel, for values from 0 to 1 (ImageNet's).
 
     Returns:

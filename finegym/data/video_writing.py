@@ -19,7 +19,7 @@ TIME_BASE = Fraction(1, 90_000)
 
 
 class VideoWriter:
-    """An open MP4 that takes frames one by one with their times. The same frames give the same bytes.
+    """An open MP4 that takes frames one by one with their times. The same frames yield the same bytes.
 
     Frames are stored as limited-range BT.601 4:2:0, upright. The stream is coded without the loop filter and without
     arithmetic coding (x264's `tune=fastdecode`): files grow by a tenth, and decoding, which every epoch pays for,
@@ -30,7 +30,7 @@ class VideoWriter:
         fps: The nominal number of frames per second, for rate control and players; the times given with the frames are
             what is stored.
         short_side: The length in pixels of the shorter side of the video, an even number; larger frames are scaled to
-            it (bicubic) and keep their aspect ratio. Smaller ones are not enlarged. None: frames stay as they are.
+            it (bicubic) and keep their aspect ratio. Smaller ones are not enlarged. If None, frames stay as they are.
         key_interval: The largest distance between two key frames, in frames.
         crf: x264's constant rate factor; 18 is visually lossless.
         comment: A text for the file's metadata.

@@ -36,7 +36,7 @@ NUM_FOLDS = 3
 MAX_ITERATIONS = 100
 # The largest number of training features, so that more videos use fewer views. Gym99's fit, in three parts, in 0.5 GB.
 MAX_ROWS = 2**14
-# Raise this whenever the same features give other controls.
+# Raise this whenever the same features yield other controls.
 VERSION = 1
 
 

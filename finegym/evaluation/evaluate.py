@@ -34,7 +34,7 @@ class Protocol:
         num_workers: The number of processes that decode ahead.
         precision: The number format of weights and activations, fp32 or bf16.
         features: The folder to keep the backbone's features in, so that another head on it costs next to nothing.
-        leave_out_leaking: Leave out videos that a model was trained on, rather than refuse.
+        leave_out_leaking: Whether to leave out videos that a model was trained on, rather than refuse.
     """
 
     root: Path

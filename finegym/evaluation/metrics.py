@@ -205,8 +205,8 @@ def paired_difference(
             the same position.
         baseline_scores: The scores of the baseline, of the same shape.
         labels: The true class ids (N,).
-        confidence, num_resamples, seed: As in `bootstrap_interval`. Seeds are resampled together with the videos, so
-            that the interval covers new videos and new training runs.
+        confidence, num_resamples, seed: The same as for `bootstrap_interval`. Seeds are resampled together with the
+            videos, so that the interval covers new videos and new training runs.
     """
     right, right_baseline = _right(scores, labels), _right(baseline_scores, labels)
     if right.shape != right_baseline.shape:

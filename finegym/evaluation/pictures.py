@@ -35,7 +35,7 @@ def save_picture(figure, path: str | Path) -> None:
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=150, bbox_inches="tight")
     with replacing(path.with_suffix(".pdf")) as temporary:
-        # without a date the same evaluation gives the same file
+        # without a date the same evaluation yields the same file
         figure.savefig(temporary, format="pdf", bbox_inches="tight", metadata={"CreationDate": None})
 
 

@@ -79,9 +79,10 @@ def predict(
         start, end: The seconds between which one action is shown.
         batch_size: The number of clips, of several videos, in a forward pass.
         device: The device, such as "cuda:1" or "cpu"; by default an accelerator if there is one.
-        progress: Show a bar.
-        decode_apart: Decode several videos in a process of its own, so that one that kills the decoder costs only
-            itself. As with every process that Python starts, the caller's script needs `if __name__ == "__main__":`.
+        progress: Whether to show a bar.
+        decode_apart: Whether to decode several videos in a process of its own, so that one that kills the decoder
+            costs only itself. As with every process that Python starts, the caller's script needs `if __name__ ==
+            "__main__":`.
 
     Returns:
         For each video `{"video": name, "scores": [{"score", "label"}, ...]}`, best first, or `{"video": name, "error":
@@ -136,7 +137,7 @@ def predict_timeline(
 
     Args:
         video: The video file.
-        model, revision, batch_size, device, progress: As for `predict`.
+        model, revision, batch_size, device, progress: The same as for `predict`.
         window: The number of seconds that are looked at as one action.
         stride: The seconds from one window to the next; by default a quarter of the window.
         min_score: The score below which a stretch is left blank.

@@ -74,7 +74,7 @@ def evaluate(
         split: The name of the split, for the report.
         coverage: The coverage of the split, as `read_coverage` returns it; None if no video is missing.
         fold: The fold of the data set, for the report; None if it has none.
-        progress: Show a bar on the main process.
+        progress: Whether to show a bar on the main process.
 
     Raises:
         ValueError: If no video can be read, a label is not one of the model's, or the features are of other videos.

@@ -1,5 +1,5 @@
-"""Models that give features of a clip, and the video processor that belongs to each: the project's own checkpoints, or
-any vision or video model of Transformers under the spatial pooling that the two encoders use."""
+"""Models that return features of a clip, and the video processor that belongs to each: the project's own checkpoints,
+or any vision or video model of Transformers under the spatial pooling that the two encoders use."""
 
 from typing import Any
 
@@ -84,7 +84,7 @@ def transform_settings(processor) -> dict[str, Any]:
 
 
 def find_processor(name: str) -> FineGymVideoProcessor | None:
-    """Return the video processor of a checkpoint as `load_processor` gives it; None if it has none, as bare weights
+    """Return the video processor of a checkpoint as `load_processor` returns it; None if it has none, as bare weights
     do."""
     try:
         return load_processor(name)
@@ -97,6 +97,9 @@ def check_normalization(name: str, processor: FineGymVideoProcessor) -> None:
 
     Size, crop and sampling may differ on purpose; these numbers never do. A backbone without a processor of its own,
     such as bare weights, cannot be checked.
+
+    Raises:
+        ValueError: If a number differs; the message names both.
     """
     own = find_processor(name)
     if own is None:

@@ -40,7 +40,7 @@ from .fingerprints import describe_backbone, describe_decoder, fingerprint, fing
 from .shards import Entry, Shards
 
 
-# Raised whenever the same settings give other features: folders of another version are never used.
+# Raise this whenever the same settings yield other features: folders of another version are never used.
 FORMAT_VERSION = 1
 DESCRIPTION_FILE = "description.json"
 SOURCES_FILE = "sources.json"
@@ -75,7 +75,8 @@ class EvaluationViews:
         processor: The processor, which decodes, samples, resizes, crops and normalizes.
         videos: The videos, as `read_index` returns them.
         num_clips: The number of windows of a video; equal ones are computed once (paper, section 4.2: 8).
-        count_frames: Sample by numbers of frames, not by time; None: as the processor's protocol has it.
+        count_frames: Whether to sample by numbers of frames rather than by time; None follows the processor's
+            protocol.
     """
 
     def __init__(
@@ -126,7 +127,7 @@ class EvaluationViews:
 
 
 class TrainingViews:
-    """`num_views` random training views of every video: what the data set gives in its first `num_views` epochs.
+    """`num_views` random training views of every video: what the data set returns in its first `num_views` epochs.
 
     Args:
         dataset: The data set to view; (seed, epoch, video id) fix its windows, crops and flips, and so every view.
@@ -246,7 +247,7 @@ def extract_features(
         dtype: The data type of the cached features: "float16", "bfloat16" or "float32".
         batch_size: The number of clips, of several videos, in a forward pass.
         num_workers: The number of processes that decode ahead.
-        progress: Show the estimate and a bar on the main process.
+        progress: Whether to show the estimate and a bar on the main process.
         backbone: The result of `describe_backbone` for the model, if it is known already.
 
     Raises:

@@ -71,7 +71,7 @@ def convert(
         source: A file, an https address, a Hub repository, or one of slow_r50, slowonly_gym99 and resnet50.
         output: The new checkpoint folder.
         labels: The label file that names the classes.
-        head: What to do with a classifier whose rows are not the labels: "cut" it to the first rows or "drop" it.
+        head: The treatment of a classifier whose rows are not the labels: "cut" it to the first rows or "drop" it.
         num_frames: The number of frames of a clip, where the file's name does not tell, as `slowonly_r50_4x16x1_..pth`
             does.
         frame_interval: The distance between two frames of a clip, in frames of the video, likewise.

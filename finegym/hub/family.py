@@ -32,7 +32,7 @@ def publish_family(
     Args:
         recipes: The folder of the recipes, such as configuration/gym99; each names its checkpoint by `output_dir`.
         owner: The user or organization on the Hub.
-        private, tag, dry_run, api, say: As in `publish`.
+        private, tag, dry_run, api, say: The same as for `publish`.
 
     Raises:
         ValueError: If none of the recipes has a finished checkpoint, or two have the same name.

@@ -5,7 +5,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 
 
-# Characters that can open Markdown or HTML, or that a renderer gives a meaning (maths, emoji, mentions).
+# Characters that can open Markdown or HTML, or that a renderer interprets (math, emoji, mentions).
 SPECIAL = re.compile(r"[\\`*_{}\[\]#|~$^<>&\"':!@]")
 # Where an address can be cut so that no reader turns it into a link; "0.5 turn" stays whole.
 LINK_JOINTS = re.compile(r"/(?=/)|(?<=\w)\.(?=[^\W\d])|@")

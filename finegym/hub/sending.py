@@ -88,8 +88,8 @@ def send(
         files: The files as they were tested; a file with other bytes is refused.
         repo_id: The repository, `owner/name`, created if it does not exist.
         message: The message of the commit.
-        private: Make a new repository private. An existing public one is refused.
-        create_pr: Open a pull request in place of committing.
+        private: Whether to make a new repository private. An existing public one is refused.
+        create_pr: Whether to open a pull request rather than commit.
         revision: The branch to commit to, created if it does not exist, or `refs/pr/N`.
         tag: The name for the commit.
         api: The Hub to send to; by default the one, and the token, that `huggingface_hub` is set up for.

@@ -42,7 +42,7 @@ def attributes_by_class(
         entries: The videos, with the attributes that the metadata gives them.
         classes: The names of the classes.
         attributes: A JSON file, "names", or None for the metadata's or those of `attributes.json` in the folder.
-        folder: Where the videos are.
+        folder: The folder of the videos.
 
     Raises:
         FileNotFoundError: If there is no such file.

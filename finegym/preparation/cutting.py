@@ -58,7 +58,7 @@ class Encoding:
 
 @dataclass(frozen=True)
 class Cut:
-    """One video to make: `[start, end)` in seconds of its source (None: from its beginning, to its end) becomes
+    """One video to make: `[start, end)` in seconds of its source (None means its beginning, or its end) becomes
     `file`."""
 
     id: str

@@ -39,7 +39,7 @@ class Entry:
 
     Attributes:
         id: An id that is unique within the data set: the path of its file below `clips`.
-        source: Where it is; None if the metadata names a file that is not there.
+        source: Its location, or None if the metadata names a file that is not there.
         label: The name of its class.
         file: The path within the source folder, "" for a row of a data set on the Hub.
         split: "train", "val", "test", or None where it is not given.
@@ -92,10 +92,10 @@ def folder_entries(folder: Path, found: FoundVideos, metadata_file: Path | None 
     """Yield the videos of a folder by its metadata or, where there is none, by the folders they are in.
 
     Args:
-        folder: Where the videos are.
+        folder: The folder of the videos.
         found: The videos in it; what is not used is added to `found.refused`.
-        metadata_file: A metadata file of any name in `folder`; None: those called `metadata.*`, in `folder` and in the
-            folders of its splits.
+        metadata_file: A metadata file of any name in `folder`. None takes those named `metadata.*`, in `folder` and in
+            the folders of its splits.
 
     Raises:
         ValueError: If the metadata is not of the documented form; the message names the file and row.
@@ -146,7 +146,11 @@ def hub_entries(repository: str, refused: dict[str, str]) -> Iterator[Entry]:
 
 
 def check_ids(entries: Sequence[Entry], source: str) -> None:
-    """Raise `ValueError` if two videos would share a file, or its name cannot be stored."""
+    """Refuse two videos that would share a file, and a file whose name cannot be stored.
+
+    Raises:
+        ValueError: If there are any; the message names one.
+    """
     seen = set()
     for entry in entries:
         if "\\" in entry.id or safe_text(entry.id, one_line=True) != entry.id:

@@ -74,7 +74,7 @@ def import_videos(
         folds: The number of folds to draw, of which `data.fold` of a recipe chooses one; by default there is one
             split.
         max_lost_share: The share of videos that may be lost; beyond it the command fails, and keeps the rest.
-        overwrite: Delete another data set that `root` holds.
+        overwrite: Whether to delete another data set that `root` holds.
         short_side: The length in pixels of the shorter side of the videos. Smaller ones are not enlarged.
         key_interval: The largest distance between two key frames, in frames.
         crf: The constant rate factor of x264; 18 is visually lossless.

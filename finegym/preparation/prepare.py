@@ -30,7 +30,7 @@ def prepare(
     """Cut and re-encode FineGym's sub-actions; write them, an index and a coverage report.
 
     A run that was stopped, at any moment and in any way, is resumed by the same command; what is finished is kept. The
-    same source gives the same index, byte for byte. A sub-action is cut by the float times of the annotation and
+    same source yields the same index, byte for byte. A sub-action is cut by the float times of the annotation and
     encoded again, never copied.
 
     Args:

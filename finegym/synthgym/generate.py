@@ -26,7 +26,7 @@ from .scene import Rendering, render
 from .simulation import simulate
 
 
-# Raise this whenever the same seed gives other pictures: folders of another version are refused, not mixed.
+# Raise this whenever the same seed yields other pictures: folders of another version are refused, not mixed.
 VERSION = 1
 STATE_FILE = "synthgym.json"
 ANNOTATION_VERSION = "v1.0"
@@ -106,7 +106,7 @@ def generate(
             use.
         labels: The classes to perform, by default `labels.json` or `order_labels.json` in `configuration/synthgym`.
             Movements are composed from their attributes: other classes work too if `motions` knows their elements.
-        progress: Show a progress bar.
+        progress: Whether to show a progress bar.
 
     Raises:
         ValueError: If an argument is impossible, a movement is unknown, or `root` holds another data set.

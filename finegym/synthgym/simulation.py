@@ -15,9 +15,9 @@ class Motion:
     Attributes:
         event: The event: VT, FX, BB or UB.
         fps: The number of frames per second.
-        joints: World positions (T, 18, 3) in meters.
-        axes: Rotations (T, 3, 3) from the body to the world frame; the first column is where the pelvis faces.
-        table_x: Where the hands meet the vaulting table, if they do.
+        joints: The world positions (T, 18, 3) of the joints in meters.
+        axes: The rotations (T, 3, 3) from the body to the world frame; the first column is where the pelvis faces.
+        table_x: The position where the hands meet the vaulting table, if they do.
     """
 
     event: str

@@ -59,8 +59,8 @@ def write_contact_sheet(
         seed: The seed of the draw; that of the augmentation is the recipe's.
         recipe: The recipe whose clips are shown, with its window, size and crop. None shows the whole video, not
             cropped.
-        augmented: Show the training view, with the random window, crop and flip of the first epoch, in place of the
-            test view.
+        augmented: Whether to show the training view, with the random window, crop and flip of the first epoch, rather
+            than the test view.
 
     Raises:
         FileNotFoundError: If the data set is not there.

@@ -355,7 +355,7 @@ def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def changed_fields(before: dict[str, Any], after: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Return the fields that decide the weights and differ between two recipes (as `to_dict` gives them): name ->
+    """Return the fields that decide the weights and differ between two recipes (as `to_dict` returns them): name ->
     (before, after)."""
     before, after = flatten(before), flatten(after)
     changed = {}
@@ -373,7 +373,7 @@ def recipe_hash(values: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
 
-# What runs of one experiment may differ in: tables give the mean over them.
+# What runs of one experiment may differ in: tables show the mean over them.
 REPEATED_FIELDS = ("seed", "features.seed", "data.fold")
 
 

@@ -214,7 +214,11 @@ def read_history(folder: Path, last_step: int) -> list[dict[str, float]]:
 
 
 def check_trackers(recipe: Recipe) -> None:
-    """Raise `ValueError` if a tracker is not installed."""
+    """Refuse a recipe with a tracker that is not installed.
+
+    Raises:
+        ValueError: If there is one; the message names it.
+    """
     for tracker in recipe.logging.trackers:
         if importlib.util.find_spec(tracker) is None:
             raise ValueError(f"logging.trackers names {tracker}, which is not installed: run `pip install {tracker}`.")

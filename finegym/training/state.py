@@ -225,7 +225,7 @@ def load_state(path: Path) -> RunState:
 
 
 def load_matching_state(path: Path, recipe: Recipe, fingerprints: dict[str, str]) -> RunState:
-    """Read a state of the same run: of a recipe that gives the same weights, with the same inputs.
+    """Read a state of the same run: of a recipe that yields the same weights, with the same inputs.
 
     Raises:
         ValueError: If it belongs to another run; the message names what differs, or the state.
