@@ -1,4 +1,4 @@
-"""Shared by all tests: small real videos, small real models."""
+"""What all tests share: small real videos and small real models."""
 
 import os
 from collections import Counter
@@ -24,8 +24,8 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device, and this machine has none"))
 
 
-# What did not run and why is said in a few lines, whether tests ran in this process or in those of pytest-xdist, which
-# all see the same tests.
+# A few lines report what did not run and why, whether tests ran in this process or in those of pytest-xdist, which all
+# see the same tests.
 _deselected: Counter[str] = Counter()
 
 

@@ -1,4 +1,4 @@
-"""Videos whose every frame says its own number, coded without any of the project's code."""
+"""Videos whose every frame shows its own number, encoded without any of the project's code."""
 
 import struct
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ DARK, LIGHT = 60, 200
 
 
 def picture(number: int, height: int = 64, width: int = 96) -> np.ndarray:
-    """(height, width, 3) uint8: the bits of `number` as bars; below them a ramp that moves."""
+    """Return (height, width, 3) uint8: the bits of `number` as bars, and a moving ramp below them."""
     bars = [LIGHT if number >> bit & 1 else DARK for bit in range(NUM_BITS)]
     image = np.repeat(np.array(bars, np.uint8)[np.linspace(0, NUM_BITS - 1e-6, width).astype(int)][None], height, 0)
     ramp = (np.arange(width) * 2 + number * 3) % 160 + 40
@@ -24,7 +24,7 @@ def picture(number: int, height: int = 64, width: int = 96) -> np.ndarray:
 
 
 def number_of(image: np.ndarray) -> int:
-    """The number that a (decoded, scaled) picture shows."""
+    """Return the number that a (decoded, scaled) picture shows."""
     height, width = image.shape[:2]
     columns = ((np.arange(NUM_BITS) + 0.5) * width / NUM_BITS).astype(int)
     return sum(1 << bit for bit, x in enumerate(columns) if image[: height // 2, x].mean() > (DARK + LIGHT) / 2)
@@ -67,7 +67,7 @@ def encode(
 
 
 def mark_rotated(path: Path) -> None:
-    """Write into an MP4 that it is to be turned by a quarter clockwise when shown, as telephones do."""
+    """Mark an MP4 to be rotated clockwise by 90 degrees when shown, as phones do."""
     content = bytearray(path.read_bytes())
     matrix = content.index(b"tkhd") + 4 + 40
     content[matrix : matrix + 36] = struct.pack(">9i", 0, 1 << 16, 0, -(1 << 16), 0, 0, 0, 0, 1 << 30)
@@ -75,7 +75,7 @@ def mark_rotated(path: Path) -> None:
 
 
 def moving_square(num_frames: int, height: int = 48, width: int = 64) -> np.ndarray:
-    """Frames (T, H, W, 3) that all differ: a bright square moves over a gradient, and the gray level counts frames."""
+    """Return distinct frames (T, H, W, 3): a bright square moves over a gradient, and the gray level counts frames."""
     frames = np.zeros((num_frames, height, width, 3), np.uint8)
     frames[..., 0] = np.linspace(0, 120, width, dtype=np.uint8)
     for index in range(num_frames):

@@ -1,4 +1,4 @@
-"""The suite under other kernels than this processor's own: `python -m tests.kernels`, and any arguments of pytest."""
+"""Run the suite with other kernels than this processor's own: `python -m tests.kernels`, with pytest's arguments."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""FineGym's own lists of classes and splits, which are not this project's to pass on: `finegym fetch` gets them."""
+"""FineGym's own lists of classes and splits, which this project may not pass on: `finegym fetch` downloads them."""
 
 from pathlib import Path
 

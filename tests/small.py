@@ -19,7 +19,7 @@ def small_slowonly_config(**changes) -> SlowOnlyConfig:
 
 
 def small_model(family: str, **changes) -> torch.nn.Module:
-    """A classifier of one of the three families with random weights, in eval mode."""
+    """Build a classifier of one of the three families with random weights, in eval mode."""
     torch.manual_seed(0)
     backbone = small_slowonly_config()
     labels = {"id2label": backbone.id2label, "label2id": backbone.label2id}

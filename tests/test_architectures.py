@@ -1,4 +1,4 @@
-"""The table of architectures is whole, true, and the only place that asks which architecture a model is."""
+"""The table of architectures is complete and true, and only it says which architecture a model is."""
 
 import ast
 

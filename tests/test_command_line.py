@@ -18,7 +18,7 @@ def run(*arguments, **environment):
 
 @pytest.fixture
 def typed(capfd):
-    """`typed(arguments...)` runs a command in this process: its exit status, output and errors."""
+    """`typed(arguments...)` runs a command in this process and returns its exit status, output and errors."""
 
     def call(*arguments):
         try:
@@ -111,7 +111,7 @@ def test_what_is_not_there_is_named_in_one_line(arguments, message, typed, tmp_p
 
 
 def test_neither_help_nor_mistakes_import_torch(tmp_path):
-    """Torch and Transformers cost eight seconds of processor time."""
+    """Importing torch and Transformers takes eight seconds of CPU time."""
     commands = [[command, "--help"] for command in COMMANDS] + [
         ["--help"],
         ["predict", "absent.mp4", "--model", "x"],

@@ -1,4 +1,4 @@
-"""The rules of the house that a machine can check. The import floors are import-linter's, in the same command."""
+"""The project's rules that a machine can check. Import-linter checks the import floors, in the same command."""
 
 import ast
 import graphlib
@@ -30,14 +30,14 @@ def name(path):
 
 
 def calls(tree):
-    """(dotted name, keyword names and values) of every call."""
+    """Yield the dotted name, and the keyword names and values, of every call."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
             yield ast.unparse(node.func), {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
 
 
 def _num_docstring_lines(node):
-    """Of a function or a class, and of a class's methods."""
+    """Count the lines of a function or a class, and of a class's methods."""
     own = (ast.get_docstring(node, clean=False) or "").splitlines()
     return len(own) + sum(_num_docstring_lines(part) for part in node.body if isinstance(part, ast.FunctionDef))
 
@@ -54,7 +54,7 @@ def test_files_and_functions_can_be_read_in_one_sitting(path):
 
 @pytest.mark.parametrize("room", ROOMS, ids=name)
 def test_no_circles_inside_a_room(room):
-    """A file may import its neighbors only as long as one can put them in an order: each below those that need it."""
+    """A file may import its neighbors only if the files can be ordered: each below those that need it."""
     files = {path.stem: ast.parse(path.read_text()) for path in room.glob("*.py")}
     needs = {
         stem: {
@@ -87,7 +87,7 @@ def test_nothing_is_unpickled_or_evaluated(path):
             assert path == UNPICKLER and keywords.get("weights_only") == "True"
 
 
-# Who may do what, and does it within bounds.
+# The only files that may do these things, and within bounds.
 READS_TEXT = ROOT / "finegym" / "data" / "text.py"
 LOADING = ("data/checkpoints.py", "features/backbones.py", "hub/stranger.py")
 LOADS_MODELS = [ROOT / "finegym" / path for path in LOADING]
@@ -106,7 +106,7 @@ def test_what_strangers_wrote_is_read_in_one_place(path):
             assert path.name == "stranger.py" or "trust_remote_code" in keywords or "**options" in path.read_text()
 
 
-# The first versions without the holes that are known: CVE-2026-4372 and 5241, 2026-24747, FFmpeg 8.1 within PyAV 18
+# The first versions without known vulnerabilities: CVE-2026-4372 and 5241, 2026-24747, FFmpeg 8.1 within PyAV 18
 # (2026-40962), 2023-47248, 2025-48379, 2024-34062, 2025-68146 and 2026-22701, 2025-27516.
 FLOORS = {
     "transformers": "5.3",

@@ -1,4 +1,4 @@
-"""Every command and every code block of the README, run in a new folder on a handful of videos and for one epoch."""
+"""Run every command and every code block of the README in a new folder, on a handful of videos and for one epoch."""
 
 import re
 import shlex
@@ -38,7 +38,7 @@ SMALL = {
 
 
 def adapted(command: list[str]) -> list[str]:
-    """The command with what makes it small, offline and possible without a GPU."""
+    """Return the command with options that make it small, offline and possible without a GPU."""
     command = ["resnet50.pth" if part == "resnet50" else part for part in command]
     command = ["OWNER/NAME".replace("OWNER", "someone") if part == "OWNER/NAME" else part for part in command]
     if "train.py" in command:
@@ -64,7 +64,7 @@ def run(command: list[str], folder: Path) -> str:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """What a reader has after `make train`, in small: the lines of the Makefile's target, one epoch each."""
+    """What a reader has after `make train`, at a small size: the lines of the Makefile's target, one epoch each."""
     folder = tmp_path_factory.mktemp("reader")
     for name in ("configuration", "train.py", "push_to_hub.py"):
         (folder / name).symlink_to(ROOT / name)
@@ -124,7 +124,7 @@ def test_training_on_own_clips(folder):
 
 @pytest.mark.slow
 def test_training_on_finegym(folder):
-    """Routines with FineGym's annotation files stand for its videos, a random ResNet-50 for the downloaded one."""
+    """Use routines with FineGym's annotation files for its videos, and a random ResNet-50 for the downloaded one."""
     write_routines(folder / "finegym", num_performances=40, size=96)
     (folder / "VIDEOS").symlink_to(folder / "finegym" / "videos")
     torch.save(torchvision.models.resnet50().state_dict(), folder / "resnet50.pth")

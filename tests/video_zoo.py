@@ -1,5 +1,5 @@
-"""Video files as strangers hand them out, made without any of the project's code: what no encoder of libavcodec writes
-(packed B-frames, frames that are not coded, field pictures) is put together byte by byte."""
+"""Make video files as they occur in practice, without any of the project's code: what no encoder of libavcodec writes
+(packed B-frames, frames that are not coded, field pictures) is assembled byte by byte."""
 
 import struct
 from collections.abc import Iterable, Sequence
@@ -26,7 +26,7 @@ class Vop:
 
 
 def mpeg4_vops(frames: Sequence[np.ndarray], *, b_frames: int, gop: int = 12, rate: int = 25) -> list[Vop]:
-    """The pictures of frames (H, W, 3), in the order in which they are coded, by libavcodec's encoder."""
+    """Encode frames (H, W, 3) with libavcodec; return the pictures in the order in which they are coded."""
     encoder = av.CodecContext.create("mpeg4", "w")
     encoder.height, encoder.width = frames[0].shape[:2]
     encoder.pix_fmt, encoder.time_base, encoder.framerate = "yuv420p", Fraction(1, rate), Fraction(rate)
@@ -41,12 +41,12 @@ def mpeg4_vops(frames: Sequence[np.ndarray], *, b_frames: int, gop: int = 12, ra
 
 
 def _kind(content: bytes) -> str:
-    # The two bits after the start code are the type of the picture.
+    # The two bits after the start code are the picture's type.
     return "IPB"[content[content.index(START_OF_VOP) + 4] >> 6]
 
 
 def not_coded(rate: int = 25) -> bytes:
-    """A P-VOP that says only that the last picture stays (ISO/IEC 14496-2, 6.2.5: vop_coded is 0)."""
+    """Return a P-VOP that says only that the last picture remains (ISO/IEC 14496-2, 6.2.5: vop_coded is 0)."""
     increment = "0" * (rate - 1).bit_length()
     bits = "01" + "0" + "1" + increment + "1" + "0"
     bits += "0" + "1" * ((-len(bits) - 1) % 8)
@@ -54,8 +54,8 @@ def not_coded(rate: int = 25) -> bytes:
 
 
 def packed(vops: Sequence[Vop]) -> list[bytes]:
-    """XviD's packed bitstream: a reference picture and the first B-picture before it share a chunk, and a picture that
-    is not coded stands where the reference picture is shown, so that there is one chunk for every frame."""
+    """Return XviD's packed bitstream: a reference picture and the first B-picture before it share a chunk, and a
+    picture that is not coded takes the reference picture's place, so that there is one chunk for every frame."""
     chunks: list[bytes] = []
     reference = b""
     for vop, following in zip(vops, [*vops[1:], Vop(b"", "")], strict=True):
@@ -76,7 +76,7 @@ def packed(vops: Sequence[Vop]) -> list[bytes]:
 def write_avi(
     path: Path, chunks: Iterable[bytes], width: int, height: int, *, key_frames: Iterable[int], rate: int = 25
 ) -> None:
-    """An AVI 1.0 file with an index, one chunk of MPEG-4 video for every frame."""
+    """Write an AVI 1.0 file with an index and one chunk of MPEG-4 video for every frame."""
     chunks, key_frames = list(chunks), set(key_frames)
     movie, index = b"movi", b""
     for number, chunk in enumerate(chunks):
@@ -99,8 +99,8 @@ def _list(name: bytes, content: bytes) -> bytes:
 
 
 def copy_streams(source: Path, target: Path, *, keeps_times: bool = True) -> None:
-    """The same packets in another container; without times, each is shown when it is decoded, as `ffmpeg -c copy` has
-    it."""
+    """Copy the packets to another container; without times, each is shown when it is decoded, as with `ffmpeg -c
+    copy`."""
     with av.open(str(source)) as read, av.open(str(target), "w") as written:
         stream = read.streams.video[0]
         copy = written.add_stream_from_template(stream)
@@ -112,8 +112,8 @@ def copy_streams(source: Path, target: Path, *, keeps_times: bool = True) -> Non
 
 
 def cut_start(source: Path, target: Path, num_packets: int, *, shift: bool) -> None:
-    """A copy without the first packets, which starts with what cannot be decoded; or, with `shift`, with all packets
-    and times before zero for the first ones, which an edit list then hides."""
+    """Copy a file without its first packets, so that it starts with what cannot be decoded; or, with `shift`, copy all
+    packets with negative times for the first ones, which an edit list then hides."""
     with av.open(str(source)) as read, av.open(str(target), "w", options={"avoid_negative_ts": "disabled"}) as written:
         stream = read.streams.video[0]
         copy = written.add_stream_from_template(stream)
@@ -126,7 +126,7 @@ def cut_start(source: Path, target: Path, num_packets: int, *, shift: bool) -> N
 
 
 class _Bits:
-    """The bits of an H.264 header, most significant first."""
+    """Write the bits of an H.264 header, most significant first."""
 
     def __init__(self) -> None:
         self.bits = ""
@@ -136,7 +136,7 @@ class _Bits:
         return self
 
     def golomb(self, *values: int) -> "_Bits":
-        """Exponential-Golomb codes of numbers from zero on (ITU-T H.264, 9.1)."""
+        """Write numbers from zero on as Exponential-Golomb codes (ITU-T H.264, 9.1)."""
         for value in values:
             self.bits += f"{value + 1:b}".zfill(2 * (value + 1).bit_length() - 1)
         return self
@@ -148,7 +148,7 @@ class _Bits:
 
 
 def _unit(header: int, payload: bytes) -> bytes:
-    """A NAL unit with its start code (ITU-T H.264, 7.3.1 and annex B)."""
+    """Return a NAL unit with its start code (ITU-T H.264, 7.3.1 and annex B)."""
     while b"\x00\x00\x01" in payload or b"\x00\x00\x00" in payload:
         for code in (b"\x00\x00\x00", b"\x00\x00\x01"):
             payload = payload.replace(code, b"\x00\x00\x03" + code[2:], 1)
@@ -156,7 +156,8 @@ def _unit(header: int, payload: bytes) -> bytes:
 
 
 def field_pictures(frames: Sequence[np.ndarray]) -> list[bytes]:
-    """H.264 whose every frame is two field pictures of uncoded macroblocks (I_PCM), one access unit a field.
+    """Return H.264 in which every frame is two field pictures of uncoded macroblocks (I_PCM), one access unit per
+    field.
 
     Args:
         frames: gray pictures of shape (H, W), with sides divisible by 32 and 16, and no value below 2.
@@ -187,7 +188,7 @@ def field_pictures(frames: Sequence[np.ndarray]) -> list[bytes]:
 def write_packets(
     path: Path, codec: str, packets: Sequence[bytes], width: int, height: int, *, ticks: int = 1
 ) -> None:
-    """Packets in the order of their times, one every `ticks` fiftieths of a second."""
+    """Return packets in the order of their times, one every `ticks` fiftieths of a second."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=25)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
@@ -237,7 +238,7 @@ ENCODED = {
 
 
 def build_zoo(folder: Path) -> dict[str, Path]:
-    """All the files, by name."""
+    """Return all the files, by name."""
     for name, (options, times) in ENCODED.items():
         encode(folder / name, FRAMES, times, **options)
     height, width = FRAMES[0].shape[:2]

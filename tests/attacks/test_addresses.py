@@ -1,4 +1,4 @@
-"""Addresses from strangers, against a server on this machine that does whatever servers should not."""
+"""URLs from strangers, tested against a local server that does whatever servers should not."""
 
 import gzip
 import socket
@@ -19,7 +19,7 @@ def online(monkeypatch):
 
 @contextmanager
 def server(act):
-    """A server that reads one request and leaves the rest to `act(connection)`."""
+    """Serve one request: read it, and leave the rest to `act(connection)`."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
 
         def serve():
@@ -30,7 +30,7 @@ def server(act):
                     return
                 with connection:
                     connection.recv(65536)
-                    with suppress(OSError):  # the other side may have left
+                    with suppress(OSError):  # the other side may have disconnected
                         act(connection)
 
         threading.Thread(target=serve, daemon=True).start()

@@ -1,4 +1,4 @@
-"""Videos that kill the decoder, never end or are none, between good ones: each costs itself."""
+"""Videos that kill the decoder, never end or are not videos, between good ones: each costs only itself."""
 
 import os
 import signal
@@ -17,7 +17,7 @@ SIZES = {"num_frames": 8, "frame_interval": 2, "size": {"shortest_edge": 36}, "c
 
 
 class Fragile(FineGymVideoProcessor):
-    """Dies and hangs as a decoder with a hole does; the rest it decodes."""
+    """A processor that dies and hangs as a vulnerable decoder does, and decodes everything else."""
 
     def load_clips(self, video, *arguments, **options):
         if "deadly" in str(video):

@@ -1,4 +1,4 @@
-"""Tar archives from strangers: members that run backwards, leave the archive or end it; names that no disk takes."""
+"""Tar archives from strangers: members that run backwards, escape the archive or end it; names no disk accepts."""
 
 import io
 import os
@@ -15,7 +15,7 @@ from finegym.preparation.sources import find_videos
 
 
 def header(name=b"jump/a.mp4", size=b"%011o\0" % 0, kind=b"0", **places) -> bytes:
-    """One block of 512 bytes with a right checksum, whatever it says."""
+    """Return a block of 512 bytes with a valid checksum, whatever its content."""
     block = bytearray(512)
     block[: len(name)] = name
     block[100:108] = b"0000644\0"
@@ -79,7 +79,7 @@ MEMBERS = {
 
 @pytest.mark.parametrize("member", MEMBERS.values(), ids=MEMBERS)
 def test_a_member_that_is_none_costs_itself_and_is_named(tmp_path, member):
-    """What lies before it is taken; what lies behind it is too, or the report says that the reading ended there."""
+    """What precedes it is read; what follows is read too, or the report says that reading ended there."""
     (tmp_path / "a.tar").write_bytes(VIDEO + member + VIDEO.replace(b"good", b"next") + END)
     found = find_videos(tmp_path)
     names = [str(name) for name in found.videos]
@@ -123,7 +123,7 @@ def test_every_truncation_of_an_archive_is_read_without_harm(tmp_path):
 
 
 def test_names_that_no_disk_takes_cost_their_own_clips(tmp_path, video_path):
-    """240 bytes fit with what is put around them; a name that is no UTF-8 cannot stand in an index."""
+    """Names of 240 bytes fit with what is added to them; a name that is not UTF-8 cannot be in an index."""
     folder = tmp_path / "videos" / "jump"
     folder.mkdir(parents=True)
     for name in ("a" * 236 + ".mp4", "ü" * 118 + ".mp4", "b.mp4", "c.mp4", "d" * 251 + ".mp4"):
@@ -148,6 +148,6 @@ def test_a_stretch_of_a_long_name_is_a_missing_clip(tmp_path, video_path):
 
 
 def test_packed_sizes():
-    """The helpers of this file say what they mean."""
+    """Check the helpers of this file."""
     assert tarfile.nti(base256(-512)) == -512 and tarfile.nti(base256(2**80)) == 2**80
     assert struct.calcsize("<Q") == 8 and record(b"size", b"-512") == b"13 size=-512\n"

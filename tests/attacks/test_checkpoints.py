@@ -1,4 +1,4 @@
-"""Checkpoint folders from strangers: pickles, code, cut weights, and configurations of impossible networks."""
+"""Checkpoint folders from strangers: pickles, code, truncated weights, and configurations of impossible networks."""
 
 import json
 import pickle
@@ -18,7 +18,7 @@ from tests.small import small_model
 
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory):
-    """A sound checkpoint of two families."""
+    """Valid checkpoints of two families."""
     root = tmp_path_factory.mktemp("checkpoints")
     for family in ("slowonly", "video_text"):
         small_model(family).save_pretrained(root / family)
@@ -28,7 +28,7 @@ def checkpoints(tmp_path_factory):
 
 @pytest.fixture
 def checkpoint(checkpoints, tmp_path):
-    """A copy to do harm to."""
+    """A copy to damage."""
     return shutil.copytree(checkpoints / "slowonly", tmp_path / "stranger")
 
 
@@ -46,7 +46,7 @@ def test_the_sound_checkpoint_loads(checkpoint):
 
 
 class Bomb:
-    """Writes a file where it is unpickled."""
+    """Writes a file when it is unpickled."""
 
     def __init__(self, path):
         self.path = path

@@ -1,4 +1,4 @@
-"""Weights of other projects: pickles that act, tensors larger than their file, numbers that are no weights."""
+"""Weights from other projects: pickles that run code, tensors larger than their file, numbers that are not weights."""
 
 import io
 import pickle
@@ -58,7 +58,7 @@ def test_what_counts_is_read(tmp_path):
 
 
 def test_no_pickle_acts(tmp_path):
-    """In every form that torch has written: its archive, its older file, and bare."""
+    """Write it in every form that torch has used: its archive, its older format, and bare."""
     burst = tmp_path / "burst"
     acts = [
         Act(open, str(burst), "w"),

@@ -1,4 +1,4 @@
-"""What a publication sends: files of known names, and nothing that tells about the author's machine."""
+"""What a publication sends: files with known names, and nothing that reveals the author's machine."""
 
 import json
 
@@ -37,7 +37,7 @@ def test_local_folders_are_hidden_wherever_they_stand(tmp_path):
     kept = {"backbone": "owner/name", "root": "data/gym99", "rate": 0.1, "none": None, "id2label": {"0": "/leap/"}}
     for name in ("config.json", "recipe.yaml"):
         path = tmp_path / name
-        path.write_text(json.dumps(content | kept))  # which is YAML too
+        path.write_text(json.dumps(content | kept))  # which is also YAML
         hide_local_folders(path)
         text = path.read_text()
         assert "secret" not in text and "ann" not in text and text.count("run") == len(home) + 3

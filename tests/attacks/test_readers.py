@@ -1,4 +1,4 @@
-"""Every reader of files that strangers may write, on files changed at random: taken, or refused by name."""
+"""Every reader of files that strangers may write accepts a randomly mutated file, or refuses it by name."""
 
 import tempfile
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Recipes from strangers: they name values, and nothing they name is imported, built or unfolded."""
+"""Recipes from strangers hold values, and nothing they name is imported, built or expanded."""
 
 import itertools
 import json
@@ -22,7 +22,7 @@ SOUND = {
 
 @pytest.fixture
 def evil(tmp_path, monkeypatch):
-    """The file that appears when the module `evil` is imported."""
+    """The file that is created when the module `evil` is imported."""
     (tmp_path / "evil.py").write_text(f"open({str(tmp_path / 'burst')!r}, 'w')\nclass X: pass\n")
     monkeypatch.syspath_prepend(tmp_path)
     yield tmp_path / "burst"
@@ -51,7 +51,7 @@ def test_nothing_that_a_recipe_names_is_imported(tmp_path, evil, changes):
         recipe = parse_recipe(["--config", recipe_file(tmp_path, **changes)])
     except ValueError as error:
         assert len(str(error)) < 20_000
-    else:  # where anything may stand it stays what it is: a mapping
+    else:  # where any value is allowed it remains what it is: a mapping
         assert recipe.to_dict()["model"]["config"] == changes["model"]["config"]
     assert not evil.exists() and "evil" not in sys.modules
 

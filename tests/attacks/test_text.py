@@ -1,4 +1,4 @@
-"""Texts that strangers wrote: names that steer a terminal, JSON and YAML that fill memory or mean two things."""
+"""Text that strangers wrote: names that control a terminal, JSON and YAML that fill memory or are ambiguous."""
 
 import json
 
@@ -58,7 +58,7 @@ def test_pairs_of_surrogates_are_characters():
 def test_a_file_larger_than_any_of_its_kind_is_not_read(tmp_path):
     path = tmp_path / "labels.json"
     with open(path, "wb") as file:
-        file.truncate(2**40)  # a hole: it takes no room on the disk
+        file.truncate(2**40)  # a hole, which takes no space on the disk
     with pytest.raises(ValueError, match=r"labels.json has more than 67,108,864 bytes"):
         Labels.read(path)
 

@@ -1,4 +1,4 @@
-"""Videos that ask for more than any video needs: each is refused by name, with the limit, before memory is taken."""
+"""Videos that ask for more than any video needs: each is refused by name, with the limit, before memory is used."""
 
 import struct
 import zlib
@@ -17,7 +17,7 @@ from modeling_finegym.video_decoding import VideoDecodingError, open_video
 
 
 def png(width: int, height: int, *, is_whole: bool = True) -> bytes:
-    """A gray picture, or one that only claims its size."""
+    """Return a gray picture, or one that only claims its size."""
 
     def chunk(name: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
@@ -28,7 +28,7 @@ def png(width: int, height: int, *, is_whole: bool = True) -> bytes:
 
 
 def write_pngs(path: Path, contents: list[bytes], times: list[int], num_streams: int = 1) -> None:
-    """Pictures as a video of 64 x 48 pixels, at times in milliseconds."""
+    """Write pictures as a video of 64 x 48 pixels, shown at times in milliseconds."""
     with av.open(str(path), "w") as container:
         streams = [container.add_stream("png", rate=25) for _ in range(num_streams)]
         for stream in streams:
@@ -117,7 +117,7 @@ def test_frames_of_several_sizes_make_one_error(tmp_path):
 
 
 def test_memory_does_not_grow_with_the_source(tmp_path):
-    """Clips of 64 distinct frames of 960 x 720 pixels, 0.5 GB as floats, beside a result of 2 MB."""
+    """Load clips of 64 distinct frames of 960 x 720 pixels, 0.5 GB as floats, for a result of 2 MB."""
     peak = Path("/proc/self/clear_refs")
     if not peak.exists():
         pytest.skip("the largest memory of a process can be reset on Linux only")

@@ -1,4 +1,4 @@
-"""Films changed at random, in every format: decoded, or refused by name, without a death, a hang or a wrong frame."""
+"""Mutated videos in every format are decoded, or refused by name, without a crash, a hang or a wrong frame."""
 
 import random
 

@@ -26,7 +26,7 @@ JSON = {
 
 @pytest.fixture
 def site(tmp_path, monkeypatch):
-    """A web server on this machine with a copy of FineGym's files and JSON files of our own, and leave to reach it."""
+    """Serve a copy of FineGym's files and our own JSON files on this machine, and permit access to the server."""
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     if REAL_LISTS is None:
         pytest.skip(REASON)
@@ -87,7 +87,7 @@ data: {{root: {root}}}
 
 @pytest.fixture
 def examined(tmp_path, capsys):
-    """`examined(root, backbone)` gives the exit status of the doctor and what it says, line by line."""
+    """`examined(root, backbone)` returns the exit status of `finegym doctor` and its output, line by line."""
 
     def examine(root: Path, backbone: str) -> tuple[int, list[str]]:
         recipe = tmp_path / "recipe.yaml"
@@ -99,7 +99,7 @@ def examined(tmp_path, capsys):
 
 
 def cure_of(lines: list[str], what: str) -> str:
-    """The command behind the one line with `what` that is to be mended."""
+    """Return the command after the only line about `what` that reports a problem."""
     [place] = [place for place, line in enumerate(lines) if line.startswith("--") and what in line]
     return lines[place + 1].removeprefix("      -> ")
 
@@ -116,7 +116,7 @@ def test_the_doctor_names_a_cure_for_everything_missing(examined, tmp_path):
 
 
 def test_the_doctor_prepares_no_folder_of_own_videos(examined, tmp_path):
-    """Training imports it by itself; one that is not there is to be imported, not prepared as FineGym's."""
+    """Training imports it by itself; a missing one must be imported, not prepared like FineGym's."""
     own = tmp_path / "my_clips"
     assert cure_of(examined(own, "someone/backbone")[1], "index.parquet") == f"finegym import YOUR_VIDEOS {own}"
     (own / "cartwheel").mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""What `make train` says agrees with what it does."""
+"""The output of `make train` agrees with what it does."""
 
 import re
 import subprocess
@@ -11,7 +11,7 @@ from tests.training.launching import REPOSITORY
 
 
 def lines_of_make_train() -> list[str]:
-    """The commands of `make train` as make would run them, on an environment that is installed."""
+    """Return the commands of `make train` as make would run them where the environment is installed."""
     command = ["make", "--dry-run", "--old-file=.venv/.installed", "train"]
     result = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
     return [line for line in result.stdout.splitlines() if "python" in line]
@@ -40,7 +40,7 @@ def test_every_stage_is_announced_before_its_command_and_fills_the_folder_it_nam
 
 def test_the_plan_is_an_estimate_for_this_machine():
     assert "estimates for 2 core(s)" in plan(2) and "1/4  about 3 min" in plan(2)
-    assert "1/4  about 1 min" in plan(8)  # drawing takes all cores
+    assert "1/4  about 1 min" in plan(8)  # rendering uses all cores
     assert "2/4  about 13 min" in plan(8)  # training small networks does not
     assert "2/4  about 26 min" in plan(1)
     assert say("plan").count("about") == len(STAGES)

@@ -19,7 +19,7 @@ SIZE = 32
 
 
 def gray_video(path, num_frames):
-    """Frame t is gray of level 4t."""
+    """A video whose frame t has gray level 4t."""
     levels = 4 * np.arange(num_frames, dtype=np.uint8)
     write_video(path, np.broadcast_to(levels[:, None, None, None], (num_frames, SIZE, SIZE, 3)), fps=25, crf=0)
     return path
@@ -46,7 +46,7 @@ def same(first, second):
 
 
 def frame_numbers(item):
-    """Which frames of `gray_video` the clip holds, read off its pictures."""
+    """Return which frames of `gray_video` the clip holds, as read from its pictures."""
     levels = item["pixel_values"][:, 0, 0, 0] * 0.229 + 0.485
     return (levels * 255 / 4).round().int().tolist()
 
@@ -138,7 +138,7 @@ def test_processes_share_the_same_batches(world_size):
     whole = list(sampler())
     shares = [list(sampler(rank=rank, world_size=world_size)) for rank in range(world_size)]
     assert [sum((share[step] for share in shares), []) for step in range(20)] == whole
-    # going on at any step, on any number of processes, gives the rest of the same stream
+    # resuming at any step, on any number of processes, gives the rest of the same stream
     assert list(sampler(first_step=13)) == whole[13:]
     assert len(sampler(first_step=13)) == 7
 

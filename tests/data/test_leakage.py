@@ -60,7 +60,7 @@ def test_the_report_says_that_a_class_of_gym288_cannot_be_learnt(version, ceilin
 
 
 def test_a_checkpoint_of_the_hub_says_what_it_has_seen_too(tmp_path, monkeypatch):
-    """From the Hub's cache, where it lies for everybody who has loaded it once."""
+    """Read it from the Hub's cache, where it is once it has been loaded."""
     seen = [
         {"dataset": "gym288", "annotation_version": "v1.1"},
         {"dataset": "mine", "annotation_version": "own", "fold": 2},

@@ -74,7 +74,7 @@ def test_random_numbers_depend_on_the_key_alone():
         )
         == 125
     )
-    # written down, so that a run can be repeated by a later version
+    # recorded, so that a later version can repeat a run
     assert derive_seed(0, 3, "0LtLS9wROrk_E_002407_002435_A_0003_0005") == 4739642492318725537
     torch.manual_seed(5)
     before = torch.get_rng_state()

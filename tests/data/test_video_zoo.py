@@ -1,4 +1,4 @@
-"""Every frame is the right frame: against libavcodec's plain decoding of the whole file, in order, bit by bit."""
+"""Every frame is the right one, bit for bit: compared with libavcodec's plain decoding of the whole file, in order."""
 
 import hashlib
 import random
@@ -21,7 +21,7 @@ STARTS_IN_OPEN_GOP = [f"starts_late_{name}" for name in ("open_gop.mp4", "open_g
 PARTS = ["starts_late_h264.mp4", *STARTS_IN_OPEN_GOP, "tuned_in_late.ts"]
 PARTS += [f"edit_list_{name}" for name in ("h264.mp4", "open_gop.mp4", "open_gop_hevc.mp4")]
 ZOO = [*ENCODED, *COPIES, *FIELDS, *PARTS]
-# Their packets tell the frames, so that reading some does not take decoding all.
+# Their packets identify the frames, so reading some does not require decoding all.
 RANDOM_ACCESS = {
     "h264.mp4",
     "h264.mkv",
@@ -134,7 +134,7 @@ def test_times_are_those_at_which_frames_are_shown(zoo):
             assert video.times == pytest.approx(np.arange(NUM_FRAMES) / 25, abs=1e-3), name
     for name in ("not_coded.avi", "not_coded.mp4", "not_coded.mkv"):
         with open_video(zoo[name]) as video:
-            # The pictures that are not coded keep the one before them on the screen.
+            # Pictures that are not coded keep the previous one on the screen.
             assert np.diff(video.times).round(2).tolist().count(0.08) == 1
             assert np.diff(video.times).round(2).tolist().count(0.12) == 1
 

@@ -1,4 +1,4 @@
-"""An environment that holds some packages and what they need, and nothing else of what is installed here."""
+"""An environment with some packages and what they require, and nothing else that is installed here."""
 
 import os
 import subprocess
@@ -10,14 +10,14 @@ from packaging.requirements import Requirement
 
 
 class BareEnvironment:
-    """A folder of links to installed packages, and processes that import from it and the standard library alone.
+    """A folder of links to installed packages, for processes that import from it and the standard library only.
 
-    Nothing is copied or installed, so that it costs a moment; the environments of `test_environments.py` are really
+    Nothing is copied or installed, so it takes a moment; the environments of `test_built_environments.py` are really
     built.
 
     Args:
         folder: to work in.
-        names: of the distributions; those that they require come along, their optional extras do not.
+        names: names of the distributions; those they require are included, their optional extras are not.
     """
 
     def __init__(self, folder: Path, *names: str):
@@ -53,7 +53,7 @@ class BareEnvironment:
                 target.symlink_to(source)
 
     def run(self, *arguments: object, **environment: str) -> subprocess.CompletedProcess:
-        """Runs Python on `arguments`, offline, with this folder as the only place of third-party packages."""
+        """Run Python on `arguments`, offline, with this folder as the only source of third-party packages."""
         variables = {
             **{name: value for name, value in os.environ.items() if not name.startswith(("HF_", "PYTHON"))},
             "PYTHONPATH": str(self.packages),

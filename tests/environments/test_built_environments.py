@@ -46,7 +46,7 @@ print(json.dumps({answer["label"]: answer["score"] for answer in classify(sys.ar
 
 
 class BuiltEnvironment:
-    """A virtual environment of its own, and processes in it that know nothing of this one."""
+    """A separate virtual environment, and processes in it that know nothing of this one."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -78,7 +78,7 @@ def build(tmp_path_factory):
 
 @pytest.fixture
 def environment(tmp_path):
-    """Thrown away afterwards: torch and what it needs fill gigabytes."""
+    """A folder that is deleted afterwards: torch and its requirements take gigabytes."""
     yield BuiltEnvironment(tmp_path / "environment")
     shutil.rmtree(tmp_path / "environment")
 
@@ -115,7 +115,7 @@ def test_from_nothing_but_torch_transformers_and_numpy_to_what_the_card_installs
 
 
 def follow_the_card(environment: BuiltEnvironment, build, folder: Path) -> None:
-    """Runs the card's code against a Hub that holds the folder."""
+    """Run the card's code against a Hub that holds the folder."""
     with LoopbackHub() as hub:
         files = {file.path: (build.folder / file.path).read_bytes() for file in build.files}
         repository = hub.add(REPO, files)
@@ -127,7 +127,7 @@ def follow_the_card(environment: BuiltEnvironment, build, folder: Path) -> None:
 
 
 def test_the_newest_transformers_passes_its_common_tests_and_ours_of_the_models(tmp_path):
-    """Its own package before the one installed here; all else is this environment's."""
+    """An environment with its own version of a package; everything else is this environment's."""
     install = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(tmp_path), NEWEST]
     subprocess.run(install, check=True)
     repository = Path(__file__).parents[2]

@@ -1,4 +1,4 @@
-"""The wheel, alone: what `pip install finegym` gives works in an empty folder, without the checkout."""
+"""The wheel alone works in an empty folder, without the checkout."""
 
 import json
 import re
@@ -17,7 +17,7 @@ from tests.footage import moving_square
 
 
 ROOT = Path(__file__).resolve().parents[2]
-# Runs commands one after the other in one process, so that torch is imported once.
+# Run commands one after another in one process, so that torch is imported once.
 COMMANDS = """
 import json, sys
 from pathlib import Path
@@ -36,7 +36,7 @@ SMALL += " --optimization.micro_batch_size 4"
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory) -> Path:
-    """Built from what git would publish, so that nothing left over from an earlier build gets into it."""
+    """The wheel, built from what git would publish, so that nothing from an earlier build gets into it."""
     source, folder = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
     for name in ("finegym", "modeling_finegym", "configuration"):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -51,7 +51,7 @@ def wheel(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def environment(wheel, tmp_path_factory) -> BareEnvironment:
-    """What the wheel requires, and the wheel."""
+    """Return the wheel's requirements and the wheel."""
     with zipfile.ZipFile(wheel) as archive:
         metadata = archive.read(next(name for name in archive.namelist() if name.endswith("/METADATA"))).decode()
     required = [Requirement(line) for line in re.findall(r"^Requires-Dist: (.+)$", metadata, re.MULTILINE)]
@@ -88,7 +88,7 @@ def test_commands_find_what_is_shipped(environment):
 
 @pytest.mark.slow
 def test_from_videos_to_a_publication(environment):
-    """Import, train by the shipped recipes, predict, evaluate, publish a dry run."""
+    """Import, train with the shipped recipes, predict, evaluate, and publish as a dry run."""
     own = environment.folder / "own"
     for label, name in enumerate(("cartwheel", "round-off", "handstand")):
         for number in range(4):

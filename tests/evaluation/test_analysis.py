@@ -1,4 +1,4 @@
-"""Against values worked out by hand, and against scikit-learn and statistics done another way."""
+"""The analysis against values computed by hand, scikit-learn, and statistics computed another way."""
 
 import numpy as np
 import pytest
@@ -125,8 +125,8 @@ def test_gains_are_differences_of_class_accuracies():
 
 
 def test_top5_has_an_interval_that_holds_what_it_should():
-    """Of 60 data sets of 80 videos of which each is in the top five with probability 0.9, the 95 % interval holds 90 %
-    in all but a few (the binomial's 0.1 % quantile of 60 draws at 0.9 is 46)."""
+    """For 60 data sets of 80 videos, each in the top five with probability 0.9, all but a few of the 95 % intervals
+    include 90 % (the binomial's 0.1 % quantile of 60 draws at 0.9 is 46)."""
     generator = np.random.default_rng(2)
     held = 0
     for seed in range(60):

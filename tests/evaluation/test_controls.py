@@ -1,4 +1,4 @@
-"""The linear controls, on features that are written down rather than computed."""
+"""The linear controls, on features that are given rather than computed."""
 
 import json
 from pathlib import Path
@@ -30,7 +30,7 @@ def features(folder, values, names):
 
 
 def drawn(folder, num_videos, seed, *, ordered, num_views=1, num_clips=1):
-    """The class is whether the first third or the last is bright: `ordered`; or how bright all of it is."""
+    """Make features whose class is which third is bright, first or last (`ordered`), or how bright all of it is."""
     generator = torch.Generator().manual_seed(seed)
     videos, values, names = [], [], []
     for index in range(num_videos):
@@ -79,8 +79,8 @@ def test_the_objective_is_mean_cross_entropy_plus_the_decay():
 
 
 def test_groups_stay_together_in_the_choice_of_the_decay(tmp_path, monkeypatch):
-    """Every pair of videos is the same features under one label drawn by lot: torn apart, they would teach to
-    memorize."""
+    """Each pair of videos has the same features and a random label: split between folds, pairs would reward
+    memorization."""
     generator = torch.Generator().manual_seed(0)
     inputs = torch.randn(60, 40, generator=generator).repeat_interleave(2, 0).numpy()
     truth = torch.randint(2, (60,), generator=generator).repeat_interleave(2).numpy()

@@ -1,4 +1,4 @@
-"""The report as a stranger gets it: one file, read back by an HTML parser and opened in a real browser."""
+"""The report as a stranger receives it: one file, read by an HTML parser and opened in a real browser."""
 
 import json
 import re
@@ -41,7 +41,7 @@ class Page(HTMLParser):
 
 
 def report_data(folder, num_classes=8, *, name="leap with {} turn"):
-    """Two videos a class, one of which is a film on disk and one that cannot be read."""
+    """An evaluation of two videos per class: one is a file on disk, one cannot be read."""
     path = folder / "video.mp4"
     write_video(path, moving_square(30), fps=25)
     classes = [
@@ -104,7 +104,7 @@ def test_the_numbers_in_the_page_are_those_of_the_scores(report):
 
 
 def _decoded(values):
-    """Plotly stores arrays as base64 of a stated type."""
+    """Decode Plotly's arrays, which are base64 of a stated type."""
     if not isinstance(values, dict):
         return np.array(values)
     import base64
@@ -169,7 +169,7 @@ def test_the_page_works_in_a_browser(num_classes, width, tmp_path):
     with Chrome(options, ChromeService(programs[1])) as browser:
         browser.set_window_size(width, 900)
         browser.get("about:blank")
-        browser.get_log("performance")  # what the browser's own first page asked for
+        browser.get_log("performance")  # discard the requests of the browser's own first page
         browser.get((tmp_path / "report.html").as_uri())
         places = browser.find_elements(By.CSS_SELECTOR, "[data-chart]")
         drawn = lambda page: len(page.find_elements(By.CSS_SELECTOR, "[data-chart] svg.main-svg")) >= len(places)  # noqa: E731

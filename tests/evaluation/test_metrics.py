@@ -1,4 +1,4 @@
-"""The metrics against scikit-learn, against mmaction2's printed definition, and on cases counted by hand."""
+"""The metrics against scikit-learn, mmaction2's published definition, and cases counted by hand."""
 
 import numpy as np
 import pytest
@@ -33,7 +33,7 @@ def test_top_k_is_scikit_learns(scored, k):
 
 def test_mean_class_accuracy_is_balanced_accuracy(scored):
     scores, labels = scored
-    kept = labels != 3  # class 3 has no video but is predicted: scikit-learn warns and leaves it out as we do
+    kept = labels != 3  # class 3 has no video but is predicted: scikit-learn warns and omits it, as we do
     with pytest.warns(UserWarning):
         expected = oracle.balanced_accuracy_score(labels[kept], scores[kept].argmax(axis=1))
     assert (scores[kept].argmax(axis=1) == 3).any()

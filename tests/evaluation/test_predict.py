@@ -34,7 +34,7 @@ def checkpoint(tmp_path_factory):
 
 @pytest.fixture
 def folder(tmp_path, video_path):
-    """a.mp4, b/c.MP4 and a file that is no video."""
+    """A folder with a.mp4, b/c.MP4 and a file that is not a video."""
     (tmp_path / "videos" / "b").mkdir(parents=True)
     shutil.copy(video_path, tmp_path / "videos" / "a.mp4")
     shutil.copy(video_path, tmp_path / "videos" / "b" / "c.MP4")
@@ -71,7 +71,7 @@ def test_predictions_are_the_pipelines(checkpoint, folder, video_path):
 
 
 def test_predictions_agree_with_the_evaluation(checkpoint, tmp_path):
-    """Short and long videos, whole files and parts of one: the pipeline and `finegym evaluate` say the same."""
+    """Short and long videos, whole files and parts of one: the pipeline and `finegym evaluate` agree."""
     lengths = (5, 16, 40, 90)
     for length in lengths:
         write_video(tmp_path / f"{length}.mp4", moving_square(length), fps=25)
@@ -90,7 +90,7 @@ def test_predictions_agree_with_the_evaluation(checkpoint, tmp_path):
 
 
 def command(arguments: list[str]) -> str:
-    """What `finegym predict` prints."""
+    """Return what `finegym predict` prints."""
     with contextlib.redirect_stdout(io.StringIO()) as printed:
         assert main(["predict", *arguments]) == 0
     return printed.getvalue().removesuffix("\n")

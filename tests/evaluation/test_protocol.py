@@ -44,12 +44,12 @@ def videos(tmp_path_factory) -> list[Video]:
     ]
     for video in videos:
         write_video(video.path, moving_square(video.num_frames), fps=25)
-    # The second half of one file, as an index over whole routines names it.
+    # The second half of a file, as an index over whole routines lists it.
     return [*videos, Video("part", videos[5].path, 1, 30, start=30 / 25, end=60 / 25)]
 
 
 def naive_scores(model, processor, videos) -> torch.Tensor:
-    """Eight clips by mmaction2's rule, equal or not, each read and run alone, and the plain mean of their softmax."""
+    """Score eight clips by mmaction2's rule, equal or not: read and run each alone, and average their softmax."""
     scores = []
     for video in videos:
         with open_video(video.path) as file:

@@ -1,4 +1,4 @@
-"""What is written about an evaluation; `finegym evaluate` and `finegym table` from a real checkpoint on."""
+"""The report of an evaluation; `finegym evaluate` and `finegym table` from a real checkpoint on."""
 
 import json
 import shutil
@@ -22,7 +22,7 @@ from tests.small import LABELS, small_model
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    """A prepared dataset of six videos in three classes, one video of the annotation missing."""
+    """A prepared data set of six videos in three classes, with one video of the annotation missing."""
     root = tmp_path_factory.mktemp("dataset")
     rows = []
     for number in range(6):

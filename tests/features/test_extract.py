@@ -1,4 +1,4 @@
-"""`finegym features`: what stands in the folder, read with safetensors alone, for own and foreign backbones."""
+"""What `finegym features` writes, read with safetensors alone, for own and foreign backbones."""
 
 import os
 import subprocess
@@ -28,7 +28,7 @@ LENGTHS = {"vault/a.mp4": 9, "vault/b.mp4": 30, "beam/deep/c.mp4": 21}
 
 
 def write_scene(path, num_frames: int, seed: int = 0) -> None:
-    """A noisy picture that moves, so that no two frames are alike."""
+    """Return frames of a noisy picture that moves, so that no two are alike."""
     scene = np.random.default_rng(seed).integers(0, 256, (12, 16 + num_frames, 3), dtype=np.uint8)
     scene = scene.repeat(4, axis=0).repeat(4, axis=1)
     write_video(path, np.stack([scene[:, 4 * time : 4 * time + 64] for time in range(num_frames)]), fps=25)
@@ -58,7 +58,7 @@ def checkpoint(tmp_path_factory):
 
 
 def read(folder):
-    """The documented three lines, for any number of shards."""
+    """Read features with the three documented lines, for any number of shards."""
     features = {}
     for shard in folder.glob("*.safetensors"):
         features |= load_file(shard)
@@ -134,7 +134,7 @@ def test_a_foreign_backbone_brings_its_own_processor(videos, tmp_path):
     frames = torch.randint(0, 256, (4, 48, 64, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     ours = processor.preprocess_frames(frames)
     theirs = own_processor(list(frames.numpy()), return_tensors="pt")["pixel_values"][0]
-    # Theirs rounds to whole gray levels while resizing: that is up to one level of 255, divided by std.
+    # Theirs rounds to whole gray levels while resizing, a difference of up to one level of 255, divided by std.
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1.1 / 255 / 0.5)
     with torch.no_grad():
         tokens = own_model(ours[None]).last_hidden_state  # (1, 2 tubelets * 2 * 2 patches, 16)
@@ -155,7 +155,7 @@ def test_space_first_tokens_are_pooled_over_space(tmp_path):
     model, processor = load_feature_model(str(tmp_path))
     assert list(processor.image_mean) == [0.45] * 3
     pixels = torch.randn(1, 4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    # A frame that changes moves its own features most, wherever the model mixes the others in.
+    # Changing a frame changes its own features most, wherever the model mixes in the others.
     changed = pixels.clone()
     changed[:, 2] += 1.0
     with torch.no_grad():

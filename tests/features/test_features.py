@@ -1,4 +1,4 @@
-"""The cache of features: what it holds, when it may be used again, and what happens to it when things go wrong."""
+"""The feature cache: what it holds, when it is reused, and what happens to it when things go wrong."""
 
 import os
 import resource
@@ -68,14 +68,14 @@ def videos(tmp_path_factory) -> list[Video]:
 
 @pytest.fixture
 def own_videos(videos, tmp_path) -> list[Video]:
-    """The videos with files that a test may change."""
+    """Copy the videos to files that a test may change."""
     folder = tmp_path / "videos"
     folder.mkdir()
     return [Video(video.id, Path(shutil.copy(video.path, folder)), video.label, video.num_frames) for video in videos]
 
 
 class Counted:
-    """A model's `get_video_features` that counts the clips it is given."""
+    """A model's `get_video_features` that counts the clips it receives."""
 
     def __init__(self, model):
         self.num_clips = 0
@@ -175,7 +175,7 @@ def keys_of(model, views, root, **options) -> set[str]:
 
 
 def test_another_backbone_processor_or_rule_is_another_folder(videos, tmp_path):
-    """Every change gives features of its own; none is ever mistaken for those of another."""
+    """Every change gives its own features, which are never mistaken for others."""
     model = make_model()
     nudged = make_model()
     with torch.no_grad():
@@ -220,7 +220,7 @@ def test_labels_and_heads_do_not_count(videos, tmp_path):
 
 
 def test_a_changed_file_is_computed_anew(own_videos, tmp_path):
-    """Even one with the size and the modification time of the old one."""
+    """Notice even a file with the size and the modification time of the old one."""
     processor = make_processor()
     before = extract_features(make_model(), EvaluationViews(processor, own_videos), tmp_path / "f", **quiet)
     path = own_videos[4].path
@@ -272,7 +272,7 @@ def test_a_truncated_shard_is_computed_again(videos, tmp_path):
     before = [first[position].clone() for position in range(len(videos))]
     shard = first.entries[0].shard
     content = shard.read_bytes()
-    shard.unlink()  # a file of its own: the old one is still mapped
+    shard.unlink()  # a new file, because the old one is still mapped
     shard.write_bytes(content[: len(content) // 2])
     with pytest.warns(UserWarning, match="damaged"):
         second = build_features(make_model(), views, tmp_path, **quiet)
@@ -317,7 +317,7 @@ def test_a_shard_is_plain_safetensors_with_an_index(videos, tmp_path):
 
 def test_features_travel_to_worker_processes(videos, tmp_path):
     features = build_features(make_model(), EvaluationViews(make_processor(), videos), tmp_path, **quiet)
-    expected = [features[position] for position in range(len(videos))]  # and so the shards are open
+    expected = [features[position] for position in range(len(videos))]  # so the shards are open
     loader = DataLoader(features, batch_size=None, num_workers=1, multiprocessing_context=context())
     assert all(torch.equal(*pair) for pair in zip(loader, expected, strict=True))
 
@@ -343,7 +343,7 @@ def copies(videos, count) -> list[Video]:
 
 
 def _extract(videos, folder, log, seconds_per_batch=0.0) -> None:
-    """A process that fills `folder` and writes down, a byte per clip, how many clips its backbone has run."""
+    """Start a process that fills `folder` and records, a byte per clip, how many clips its backbone has run."""
     torch.set_num_threads(1)
     model = make_model()
     function = model.get_video_features
@@ -406,7 +406,7 @@ def test_killed_while_working(seconds, videos, tmp_path):
 
 
 def test_killed_while_writing(videos, tmp_path, monkeypatch):
-    """Half a shard under its temporary name is no shard, and the next run takes it away."""
+    """Half a shard under its temporary name is not a shard, and the next run removes it."""
     views = EvaluationViews(make_processor(), videos)
     expected = extract_features(make_model(), views, tmp_path / "alone", **quiet)
     folder = tmp_path / "f"
@@ -429,7 +429,7 @@ def _extract_with_little_room(videos, folder, num_bytes, outcome) -> None:
 
 
 def test_a_full_disk_loses_nothing_and_says_so(videos, tmp_path):
-    """The first shards are smaller than the limit on a file's size, a later one is not: that write fails half-way."""
+    """The first shards are smaller than the limit on a file's size, a later one is not: its write fails halfway."""
     few, many = videos[:3], copies(videos, 3)
     views = EvaluationViews(make_processor(), [*few, *many])
     extract_features(make_model(), EvaluationViews(make_processor(), few), tmp_path / "f", **quiet)

@@ -1,7 +1,7 @@
-"""Makes the common tests of the installed Transformers importable as the package `transformers_tests`.
+"""Make the common tests of the installed Transformers importable as the package `transformers_tests`.
 
-Transformers ships `tests/test_*_common.py` in its source distribution only, so that is fetched once per version with
-pip and kept in `.cache/` at the root of the repository. Nothing of it is committed.
+Transformers ships `tests/test_*_common.py` in its source distribution only. Pip downloads that once per version, and
+it is kept in `.cache/` at the root of the repository; none of it is committed.
 """
 
 import os
@@ -41,7 +41,7 @@ config_common_kwargs = {
 
 
 def download_sources(folder: Path) -> Path:
-    """Downloads the source distribution of the installed Transformers into `folder`, returns the archive."""
+    """Download the source distribution of the installed Transformers into `folder`; return the archive."""
     requirement = f"transformers=={transformers.__version__}"
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", "transformers"]
     command += ["--retries", "1", "--timeout", "20", "--dest", str(folder), requirement]
@@ -50,7 +50,7 @@ def download_sources(folder: Path) -> Path:
 
 
 def unpack_common_tests(archive: Path, package: Path) -> None:
-    """Writes the top-level `tests/*.py` of `archive` and the stubs into the folder `package`."""
+    """Write the top-level `tests/*.py` of `archive` and the stubs into the folder `package`."""
     with tarfile.open(archive) as tar:
         for member in tar:
             parts = Path(member.name).parts

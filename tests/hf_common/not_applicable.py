@@ -1,4 +1,4 @@
-"""Transformers' common tests that would skip themselves on any machine, by beginnings of their names, and why."""
+"""Transformers' common tests that would skip themselves on any machine, by prefixes of their names, and why."""
 
 FOR_ALL = {
     "no text is read or generated, so nothing embeds, resizes or caches tokens": (
@@ -11,7 +11,7 @@ FOR_ALL = {
         "test_sliding_window_mask",
     ),
     # In Transformers a method of this name is the vision tower of a generating model and returns a ModelOutput. Here
-    # it returns the tensor that a forward takes in place of frames, and tests/modeling holds it to that.
+    # it returns the tensor that a forward takes in place of frames, and tests/modeling checks that.
     "get_video_features returns a tensor": (
         "test_get_video_features_output_",
         "test_get_video_features_hidden_states",
@@ -56,7 +56,7 @@ FOR_SLOWONLY = {
 
 
 def why_not(class_name: str, name: str) -> str | None:
-    """The reason why a test cannot apply; None: it may."""
+    """Return the reason why a test cannot apply, or None if it may."""
     lists = [FOR_ALL, FOR_SLOWONLY] if class_name == "SlowOnlyModelTest" else [FOR_ALL]
     reasons = (reason for reasons in lists for reason, beginnings in reasons.items() if name.startswith(beginnings))
     return next(reasons, None)

@@ -1,7 +1,7 @@
 """Transformers' own model, configuration and video-processor tests, run over this project's classes.
 
-The tests are those of the installed Transformers (see conftest.py). What is overridden here has its reason beside it;
-everything else passes as it stands or is skipped by Transformers itself.
+The tests are those of the installed Transformers (see conftest.py). Every override here gives its reason; everything
+else passes unchanged or is skipped by Transformers itself.
 """
 
 import importlib.util
@@ -66,7 +66,7 @@ def small_slowonly_config() -> SlowOnlyConfig:
         hidden_sizes=(16, 32),
         depths=(1, 1),
         temporal_kernel_sizes=(1, 3),
-        # With dropout the tests that call a model twice in training mode would compare noise.
+        # With dropout, tests that call a model twice in training mode would compare noise.
         classifier_dropout=0.0,
     )
 
@@ -87,7 +87,7 @@ class VideoModelTester:
 
 
 class CommonModelTest(ModelTesterMixin):
-    test_resize_embeddings = False  # no vocabulary that grows with a tokenizer
+    test_resize_embeddings = False  # the vocabulary does not grow with a tokenizer
     config_common_properties: list[str]
     model_tester_class: type[VideoModelTester]
 
@@ -126,7 +126,7 @@ class SlowOnlyModelTest(CommonModelTest, unittest.TestCase):
 
 
 class VideoResNetModelTester(VideoModelTester):
-    """All that the four systems have, in one small network."""
+    """Everything that the four systems have, in one small network."""
 
     def get_config(self) -> VideoResNetConfig:
         return VideoResNetConfig(
@@ -151,7 +151,7 @@ class VideoResNetModelTest(CommonModelTest, unittest.TestCase):
     has_attentions = False
 
     def test_hidden_states_output(self):
-        """As SlowOnly's; the first stage leaves every second frame."""
+        """Check shapes as for SlowOnly; the first stage keeps every second frame."""
         config, inputs = self.model_tester.prepare_config_and_inputs_for_common()
         for model_class in self.all_model_classes:
             with torch.no_grad():
@@ -161,7 +161,7 @@ class VideoResNetModelTest(CommonModelTest, unittest.TestCase):
 
 
 class EncoderModelTester(VideoModelTester):
-    """A small encoder over a small SlowOnly that is trained with it: the common tests want every weight to learn."""
+    """A small encoder over a small SlowOnly that is trained with it: the common tests require all weights to learn."""
 
     num_hidden_layers = 2
     num_attention_heads = 2

@@ -1,4 +1,4 @@
-"""A finished checkpoint small enough to publish in a blink, and a Hub to publish it to."""
+"""A finished checkpoint that is quick to publish, and a Hub to publish it to."""
 
 import json
 import shutil
@@ -33,7 +33,7 @@ ATTRIBUTES = ["", "VT", "tucked", "round-off | 0.5 turn", "</details><b>bold</b>
 def make_checkpoint(
     folder: Path, *, architecture: str = "video_text", dataset: str = "synthgym", seed: int = 0
 ) -> Path:
-    """What train.py and `finegym evaluate` leave behind, with a model of a few thousand weights and invented
+    """Write what train.py and `finegym evaluate` write, with a model of a few thousand weights and invented
     metrics."""
     torch.manual_seed(seed)
     names = HOSTILE_NAMES
@@ -103,7 +103,7 @@ def checkpoint(finished, tmp_path) -> Path:
 
 @pytest.fixture
 def hub(monkeypatch, tmp_path):
-    """A running loopback Hub; this process's client library keeps to the protocol it speaks (no Xet)."""
+    """A running loopback Hub; this process's client library uses the protocol it speaks (no Xet)."""
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub-cache"))

@@ -56,7 +56,7 @@ class Repository:
 
 
 class HubError(Exception):
-    """An answer that is not a success: status, and the code the client turns into an exception class."""
+    """An unsuccessful answer: its status, and the code that the client turns into an exception class."""
 
     def __init__(self, status: int, message: str, code: str | None = None, extra: dict | None = None):
         super().__init__(message)
@@ -90,10 +90,10 @@ class LoopbackHub:
         self.server.server_close()
 
     def fail(self, step: str, how: str) -> None:
-        """Makes every request of `step` (a name in ROUTES) fail: one of FAILURES.
+        """Make every request of `step` (a name in ROUTES) fail with one of FAILURES.
 
-        A number is the status answered; "close" hangs up in the middle of the upload, "forget" does the work and hangs
-        up before answering, "slow" only delays the answer.
+        A number is the status of the answer; "close" hangs up in the middle of the upload, "forget" does the work and
+        hangs up before answering, "slow" only delays the answer.
         """
         if step not in {name for name, *_ in ROUTES}:
             raise KeyError(f"{step} is no step of the loopback Hub")
@@ -102,7 +102,7 @@ class LoopbackHub:
         self.failures[step] = how
 
     def add(self, repo_id: str, files: dict[str, bytes], *, private: bool = False) -> Repository:
-        """A repository with one commit on its main branch."""
+        """Return a repository with one commit on its main branch."""
         repository = self.repositories[repo_id] = Repository(private=private)
         repository.branches["main"] = repository.commit(files, "initial", None)
         return repository
@@ -112,7 +112,7 @@ class LoopbackHub:
         return repository.commits[repository.resolve(revision)]
 
     def environment(self, home: str) -> dict[str, str]:
-        """Environment of a child process that talks to this Hub and to nothing else."""
+        """Return the environment of a child process that talks to this Hub and to nothing else."""
         return {
             "HF_ENDPOINT": self.url,
             "HF_TOKEN": self.token,
@@ -388,12 +388,12 @@ ROUTES: tuple[tuple[str, str, str, Callable], ...] = (
     ("get-collection", "GET", r"/api/collections/(?P<slug>[\w.-]+/[\w.-]+)", get_collection),
 )
 RESOLVE = re.compile(rf"/{REPOSITORY}/resolve/(?P<revision>[^/]+)/(?P<path>.+)")
-# Requests that the storage behind the Hub answers, authorized by their address alone.
+# Requests that the storage behind the Hub answers, authorized by their URL alone.
 WITHOUT_TOKEN = ("large-file-upload", "validate-yaml")
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """Finds the route, checks the token, applies the ordered failure, answers."""
+    """Find the route, check the token, apply the requested failure, and answer."""
 
     hub: LoopbackHub
     protocol_version = "HTTP/1.1"
@@ -450,7 +450,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.answer(error.status, {"error": error.message, **error.extra}, code=error.code)
 
     def hang_up(self) -> None:
-        """Closes the connection without an answer."""
+        """Close the connection without an answer."""
         self.connection.shutdown(socket.SHUT_RDWR)
         self.close_connection = True
 

@@ -1,4 +1,4 @@
-"""The card says what the checkpoint's files say, and what it says about the model is true."""
+"""The card agrees with the checkpoint's files, and what it says about the model is true."""
 
 import json
 import re
@@ -79,7 +79,7 @@ def test_a_finegym_checkpoint_sets_the_papers_figures_apart(tmp_path):
 
 
 def test_the_papers_figures_are_the_papers():
-    """Retyped from Tables 1 and 2, by difference: the text of section 4 names the gains over SlowOnly."""
+    """Check the figures retyped from Tables 1 and 2 by the gains over SlowOnly that the text of section 4 names."""
     gain = {
         ("gym99", "finegym_vision", 3): 0.55,
         ("gym99", "finegym_video_text", 2): 1.11,
@@ -123,7 +123,7 @@ def test_classes_and_attributes_stand_in_their_tables(checkpoint):
     unescaped = [
         re.sub("&(lt|gt|quot|amp);", lambda m: {"lt": "<", "gt": ">", "quot": '"', "amp": "&"}[m[1]], c) for c in cells
     ]
-    for name in HOSTILE_NAMES[:3]:  # the fourth has no video and so no accuracy
+    for name in HOSTILE_NAMES[:3]:  # the fourth has no video, and so no accuracy
         assert " ".join(name.split()) in unescaped
     for number, name in enumerate(ATTRIBUTES):
         place = unescaped.index(name or "(blank)")
@@ -197,7 +197,7 @@ def test_a_card_of_own_data_is_about_nobody_elses(checkpoint):
 
 @pytest.mark.parametrize("name", ["gym99", "synthgym"])
 def test_own_data_by_a_famous_name_is_own_data(checkpoint, name):
-    """What data are is stated by who made them, never taken from what they are called."""
+    """The maker of a data set states what it is; its name never decides."""
     change(checkpoint, "labels.json", license="mine alone")
     metrics = json.loads((checkpoint / "metrics.json").read_text())
     del metrics["synthetic"]

@@ -1,4 +1,4 @@
-"""Checkpoints of other projects, made here with their real names and shapes, into checkpoint folders and back."""
+"""Convert other projects' checkpoints, made here with real names and shapes, to checkpoint folders and back."""
 
 import os
 import zipfile
@@ -27,7 +27,7 @@ NUM_FEATURES = 32 * STEM_WIDTH
 
 @pytest.fixture(scope="module")
 def slow_r50() -> nn.Module:
-    """pytorchvideo's Slow-R50 with a sixteenth of the channels and 9 classes."""
+    """Build pytorchvideo's Slow-R50 with a sixteenth of the channels and 9 classes."""
     torch.manual_seed(0)
     network = create_resnet(
         model_depth=50, model_num_class=9, stem_dim_out=STEM_WIDTH, stem_conv_kernel_size=(1, 7, 7), dropout_rate=0
@@ -50,7 +50,7 @@ def labels(tmp_path) -> Path:
 
 
 def renamed(network: nn.Module, layout) -> dict[str, torch.Tensor]:
-    """The network's state dict under the names of `layout`."""
+    """Return the network's state dict under the names of `layout`."""
     names = key_map(layout, R50) | {
         f"blocks.5.proj.{tensor}": f"{layout.head}.{tensor}" for tensor in ("weight", "bias")
     }
@@ -65,7 +65,7 @@ def noise(*shape: int) -> torch.Tensor:
 
 
 def test_names_of_mmaction2_and_pyslowfast():
-    """A sample of the names as they stand in those projects' checkpoints."""
+    """Check a sample of the names in those projects' checkpoints."""
     mmaction2, pyslowfast = key_map(MMACTION2, R50), key_map(PYSLOWFAST, R50)
     assert len(mmaction2) == len(set(mmaction2.values())) == 318
     for ours, first, second in [
@@ -388,7 +388,7 @@ def test_missing_and_foreign_and_misshapen_tensors_are_named(tmp_path, slow_r50)
 
 
 class Payload:
-    """Unpickling it creates a file."""
+    """An object whose unpickling creates a file."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -408,7 +408,7 @@ def test_a_file_that_carries_code_is_refused_and_the_code_never_runs(tmp_path, s
     with pytest.raises(ValueError, match=r"carries the object \w+\.mkdir, which could run code"):
         convert(str(tmp_path / "theirs_4x16x1.pth"), tmp_path / "ours")
     assert not trap.exists() and not (tmp_path / "ours").exists()
-    # the trap does work: without the guard the code runs
+    # the trap works: without the guard the code runs
     torch.load(tmp_path / "theirs_4x16x1.pth", weights_only=False)
     assert trap.exists()
 

@@ -1,4 +1,4 @@
-"""The page of `finegym demo`: asked over HTTP as its buttons ask it, and used in a browser."""
+"""The page of `finegym demo`, called over HTTP as its buttons call it, and used in a browser."""
 
 import contextlib
 import shutil

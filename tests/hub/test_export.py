@@ -20,7 +20,7 @@ export_module = importlib.import_module("finegym.hub.export")
 export, write_onnx = export_module.export, export_module.write_onnx
 
 SIZE = 32
-ENCODERS = ("vision", "video_text")  # slow: the exporter takes its time
+ENCODERS = ("vision", "video_text")  # slow: the exporter takes long
 
 
 def small_slowonly() -> SlowOnlyForVideoClassification:
@@ -113,7 +113,7 @@ def test_openvino_in_single_precision_and_in_8_bits(tmp_path, dataset):
         expected = logits_of(model, pixel_values)
         np.testing.assert_allclose(compiled(pixel_values)[0], expected, rtol=1e-4, atol=1e-5)
         assert compiled_integers(pixel_values)[0].shape == expected.shape
-    # where it was calibrated, eight bits stay near, coarse as they are for so few channels
+    # where it was calibrated, 8 bits remain close, although coarse for so few channels
     processor = FineGymVideoProcessor.from_pretrained(tmp_path / "checkpoint")
     seen = processor.load_clips(dataset / "0.mp4", num_clips=1).pixel_values.numpy()
     expected = logits_of(model, seen)

@@ -1,4 +1,4 @@
-"""All finished checkpoints of a folder of recipes, with links between them and a Collection."""
+"""Publish all finished checkpoints of a folder of recipes, with links between them and a Collection."""
 
 import re
 from pathlib import Path
@@ -30,7 +30,7 @@ def recipes(tmp_path) -> Path:
 
 @pytest.fixture
 def tested(monkeypatch, hub) -> list[tuple[str, int]]:
-    """When and on what the stranger's test runs. It takes seconds: it is itself run in the first test only."""
+    """Record when and on what the stranger's test runs. It takes seconds, so only the first test really runs it."""
     seen = []
     monkeypatch.setattr(family, "validate", lambda build: seen.append((build.checkpoint.title, len(hub.requests))))
     return seen

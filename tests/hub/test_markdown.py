@@ -1,4 +1,4 @@
-"""Texts from data files are shown by a Markdown reader, and do nothing else."""
+"""A Markdown reader shows text from data files, and the text does nothing else."""
 
 import random
 import re
@@ -37,12 +37,12 @@ FRAGMENTS = [
 
 @pytest.fixture(scope="module")
 def reader() -> MarkdownIt:
-    """GitHub's dialect with raw HTML allowed and addresses made into links: the most that a text could do."""
+    """Render GitHub's dialect with raw HTML allowed and URLs made into links: the most that a text could do."""
     return MarkdownIt("gfm-like", {"html": True, "linkify": True})
 
 
 def shown(html: str) -> str:
-    """What a browser shows of a paragraph or cell."""
+    """Return what a browser shows of a paragraph or cell."""
     return unescape(html.replace("<!---->", ""))
 
 
@@ -74,7 +74,7 @@ def test_a_text_in_a_sentence_is_shown_as_it_is(reader):
 
 
 def test_the_reader_would_have_been_fooled(reader):
-    """The oracle sees what it is meant to see."""
+    """Check that the oracle sees what it should."""
     html = reader.render("| name |\n| --- |\n" + "".join(f"| {text} |\n" for text in FRAGMENTS))
     assert {"b", "a"} <= set(re.findall("<([a-z]+)", html))
 

@@ -1,4 +1,4 @@
-"""A checkpoint goes to the Hub and comes back out of it in the hands of somebody who has only the card."""
+"""A checkpoint goes to the Hub, and someone who has only the card uses it from there."""
 
 import json
 import os
@@ -28,7 +28,7 @@ from tests.hub.loopback_hub import LoopbackHub
 
 REPO = "someone/model"
 ROOT = Path(__file__).parents[2]
-# Runs every code block of a card, each in a namespace of its own, where this project cannot be imported.
+# Run every code block of a card, each in its own namespace, where this project cannot be imported.
 READER = """
 import re, sys
 sys.path.insert(0, sys.argv[2])
@@ -46,7 +46,7 @@ def build(finished, tmp_path_factory):
 
 
 def child(hub, home, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
-    """A process whose only Hub is the loopback one."""
+    """Start a process whose only Hub is the loopback one."""
     variables = {**os.environ, "HF_HUB_OFFLINE": "0", **hub.environment(home), **environment}
     command = [sys.executable, *map(str, arguments)]
     return subprocess.run(command, cwd=home, env=variables, capture_output=True, text=True, timeout=900, check=False)
@@ -84,7 +84,7 @@ def test_the_example_does_not_depend_on_what_lies_in_memory(tmp_path):
 
 
 def test_the_clips_of_the_example_differ(tmp_path):
-    """Otherwise agreeing on its scores would say nothing about sampling and averaging."""
+    """Otherwise agreement on its scores would say nothing about sampling and averaging."""
     write_example(tmp_path / EXAMPLE)
     with open_video(tmp_path / EXAMPLE) as video:
         clips, _ = sample_clips(video.num_frames, clip_len=32, frame_interval=2, num_clips=8)

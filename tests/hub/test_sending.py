@@ -1,4 +1,4 @@
-"""Sending a folder to a Hub that answers, one that refuses, and one that hangs up."""
+"""Send a folder to a Hub that answers, one that refuses, and one that hangs up."""
 
 import hashlib
 import time
@@ -14,7 +14,7 @@ from finegym.hub.sending import MANIFEST, PublishingError, list_files, send, wri
 
 REPO = "someone/model"
 FIRST = {"README.md": None, "config.json": b"{}", "model.safetensors": b"w" * 5000, "old_code.py": b"# old"}
-# Requests of a first publication, in order; the branch, the pull request and the tag come in tests of their own.
+# The requests of a first publication, in order; the branch, the pull request and the tag have tests of their own.
 STEPS = [
     "whoami",
     "info",
@@ -44,7 +44,7 @@ def folder(tmp_path) -> Path:
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
-    """The client waits half a minute in all before it gives a server up; the waiting is not what is tested."""
+    """Skip the waiting: the client waits half a minute before it gives up a server, which is not what is tested."""
     monkeypatch.setattr(_http, "time", SimpleNamespace(sleep=lambda seconds: None, time=time.time))
 
 

@@ -1,4 +1,4 @@
-"""Clips against mmaction2's rule: the vectors were computed with its `SampleFrames` (0.x, 32 frames at interval 2)."""
+"""Clips against mmaction2's rule: its `SampleFrames` (0.x, 32 frames at interval 2) computed the expected values."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Clips show the same moments whatever the frame rate of a file; every frame says when it was filmed."""
+"""Clips show the same moments whatever the frame rate of a file; every frame shows when it was filmed."""
 
 import numpy as np
 import pytest
@@ -36,7 +36,7 @@ def processor(**changes) -> FineGymVideoProcessor:
 
 
 def moments(pixel_values: torch.Tensor) -> np.ndarray:
-    """(..., T, 3, H, W) -> (..., T): what the pictures say, in seconds."""
+    """Read the times that pictures show, in seconds: (..., T, 3, H, W) -> (..., T)."""
     flat = pixel_values.flatten(0, -4).permute(0, 2, 3, 1).numpy()
     return np.reshape([number_of(image) for image in flat], pixel_values.shape[:-3]) / 100
 

@@ -1,4 +1,4 @@
-"""Ways in which a model is loaded, placed, checkpointed and traced: all of them give the plain model's numbers."""
+"""However a model is loaded, placed, checkpointed or traced, it gives the plain model's numbers."""
 
 import copy
 
@@ -33,7 +33,7 @@ def test_placed_by_a_device_map(tmp_path, model, pixel_values):
 
 
 def test_with_stages_left_on_disk(tmp_path, model, pixel_values):
-    """Offloaded weights are only there while their modules run."""
+    """Offloaded weights are present only while their modules run."""
     model.save_pretrained(tmp_path / "checkpoint")
     prefix = next(name for name, _ in model.named_parameters() if ".blocks.0." in name).split("blocks.0.")[0]
     names = {name.split(".")[0] for name, _ in model.named_parameters()} - {prefix.split(".")[0]}
@@ -100,7 +100,7 @@ def test_compiled_for_training(model, pixel_values):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_attention_implementation_may_be_asked_for(family, tmp_path, pixel_values):
-    """The backbone has no attention, and so no objection to any."""
+    """The backbone has no attention, and so accepts every implementation."""
     model = small_model(family)
     model.save_pretrained(tmp_path)
     load = AutoModelForVideoClassification.from_pretrained

@@ -114,7 +114,7 @@ def test_encoder_layers_are_berts(pixel_values):
 
 
 def test_cross_encoder_by_hand(pixel_values):
-    """The paper's section 3.2, written out: embeddings, positions, types, two layers, a mean of each modality."""
+    """Follow the paper's section 3.2 step by step: embeddings, positions, types, two layers, mean per modality."""
     model = small_model("video_text")
     base, features = model.finegym_video_text, model.get_video_features(pixel_values)
     video = features @ base.video_embeddings.projection.weight.T + base.video_embeddings.projection.bias
@@ -131,7 +131,7 @@ def test_cross_encoder_by_hand(pixel_values):
 
 
 def test_the_text_stream_is_a_set_of_learned_queries(pixel_values):
-    """Moving an attribute's three rows together changes nothing: the texts act through their ids alone."""
+    """Moving an attribute's three rows together changes nothing: the texts act only through their ids."""
     model = small_model("video_text")
     expected, order = model(pixel_values).logits, torch.tensor([2, 0, 3, 1])
     base = model.finegym_video_text

@@ -43,7 +43,7 @@ def as_dict(answer: list[dict]) -> dict[str, float]:
 
 
 def by_hand(model, processor, frames: np.ndarray, num_clips: int = 8) -> dict[str, float]:
-    """Every one of the windows run by itself, the same ones too, and the plain mean of their softmax."""
+    """Run every clip by itself, even identical ones, and take the plain mean of their softmax."""
     spacing = (len(frames) - 16 + 1) / num_clips
     total = torch.zeros(len(LABELS))
     for number in range(num_clips):
@@ -121,7 +121,7 @@ def test_lists_datasets_and_generators(classify, video_path):
 
 @pytest.fixture
 def web(tmp_path, monkeypatch):
-    """A web server on this machine, and permission to reach it."""
+    """Serve files on this machine, and permit access to the server."""
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     handler = partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path))
     handler.log_message = lambda *arguments: None
@@ -168,7 +168,7 @@ def test_mistakes(classify, tmp_path, video_path):
 
 
 def test_nothing_is_logged(tmp_path, caplog, video_path):
-    """Transformers calls every model that it does not know itself "not supported", and says so as an error."""
+    """Transformers calls every model that is not built in "not supported", and logs that as an error."""
     make_pipeline().model.save_pretrained(tmp_path)
     FineGymVideoProcessor(num_frames=8, frame_interval=2, **SIZES).save_pretrained(tmp_path)
     transformers_logger = logging.getLogger("transformers")

@@ -54,6 +54,6 @@ def test_loads_where_the_package_is_not(model, tmp_path, pixel_values):
     command = [sys.executable, "-S", "-P", "-c", STRANGER, str(folder), str(child)]
     result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stderr[-3000:]
-    # Transformers brings along what the model's own file reaches; SlowOnly reaches no other model
+    # Transformers copies what the model's own file imports; SlowOnly imports no other model
     left_behind = {path.name for path in folder.glob("*.py")} - {path.name for path in child.glob("*.py")}
     assert left_behind <= {"modeling_finegym.py", "modeling_video_resnet.py"}

@@ -1,4 +1,4 @@
-"""SlowOnly against pytorchvideo, which the arithmetic is not taken from: it convolves in three dimensions."""
+"""SlowOnly against pytorchvideo, which computes differently: it convolves in three dimensions."""
 
 import copy
 
@@ -16,7 +16,7 @@ SHAPES = [(2, 4, 64, 64), (1, 3, 45, 37), (2, 1, 50, 34), (1, 2, 9, 17)]
 
 
 def pytorchvideo_slowonly(*, num_classes: int | None, seed: int = 0) -> nn.Module:
-    """pytorchvideo's Slow-R50 in the sizes of `SMALL`, with every weight and statistic away from its initial value."""
+    """Build pytorchvideo's Slow-R50 in the sizes of `SMALL`, with no weight or statistic at its initial value."""
     torch.manual_seed(seed)
     network = create_resnet(
         model_depth=50,
@@ -31,7 +31,7 @@ def pytorchvideo_slowonly(*, num_classes: int | None, seed: int = 0) -> nn.Modul
             nn.init.normal_(module.bias, std=0.1)
             module.running_mean.normal_(std=0.1)
             module.running_var.uniform_(0.8, 1.2)
-    # its own head averages windows of fixed size; the paper's is the mean over all of time and space
+    # its own head averages windows of fixed size; the paper takes the mean over all of time and space
     network.blocks[-1].pool = nn.AdaptiveAvgPool3d(1)
     network.blocks[-1].output_pool = nn.Identity()
     if num_classes is None:
@@ -50,7 +50,7 @@ def relative_error(ours: torch.Tensor, theirs: torch.Tensor) -> float:
 
 
 def noise(shape: tuple[int, ...], seed: int = 1) -> torch.Tensor:
-    """Frames (B, T, 3, H, W)."""
+    """Return frames (B, T, 3, H, W)."""
     batch_size, num_frames, height, width = shape
     return torch.randn(batch_size, num_frames, 3, height, width, generator=torch.Generator().manual_seed(seed))
 
@@ -124,7 +124,7 @@ def test_logits_and_loss():
 
 
 def test_frames_in_chunks_of_every_size_give_the_same(monkeypatch):
-    """How many frames share a chunk is a matter of memory, never of the result."""
+    """The number of frames in a chunk affects memory, never the result."""
     theirs = pytorchvideo_slowonly(num_classes=None).eval()
     ours = ours_with_weights_of(theirs).eval()
     pixel_values = noise((3, 5, 64, 64))
@@ -162,7 +162,7 @@ def test_folding_changes_nothing_that_is_saved():
 
 
 def test_folded_weights_follow_the_weights():
-    """Inference between training steps sees the new weights, not those that were folded before."""
+    """Inference between training steps uses the new weights, not those that were folded before."""
     ours = ours_with_weights_of(pytorchvideo_slowonly(num_classes=None)).eval()
     pixel_values = noise((1, 2, 32, 32))
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""What the pipeline and the processor take as a video, and what they say of the rest."""
+"""What the pipeline and the processor accept as a video, and how they refuse the rest."""
 
 import io
 

@@ -32,7 +32,7 @@ def test_transform_agrees_with_torchvision():
 
 
 def test_without_antialiasing_frames_are_resized_as_by_opencv():
-    """mmaction2 and PySlowFast resize so, and fine texture then looks another."""
+    """mmaction2 and PySlowFast resize without antialiasing, which changes fine texture."""
     cv2 = pytest.importorskip("cv2")
     frames = torch.randint(256, (2, 90, 108, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     settings = {"do_center_crop": False, "do_rescale": False, "do_normalize": False}

@@ -1,5 +1,5 @@
-"""TSN, TSM, I3D and NL-I3D against pytorchvideo, which convolves in three dimensions; TSM in its form as a sparse
-3 x 1 x 1 convolution, so that the direction of the shift is an oracle's."""
+"""TSN, TSM, I3D and NL-I3D against pytorchvideo, which convolves in three dimensions; TSM as a sparse 3 x 1 x 1
+convolution, so that an oracle determines the direction of the shift."""
 
 import pytest
 import torch
@@ -24,7 +24,7 @@ SMALL = {"stem_width": 16, "hidden_sizes": (64, 128, 256, 512)}
 
 
 def oracle(peer: str, **sizes) -> nn.Module:
-    """pytorchvideo's network of the same name, without a head, with statistics away from their initial values."""
+    """Build pytorchvideo's network of the same name, without a head, with no statistic at its initial value."""
     torch.manual_seed(0)
     kernels = {"TSN": ((1, 1, 1),) * 4, "TSM": ((3, 1, 1),) * 4}.get(
         peer, [[(size, 1, 1) for size in stage] for stage in I3D_KERNELS]
@@ -58,7 +58,7 @@ def oracle(peer: str, **sizes) -> nn.Module:
 
 
 def renamed(state: dict[str, torch.Tensor], peer: str) -> dict[str, torch.Tensor]:
-    """Their names -> ours: the pool is no block of its own, and non-local blocks lie beside the bottlenecks."""
+    """Map their names to ours: the pool is not a block of its own, and non-local blocks are beside the bottlenecks."""
     ours = {}
     for name, tensor in state.items():
         parts = name.split(".")
@@ -73,7 +73,7 @@ def renamed(state: dict[str, torch.Tensor], peer: str) -> dict[str, torch.Tensor
 
 
 def shifted_weight(weight: torch.Tensor) -> torch.Tensor:
-    """A 1 x 1 x 1 kernel behind TSM's shift as a 3 x 1 x 1 kernel: the first eighth looks at the future."""
+    """Turn a 1 x 1 x 1 kernel after TSM's shift into a 3 x 1 x 1 kernel: the first eighth looks at the future."""
     width = weight.shape[1] // 8
     wide = torch.zeros(*weight.shape[:2], 3, 1, 1, dtype=weight.dtype)
     wide[:, :width, 2] = weight[:, :width, 0]
@@ -97,7 +97,7 @@ def pair(peer: str) -> tuple[nn.Module, VideoResNetModel]:
 
 
 def clips(*shape: int) -> torch.Tensor:
-    """Frames (B, T, 3, H, W) that all differ."""
+    """Return frames (B, T, 3, H, W) that all differ."""
     return torch.randn(shape, generator=torch.Generator().manual_seed(1)).double()
 
 
@@ -118,7 +118,7 @@ def test_outputs(peer):
             assert relative_error(output.last_hidden_state, expected) < 1e-10
             features = ours.get_video_features(pixel_values)
             assert relative_error(features, expected.mean((3, 4)).transpose(1, 2)) < 1e-10
-            if peer != "TSN":  # the order of the frames is seen
+            if peer != "TSN":  # the order of the frames matters
                 reversed_features = ours.get_video_features(pixel_values.flip(1)).flip(1)
                 assert relative_error(reversed_features, features) > 1e-3
         assert relative_error(ours(pixel_values).last_hidden_state, expected) < 1e-10  # with gradients, unfolded
@@ -137,7 +137,7 @@ def test_gradients_and_running_statistics_of_a_training_step(peer):
     largest = max(gradient.abs().max() for gradient in gradients.values())
     for name, parameter in ours.named_parameters():
         expected = gradients[name]
-        if peer == "TSM" and "conv_a" in name:  # of the sparse kernel, what is not always zero
+        if peer == "TSM" and "conv_a" in name:  # the entries of the sparse kernel that are not always zero
             width = expected.shape[1] // 8
             taken = [expected[:, :width, 2:], expected[:, width : 2 * width, :1], expected[:, 2 * width :, 1:2]]
             expected = torch.cat(taken, dim=1)

@@ -89,7 +89,7 @@ def test_class_names_are_unique_where_texts_are_not():
     assert labels.names[181] == "(BB) salto backward tucked [BB_flight_salto]"
 
 
-# An excerpt of our own making in FineGym's formats: the ids have `-` and `_` where an id split at `_` would break.
+# An invented excerpt in FineGym's formats: the ids have `-` and `_` where splitting them at `_` would break.
 EXCERPT = {
     "-a_B-c_D_E_": {
         "E_000010_000030": {

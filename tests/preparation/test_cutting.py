@@ -18,7 +18,7 @@ from finegym.preparation.sources import Source
 
 @dataclass(frozen=True)
 class Killer:
-    """A source that takes the process with it, as a decoder that crashes does."""
+    """A source that kills its process, as a decoder that crashes does."""
 
     name: str
 

@@ -1,4 +1,4 @@
-"""Files that are no videos, told apart; and an import that loses half of its videos."""
+"""Files that are not videos are distinguished by kind; an import that loses half of its videos fails."""
 
 import json
 
@@ -70,7 +70,7 @@ def test_empty_files_and_texts_are_named(tmp_path, content, reason):
 
 @pytest.fixture(scope="module")
 def half_lost(tmp_path_factory):
-    """Two hundred videos of four classes, of which every second one is truncated, noise, text or empty."""
+    """Two hundred videos of four classes, half of them truncated, noise, text or empty."""
     folder = tmp_path_factory.mktemp("lossy")
     whole = film(folder / "one.mp4").read_bytes()
     noise = np.random.default_rng(0).bytes(2000)

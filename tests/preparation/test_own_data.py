@@ -261,7 +261,7 @@ def test_a_dataset_with_a_video_column(tmp_path, monkeypatch):
     labels = Labels.read(tmp_path / "root" / "labels.json")
     assert labels.names == ["pike", "tuck"] and labels.attributes == ["", "salto", "piked", "tucked"]
 
-    write([1, 0])  # the rows in another order: every label goes with the frames of its row
+    write([1, 0])  # the rows in another order: every label belongs to the frames of its row
     run("me/jumps", tmp_path / "root")
     videos = by_id(tmp_path / "root")
     assert {video_id: (labels.names[video.label], first_number(video)) for video_id, (_, video) in videos.items()} == {
@@ -346,7 +346,7 @@ def test_another_data_set_is_not_laid_over_one(tmp_path, ten_clips):
     film(tmp_path / "other" / "kip" / "0.mp4")
     film(tmp_path / "other" / "kip" / "1.mp4")
     run(ten_clips, tmp_path / "root")
-    run(ten_clips, tmp_path / "root")  # the same again is a continuation
+    run(ten_clips, tmp_path / "root")  # the same command again resumes
     with pytest.raises(ValueError, match=f"root holds another data set, imported from {ten_clips}.*--overwrite"):
         run(tmp_path / "other", tmp_path / "root")
     assert len(by_id(tmp_path / "root")) == 10

@@ -24,7 +24,7 @@ from modeling_finegym.video_decoding import open_video
 
 SYNTHGYM = Path(__file__).parents[2] / "configuration" / "synthgym" / "labels.json"
 
-# Two events of one video, with a vault in three stages, and one of another video; the times below decide what is cut.
+# Two events of one video, with a vault in three stages, and one of another video; the times below set what is cut.
 VIDEO, OTHER = "-a_B-c_D_E_", "0LtLS9wROrk"
 ANNOTATION = {
     VIDEO: {
@@ -82,7 +82,7 @@ def run(tmp_path: Path, **changes) -> str:
 
 
 def shown(root: Path) -> dict[str, list[int]]:
-    """The frame numbers that every video of the index shows."""
+    """Return the frame numbers that every video of the index shows."""
     numbers = {}
     for split in ("train", "val"):
         for video in read_index(root, split):
@@ -93,7 +93,7 @@ def shown(root: Path) -> dict[str, list[int]]:
 
 
 def expected_numbers(times, video_ids=TIMES_OF) -> dict[str, list[int]]:
-    """What must be shown, worked out from the frame times alone."""
+    """Compute what must be shown from the frame times alone."""
     times = np.round(np.asarray(times), 3)
     return {
         video_id: [
@@ -142,7 +142,7 @@ def test_a_rotated_video_is_turned_upright(tmp_path, annotations):
 def test_event_clips_sub_action_clips_and_shards_give_the_same(tmp_path, annotations):
     video = [picture(number) for number in range(300)]
     source = tmp_path / "source"
-    start = int(np.ceil(2.013 * 30))  # the file of an event begins at the first frame of the event
+    start = int(np.ceil(2.013 * 30))  # the file of an event starts at the event's first frame
     encode(source / "deep" / "down" / f"{VIDEO}_E_000002_000006.mp4", video[start:187], STEADY[: 187 - start])
     vault, turn = list(VAL)
     encode(tmp_path / "clip.mp4", video[216:252], STEADY[:36])
@@ -153,7 +153,7 @@ def test_event_clips_sub_action_clips_and_shards_give_the_same(tmp_path, annotat
     run(tmp_path)
     result = shown(tmp_path / "root")
     assert result[vault] == list(range(216, 252)) and result[turn] == list(range(30))
-    # The event file's own time begins up to a frame after the event: the cut may differ by that frame, and by no more.
+    # The event file's own time starts up to a frame after the event: the cut may differ by that frame, and no more.
     for video_id, numbers in expected_numbers(STEADY, TRAIN).items():
         assert len(set(result[video_id]) ^ set(numbers)) <= 2
         assert result[video_id] == list(range(result[video_id][0], result[video_id][-1] + 1))

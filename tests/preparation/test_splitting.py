@@ -1,4 +1,4 @@
-"""Splits: given, drawn by class, drawn by group, in folds; and what it is worth to keep groups together."""
+"""Splits that are given, drawn by class, drawn by group, and in folds; and why groups must stay together."""
 
 from collections import Counter
 from dataclasses import replace
@@ -165,7 +165,7 @@ def drawn_groups(tmp_path_factory):
 
 
 def nearest_neighbor_accuracy(root):
-    """Percent of the validation videos whose class is that of the training video with the most similar pixels."""
+    """Return the percent of validation videos with the class of the training video whose pixels are most similar."""
 
     def read(split):
         videos = read_index(root, split)

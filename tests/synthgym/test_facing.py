@@ -1,4 +1,4 @@
-"""Can a small network read from one frame whether she shows her chest or her back? Counting turns rests on it."""
+"""A small network can tell from one frame whether the figure shows her chest or back; counting turns needs this."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ NUM_STEPS = 600
 
 
 def frames_and_facing(num_repetitions, seed):
-    """Every third frame of one video of every class, `num_repetitions` times: (N, 3, S, S) uint8 and (N,) bool."""
+    """Return every third frame of `num_repetitions` videos of every class: (N, 3, S, S) uint8 and (N,) bool."""
     labels = Labels.read(LABELS["class"])
     frames, facing = [], []
     for repetition in range(num_repetitions):

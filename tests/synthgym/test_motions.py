@@ -18,7 +18,7 @@ def attributes_of(action):
 
 
 def performances(event=None, num=4):
-    """(class, program, motion) of several athletes for each class."""
+    """Return (class, program, motion) of several athletes for each class."""
     for action in CLASSES.classes:
         for seed in range(num) if event in (None, action.event) else ():
             program = compose(action.event, attributes_of(action), np.random.default_rng([seed, action.id]))
@@ -26,7 +26,7 @@ def performances(event=None, num=4):
 
 
 def somersaults(motion):
-    """Whole turns of the body's long axis in the plane of travel."""
+    """Count the whole turns of the body's long axis in the plane of travel."""
     up = motion.axes[:, :, 2]
     angle = np.unwrap(np.arctan2(up[:, 0], up[:, 2]))
     return (angle[-1] - angle[0]) / (2 * np.pi)

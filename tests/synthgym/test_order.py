@@ -1,7 +1,7 @@
-"""The order split: series of two jumps, whose classes differ only in which comes first.
+"""The order split has series of two jumps, whose classes differ only in which comes first.
 
-The encoder reads the figure's joints in place of a backbone's features, so that what is tested is whether order can be
-told at all; what the whole way from pixels reaches is measured by `make bench-synthgym`.
+The encoder reads the figure's joints in place of a backbone's features, so the test shows whether order can be told at
+all; `make bench-synthgym` measures what is reached from pixels.
 """
 
 import numpy as np
@@ -23,7 +23,7 @@ NUM_FRAMES, NUM_FEATURES = 16, 56
 
 @pytest.fixture(scope="module")
 def series():
-    """Joints (N, 16, 56) around the hips, sampled as SynthGym's recipes sample frames, and classes (N,), per split."""
+    """Joints (N, 16, 56) relative to the hips, sampled as SynthGym's recipes do, and classes (N,), per split."""
     labels, splits = Labels.read(LABELS["order"]), {}
     for split, count in (("train", 24), ("val", 12)):
         wanted = [(split, action.id, number) for action in labels.classes for number in range(count)]

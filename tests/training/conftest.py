@@ -1,4 +1,4 @@
-"""One small dataset and one trained backbone for all tests of this room."""
+"""One small data set and one trained backbone for all tests of this folder."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -25,7 +25,7 @@ def backbone(root, tmp_path_factory) -> Path:
 
 @pytest.fixture
 def recipe(root, backbone, tmp_path) -> Callable[..., list[str]]:
-    """`recipe(family, changes...)` gives the arguments of train.py; the run writes to tmp_path / "run"."""
+    """`recipe(family, changes...)` returns the arguments of train.py; the run writes to tmp_path / "run"."""
 
     def write(family: str, **changes) -> list[str]:
         path = tmp_path / "recipe.yaml"

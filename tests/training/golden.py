@@ -1,11 +1,12 @@
-"""The first losses of each family, to 17 digits. Record them anew with `python -m tests.training.golden`, and say in
-the commit what was meant to change them.
+"""Compute the first losses of each family, to 17 digits. To record them again, run `python -m tests.training.golden`,
+and say in the commit message what was meant to change them.
 
-The recipes are the real ones in small, and so is all that computes them: data loading, sampling, augmentation, models,
-optimizers, schedules. Three things make the numbers the same on any processor. The arithmetic is in float64, where the
-order of a sum shows in the sixteenth digit only. The videos are coded without loss, in RGB, so that neither an encoder
-nor a color conversion is asked. A crop has the size of the model's input, so that nothing is resized: how a uint8 is
-rounded there depends on the processor. Dropout is left out: torch draws its masks with MKL where there is one.
+The recipes are small versions of the real ones, and everything that computes the losses is real: data loading,
+sampling, augmentation, models, optimizers, schedules. Four things make the numbers the same on any processor. The
+arithmetic is in float64, where the order of a sum affects only the sixteenth digit. The videos are encoded losslessly,
+in RGB, so that no lossy encoder or color conversion is involved. A crop has the size of the model's input, so that
+nothing is resized: the rounding of a uint8 there depends on the processor. There is no dropout: torch draws its masks
+with MKL where MKL is installed.
 """
 
 import json
@@ -75,7 +76,7 @@ SMALL_FAMILY = {
 
 
 def write_dataset(root: Path) -> Path:
-    """Noise through which a bright square moves, in PNG: the decoded frames are these very numbers."""
+    """Write noise through which a bright square moves, in PNG: the decoded frames are exactly these numbers."""
     rows = []
     for split, labels in LABELS.items():
         for number, label in enumerate(labels):
@@ -105,7 +106,7 @@ def write_dataset(root: Path) -> Path:
 
 
 def write_backbone(folder: Path) -> Path:
-    """A SlowOnly of random weights and statistics, the start of the encoders and of training with SGD."""
+    """Save a SlowOnly with random weights and statistics, the start of the encoders and of training with SGD."""
     torch.manual_seed(5)
     model = SlowOnlyModel(SlowOnlyConfig(num_frames=4, image_size=CROP_SIDE, **SMALL_SLOWONLY))
     for name, buffer in model.named_buffers():
@@ -119,7 +120,7 @@ def write_backbone(folder: Path) -> Path:
 
 
 def train_in_small(family: str, folder: Path, output_dir: Path, changes: dict[str, Any]) -> dict[str, list[str]]:
-    """Losses of each step, and the norms of the weights and of the statistics (batch normalization's) at the end."""
+    """Return the loss of each step, and the final norms of the weights and of batch normalization's statistics."""
     values = {"data.root": folder / "data", "output_dir": output_dir, **SMALL, **SMALL_FAMILY[family]}
     if family != "slowonly":
         values["model.backbone"] = folder / "backbone"
@@ -141,7 +142,7 @@ def train_in_small(family: str, folder: Path, output_dir: Path, changes: dict[st
     }
 
 
-# What must be noticed: a family, and changes of its recipe or a function of the code that is replaced.
+# What must be noticed: a family, and changes to its recipe or a function of the code that is replaced.
 Replacement = Callable[[], Any]
 CHANGES: dict[str, tuple[str, dict[str, Any], Replacement | None]] = {
     "batch normalization's epsilon": ("slowonly", {"model.config.batch_norm_eps": 1.001e-5}, None),
@@ -175,7 +176,7 @@ CHANGES: dict[str, tuple[str, dict[str, Any], Replacement | None]] = {
 
 
 def compute(*, with_changes: bool = False) -> dict[str, dict[str, dict[str, list[str]]]]:
-    """What is on record for each family; and, under "changed", what comes out with each of `CHANGES`."""
+    """Return the record of each family, and, under "changed", the result with each of `CHANGES`."""
     torch.set_default_dtype(torch.float64)
     result: dict[str, dict[str, dict[str, list[str]]]] = {"families": {}, "changed": {}}
     with tempfile.TemporaryDirectory() as name:

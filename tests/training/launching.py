@@ -1,4 +1,4 @@
-"""Starting training in real processes, watching them and killing them."""
+"""Start training in real processes, watch them and kill them."""
 
 import contextlib
 import hashlib
@@ -16,7 +16,7 @@ from pathlib import Path
 REPOSITORY = Path(__file__).parents[2]
 STEADY = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "CUDA_VISIBLE_DEVICES": ""}
 
-# Every process of a run is forked from a server that has imported torch and the project once, so that a start takes a
+# Every process of a run is forked from a server that has imported torch and the project once, so that starting takes a
 # tenth of a second; `test_commands.py` and benchmarks/resume.py start the real commands.
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(
@@ -52,7 +52,7 @@ class Launch:
             self.processes.append(process)
 
     def wait(self, timeout: float = 120) -> list[int]:
-        """The exit codes; negative ones are signals. Processes that are still there after `timeout` seconds are
+        """Return the exit codes; negative ones are signals. Processes that still run after `timeout` seconds are
         killed."""
         deadline = time.monotonic() + timeout
         for process in self.processes:
@@ -64,7 +64,7 @@ class Launch:
         return [process.exitcode for process in self.processes]
 
     def kill(self) -> None:
-        """kill -9, all at once, as when a machine goes."""
+        """Send SIGKILL to all at once, as when a machine fails."""
         for process in self.processes:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process.pid, signal.SIGKILL)
@@ -87,19 +87,19 @@ class Launch:
 
 
 def run(arguments: Sequence[str | Path], *, num_processes: int = 1, log: Path) -> str:
-    """Train to the end and give the log; fails if a process failed."""
+    """Train to the end and return the log; fail if a process fails."""
     codes = Launch(arguments, num_processes=num_processes, log=log).wait()
     assert codes == [0] * num_processes, f"exit codes {codes}:\n{log.read_text()}"
     return log.read_text()
 
 
 def is_saving(output_dir: Path) -> bool:
-    """Whether a state is being written at this moment."""
+    """Return whether a state is being written at this moment."""
     return any((output_dir / "state").glob(".step_*.partial"))
 
 
 def num_steps_done(output_dir: Path) -> int:
-    """Rows in the history, which is written step by step where every step is logged."""
+    """Count the rows of the history, which is written step by step where every step is logged."""
     history = output_dir / "history.jsonl"
     return history.read_bytes().count(b'"loss"') if history.exists() else 0
 

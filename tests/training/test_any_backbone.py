@@ -1,4 +1,4 @@
-"""The encoders on other people's backbones, the whole way: cache, train, evaluate, save, load."""
+"""The encoders on foreign backbones, end to end: cache, train, evaluate, save, load."""
 
 from pathlib import Path
 
@@ -62,7 +62,7 @@ BACKBONES = {
 
 @pytest.fixture(params=BACKBONES)
 def foreign(request, tmp_path) -> tuple[Path, dict]:
-    """A checkpoint folder as its users have it, and what a recipe on it must say."""
+    """Write a checkpoint folder as its users have it; return what a recipe on it must say."""
     config, model_class, processor, num_tokens = BACKBONES[request.param]
     torch.manual_seed(0)
     folder = tmp_path / request.param
@@ -122,7 +122,7 @@ def test_another_normalization_than_the_backbones_is_refused(foreign, root, tmp_
 @pytest.mark.parametrize("family", ["vision", "video_text"])
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
 def test_cached_training_is_online_training(family, dtype, root, backbone, tmp_path):
-    """One view without augmentation: the same losses to 1e-4 relative and the same predictions."""
+    """One view without augmentation gives the same losses to 1e-4 relative and the same predictions."""
     outcomes = {}
     for mode in ("cached", "online"):
         path = write_recipe(

@@ -1,4 +1,4 @@
-"""The commands as people type them, in processes of their own."""
+"""The commands as people type them, in separate processes."""
 
 import json
 import os
@@ -65,7 +65,7 @@ def test_every_way_to_start_two_processes_gives_the_same_weights(recipe, tmp_pat
 
 @pytest.mark.slow
 def test_two_nodes_find_each_other_and_agree_with_one_process(recipe, tmp_path):
-    """Two machines rehearsed on the loopback: two torchruns of two processes each meet at one rendezvous (gloo)."""
+    """Imitate two machines on the loopback: two torchruns of two processes each meet at one rendezvous (gloo)."""
     arguments = [*recipe("vision", optimization__micro_batch_size=1), "--features.folder", tmp_path / "features"]
     log, port = tmp_path / "log", free_port()
     meeting = [
@@ -91,7 +91,7 @@ def test_two_nodes_find_each_other_and_agree_with_one_process(recipe, tmp_path):
 
 @pytest.mark.slow
 def test_preemption_under_torchrun(recipe, tmp_path):
-    """SIGTERM to every process of the job, data workers included, as Slurm sends it; then the same command again."""
+    """Send SIGTERM to every process of the job, data workers included, as Slurm does; then repeat the command."""
     arguments = recipe("slowonly", optimization__epochs=100, checkpointing__every_steps=10_000, data__num_workers=1)
     straight, stopped, log = tmp_path / "straight", tmp_path / "stopped", tmp_path / "log"
     command = [*TORCHRUN, 2, "train.py", *arguments, "--output_dir"]
@@ -126,7 +126,7 @@ def test_a_death_under_torchrun_ends_the_job_within_a_minute(victim, recipe, tmp
 
 
 def children(pid: int) -> list[int]:
-    """Direct children in the order of their start."""
+    """Return the direct children in the order in which they started."""
     return sorted(
         int(child) for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()
     )

@@ -1,4 +1,4 @@
-"""A contact sheet shows what the loader and the processor really give, and says what cannot be read."""
+"""A contact sheet shows what the loader and the processor really return, and names what cannot be read."""
 
 import html
 

@@ -1,4 +1,4 @@
-"""A change that is not meant to touch the numbers does not touch them, whatever the processor."""
+"""A change that should not affect the numbers does not, whatever the processor."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""What the loop refuses, leaves out and reports."""
+"""What the loop refuses, omits and reports."""
 
 import dataclasses
 import importlib.util
@@ -56,8 +56,8 @@ def test_unreadable_clips_are_left_out_counted_and_named_once(recipe, tmp_path):
 
 
 def test_an_unreadable_clip_changes_nothing_but_its_own_share(recipe, tmp_path):
-    """The loss is the mean over the readable videos: with a learning rate of 0, that of the complete data says
-    which."""
+    """The loss is the mean over the readable videos: with a learning rate of 0, the losses on the complete data say
+    which it must be."""
     torn_root = write_dataset(tmp_path / "torn")
     (torn_root / "clips" / "train_005.mp4").write_bytes(b"")
     frozen = {"optimization__learning_rate": 0.0, "optimization__batch_norm": "frozen", "optimization__epochs": 1}
@@ -116,8 +116,8 @@ def test_eight_clips_can_be_learnt_by_heart(family, root, recipe, tmp_path):
 
 @pytest.mark.parametrize("choice", ["bf16", pytest.param("compile", marks=pytest.mark.slow)])
 def test_faster_ways_to_compute_the_same(choice, recipe, tmp_path):
-    """bf16 autocast and torch.compile: close to float32, and killed runs still end alike. Without dropout, whose masks
-    a compiled model draws otherwise."""
+    """bf16 autocast and torch.compile are close to float32, and killed runs still end alike; without dropout, whose
+    masks a compiled model draws differently."""
     still = ("--model.config.classifier_dropout", "0")
     change = {"optimization__precision": "bf16"} if choice == "bf16" else {"optimization__compile": True}
     common = {"checkpointing__every_steps": 2, "optimization__learning_rate": 0.005}
@@ -145,7 +145,7 @@ def test_the_backbones_last_stage_learns_where_one_field_says_so(recipe, backbon
 
 
 def test_online_and_cached_features_give_the_same_losses(recipe, tmp_path):
-    """With as many views as epochs the cache holds just what would be computed online."""
+    """With as many views as epochs, the cache holds exactly what would be computed online."""
     losses = {}
     for mode in ("online", "cached"):
         arguments = recipe("vision", features__mode=mode, features__views=2)
@@ -206,7 +206,7 @@ def test_the_history_survives_a_torn_last_line(tmp_path):
 
 def test_flops_are_those_of_the_paper_backbone():
     """Oracle: 166.96 G multiply-adds at 32 x 224 x 224, from published counts; backward takes twice the forward pass,
-    save for the gradient of the input, which nothing asks for."""
+    except for the gradient of the input, which is not computed."""
     with torch.device("meta"):
         model = SlowOnlyForVideoClassification(SlowOnlyConfig(num_labels=99))
     flops = count_flops(model, {"pixel_values": torch.empty(1, 32, 3, 224, 224, device="meta")})

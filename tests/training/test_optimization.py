@@ -92,7 +92,7 @@ def test_batch_norm(kind, moves, pixel_values):
 
 
 def test_partial_batch_norm_moves_the_first_layer_alone(pixel_values):
-    """TSN's: the input changes, so its statistics must; the rest would be estimated from too few clips."""
+    """TSN's rule: the input changes, so its statistics must; the rest would be estimated from too few clips."""
     model = prepare_batch_norm(small_model("slowonly"), "partial")
     train_mode(model, "partial")
     before = {name: value.clone() for name, value in model.state_dict().items() if "norm" in name}
@@ -113,7 +113,7 @@ def test_synchronized_batch_norm_needs_cuda():
 def test_the_moving_average_is_that_of_torch():
     model = torch.nn.Linear(3, 2)
     oracle = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.9))
-    oracle.update_parameters(model)  # torch takes the first weights as they are
+    oracle.update_parameters(model)  # torch takes the first weights unchanged
     average = MovingAverage(model, 0.9)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     for _ in range(5):

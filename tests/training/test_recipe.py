@@ -1,4 +1,4 @@
-"""Recipes: what is refused and by which words, what is shipped, what may change."""
+"""Recipes: what is refused and with which words, what is shipped, what may change."""
 
 import re
 
@@ -21,7 +21,7 @@ SHIPPED = sorted(
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_every_shipped_recipe_computes_the_same_on_one_and_two_processes(path):
-    """Which is what a fixed `micro_batch_size` gives; test_resume.py trains so."""
+    """A fixed `micro_batch_size` gives this; test_resume.py trains with it."""
     settings = parse_recipe(["--config", str(path)]).optimization
     assert settings.micro_batch_size is not None
     assert settings.pieces_per_process(1) == 2 * settings.pieces_per_process(2)
@@ -114,7 +114,7 @@ def test_shipped_recipes_are_valid(path):
 
 
 def test_the_papers_numbers():
-    """Section 4.2 to 4.4, as printed."""
+    """Check sections 4.2 to 4.4, as printed."""
 
     def optimization(name):
         return parse_recipe(["--config", str(REPOSITORY / "configuration" / name)]).optimization

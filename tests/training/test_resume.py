@@ -1,4 +1,4 @@
-"""A run that was killed and started again ends with the weights of one that never was, byte by byte."""
+"""A run that is killed and started again ends with the weights of an undisturbed run, byte for byte."""
 
 import json
 import random
@@ -17,7 +17,7 @@ NUM_STEPS = 8
 
 
 def kill_and_resume(arguments, moments, *, num_processes, output_dir, log):
-    """Start a run, kill it at each moment ("save" or a number of steps), and let it come to its end."""
+    """Start a run, kill it at each moment ("save" or a number of steps), and let it finish."""
     for moment in moments:
         launch = Launch([*arguments, "--output_dir", output_dir], num_processes=num_processes, log=log)
         if moment == "save":
@@ -39,13 +39,13 @@ def test_killed_runs_end_with_the_same_weights(family, num_processes, recipe, tm
     assert weights_hash(killed) == weights_hash(straight)
     said = f"micro_batch_size is not set: these losses are those of {num_processes} process(es)"
     assert (tmp_path / "straight.log").read_text().count(said) == 1
-    # no step is lost or written down twice, and every loss is the same to the last digit
+    # no step is lost or recorded twice, and every loss is the same to the last digit
     assert (killed / "history.jsonl").read_bytes() == (straight / "history.jsonl").read_bytes()
 
 
 def test_everything_that_moves_is_restored(recipe, tmp_path):
-    """Moving average, gradient accumulation, clipping, warm-up, frozen batch normalization and data workers at
-    once."""
+    """Combine moving average, gradient accumulation, clipping, warm-up, frozen batch normalization and data
+    workers."""
     changes = {
         "ema_decay": 0.9,
         "gradient_accumulation": 2,
@@ -62,7 +62,7 @@ def test_everything_that_moves_is_restored(recipe, tmp_path):
 
 @pytest.mark.parametrize("family", ["vision", "video_text"])
 def test_any_number_of_processes_sees_the_same_losses(family, recipe, tmp_path):
-    """With dropout on: each piece of the global batch has its own masks, wherever it is computed."""
+    """With dropout, each piece of the global batch has its own masks, wherever it is computed."""
     arguments = [*recipe(family, optimization__micro_batch_size=1), "--features.folder", tmp_path / "features"]
     losses, metrics = {}, {}
     for num_processes in (1, 2, 4):
@@ -78,7 +78,7 @@ def test_any_number_of_processes_sees_the_same_losses(family, recipe, tmp_path):
 
 
 def test_a_shipped_recipe_sees_the_same_losses_on_two_processes(root, tmp_path):
-    """Batch normalization's statistics are those of a piece, which is as large on any number of processes."""
+    """Batch normalization's statistics are those of a piece, whose size is the same on any number of processes."""
     arguments = ["--config", REPOSITORY / "configuration" / "synthgym" / "slowonly.yaml"]
     small = {"data.root": root, "data.clip_len": 4, "data.short_side": 32, "data.crop_size": 32}
     small |= {"optimization.epochs": 2, "logging.every_steps": 1, "logging.trackers": [], "evaluation.every_epochs": 0}
@@ -111,8 +111,8 @@ def test_a_signal_saves_and_says_how_to_go_on(number, recipe, tmp_path):
     output_dir, log = tmp_path / "run", tmp_path / "log"
     launch = Launch(arguments, num_processes=2, log=log)
     assert launch.wait_until(lambda: num_steps_done(output_dir) >= 3)
-    launch.signal(number, rank=1)  # one process is told, all of them save and stop
-    # the one that was told ends as a shell reports that signal, the other as after SIGTERM
+    launch.signal(number, rank=1)  # one process is signaled, all of them save and stop
+    # the signaled process ends as a shell reports that signal, the other as after SIGTERM
     assert launch.wait(timeout=60) == [128 + signal.SIGTERM, 128 + number]
     done = num_steps_done(output_dir)
     assert (
@@ -129,7 +129,7 @@ def test_a_second_run_in_the_same_folder_is_refused(recipe, tmp_path):
     assert second.wait() == [1]
     assert f"Another run is writing to {tmp_path / 'run'}" in (tmp_path / "second.log").read_text()
     steps = num_steps_done(tmp_path / "run")
-    assert first.wait_until(lambda: num_steps_done(tmp_path / "run") > steps)  # the first goes on
+    assert first.wait_until(lambda: num_steps_done(tmp_path / "run") > steps)  # the first continues
     first.kill()
 
 
@@ -164,7 +164,7 @@ def test_old_metrics_do_not_make_a_new_run_complete(recipe, tmp_path):
     shutil.rmtree(folder / "state")
     launch = Launch(arguments, log=tmp_path / "log")
     assert launch.wait_until((folder / "state" / f"step_{NUM_STEPS:08d}").exists)
-    launch.kill()  # after the last state, and in all likelihood before the new metrics
+    launch.kill()  # after the last state, and most likely before the new metrics
     run(arguments, log=tmp_path / "log")
     run([*arguments, "--output_dir", tmp_path / "straight"], log=tmp_path / "log")
     assert weights_hash(folder) == weights_hash(tmp_path / "straight")

@@ -1,4 +1,4 @@
-"""States are whole or absent: torn, flipped, missing and unwritable files, and the lock."""
+"""States are complete or absent: truncated, corrupted, missing and unwritable files, and the lock."""
 
 import json
 import os
@@ -78,8 +78,8 @@ def test_the_state_before_a_damaged_one_is_used(file, damage, tmp_path, caplog):
     damage(tmp_path / "step_00000002" / file)
     assert find_state(tmp_path) == tmp_path / "step_00000001"
     assert "step_00000002 is damaged" in caplog.text
-    assert file in caplog.text or file == "manifest.json"  # a flipped hash accuses the file it is of
-    # the same step can be saved again, and the damaged one stays for whoever wants to know why
+    assert file in caplog.text or file == "manifest.json"  # a corrupted hash blames the file it belongs to
+    # the same step can be saved again, and the damaged one is kept for inspection
     save_state(tmp_path, make_state(2), keep=2)
     assert load_state(find_state(tmp_path)).step == 2
     assert (tmp_path / "damaged_step_00000002").is_dir()
@@ -101,7 +101,7 @@ def test_nothing_saved_is_nothing_found(tmp_path):
 
 
 def test_a_full_disk_leaves_the_last_state_and_says_so(tmp_path):
-    """The limit of the system on the size of a file stands in for the disk: writing fails half way, as there."""
+    """Use the system's limit on file size in place of a full disk: writing fails halfway, as it would there."""
     save_state(tmp_path, make_state(1), keep=2)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))

@@ -1,4 +1,4 @@
-"""The other way of training: the example with Transformers' Trainer."""
+"""The other way to train: the example with Transformers' Trainer."""
 
 import importlib.util
 import json
@@ -27,7 +27,7 @@ def test_the_example_trains_a_checkpoint_on(root, backbone, tmp_path, monkeypatc
     example = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(example)
     example.main()
-    assert sorted(set(epochs)) == [0, 1]  # every epoch draws other crops
+    assert sorted(set(epochs)) == [0, 1]  # every epoch draws different crops
     before, after = load_file(backbone / "model.safetensors"), load_file(tmp_path / "out" / "model.safetensors")
     assert before.keys() == after.keys()
     assert any((before[name] != after[name]).any() for name in before)

@@ -1,4 +1,4 @@
-"""TSM from its recipe to its scores, and an encoder on top of it, by the commands that people type."""
+"""TSM from its recipe to its scores, and an encoder on top of it, with the commands that people type."""
 
 import json
 
@@ -44,7 +44,7 @@ def test_tsm_is_trained_evaluated_and_used_on_frames_of_segments(recipe, root, t
 
 @pytest.mark.parametrize("pool", [1, 2])
 def test_an_encoder_stands_on_a_video_resnet(pool):
-    """Its tokens are the time steps of the last stage, and it stays as it was while the encoder learns."""
+    """Its tokens are the time steps of the last stage, and it does not change while the encoder learns."""
     torch.manual_seed(0)
     backbone = VideoResNetConfig(num_frames=4, **SMALL_TSM, temporal_pool_size=pool)
     head = {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 16, "num_hidden_layers": 1}

@@ -1,4 +1,4 @@
-"""A dataset of real mp4 files and recipes that train on it within seconds, for tests and `benchmarks/resume.py`."""
+"""A data set of real mp4 files and recipes that train on it within seconds, for tests and `benchmarks/resume.py`."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ FAMILIES = ("slowonly", "vision", "video_text")
 
 
 def write_dataset(root: Path, *, num_train: int = 16, num_val: int = 8, num_frames: int = 12) -> Path:
-    """A bright square crosses a noisy picture in one of four directions, which is the class."""
+    """Return frames in which a bright square crosses noise in one of four directions, which is the class."""
     rows = []
     for split, count in (("train", num_train), ("val", num_val)):
         for number in range(count):
@@ -52,7 +52,7 @@ def write_dataset(root: Path, *, num_train: int = 16, num_val: int = 8, num_fram
 def write_recipe(
     path: Path, family: str, *, root: Path, output_dir: Path, backbone: Path | None = None, **changes
 ) -> Path:
-    """A recipe of one family in small; `changes` are flat keys such as `optimization__epochs=2`."""
+    """Return a small recipe of one family; `changes` are flat keys such as `optimization__epochs=2`."""
     recipe = {
         "name": f"tiny {family}",
         "output_dir": str(output_dir),
