@@ -35,7 +35,7 @@ def estimate(seconds: float, num_cores: int, *, scales: bool) -> str:
 
 
 def plan(num_cores: int) -> str:
-    """Return the four stages and their estimated times on so many cores."""
+    """Return the four stages and their estimated times on this many cores."""
     lines = [
         f"make train has four stages. The times are estimates for {num_cores} core(s), from a run on {MEASURED_CORES} "
         "cores of an AMD EPYC; if it is stopped, the same command resumes."

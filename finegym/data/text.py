@@ -196,6 +196,6 @@ def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _repeated(keys: Iterable[str]) -> str | None:
-    """Return the first key that comes twice."""
+    """Return the first key that occurs twice."""
     seen: set[str] = set()
     return next((key for key in keys if key in seen or seen.add(key)), None)

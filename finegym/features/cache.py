@@ -75,8 +75,7 @@ class EvaluationViews:
         processor: The processor, which decodes, samples, resizes, crops and normalizes.
         videos: The videos, as `read_index` returns them.
         num_clips: The number of windows of a video; equal ones are computed once (paper, section 4.2: 8).
-        count_frames: Whether to sample by numbers of frames rather than by time; None follows the processor's
-            protocol.
+        count_frames: Whether to sample by numbers of frames rather than by time; None asks the processor.
     """
 
     def __init__(
@@ -150,7 +149,7 @@ class TrainingViews:
         return {"views": "training", "transform": self.transform, **rule}
 
     def position(self, index: int, epoch: int) -> int:
-        """Return where the view is that a video has in an epoch."""
+        """Return the position of a video's view in an epoch."""
         return index * self.num_views + epoch % self.num_views
 
     def content(self, position: int) -> list[Any]:
@@ -236,8 +235,7 @@ def extract_features(
 ) -> Features:
     """Open the features of these views in `folder`, computing what is not there yet.
 
-    Every process of a launch calls this, and other launches may at the same time; it returns when all features are
-    there.
+    Every process of a launch calls this, and other launches may at the same time; it returns when all are there.
 
     Args:
         model: Any model with `get_video_features`, on its device; its backbone is run in eval mode.

@@ -73,7 +73,7 @@ def share_lost(report: Mapping[str, Any]) -> float:
 
 
 def describe_lost(report: Mapping[str, Any]) -> str:
-    """Return one loud sentence: how many videos are missing, and for which reasons."""
+    """Return one sentence: how many videos are missing, and for which reasons."""
     parts = report["splits"].values()
     reasons: Counter[str] = sum((Counter(part["missing_by_reason"]) for part in parts), Counter())
     num_expected = sum(part["num_expected"] for part in parts)
@@ -82,7 +82,7 @@ def describe_lost(report: Mapping[str, Any]) -> str:
 
 
 def describe_coverage(report: Mapping[str, Any], labels: Labels) -> str:
-    """Return the report as a person reads it."""
+    """Return the report as text."""
     lines = [f"{report['dataset']}, annotation {report['annotation_version']}"]
     for split, part in report["splits"].items():
         num_expected, num_present = part["num_expected"], part["num_present"]

@@ -73,7 +73,7 @@ def _missing_of_mp4(file: BinaryIO, size: int) -> int | None:
 
 
 def _missing_of_avi(file: BinaryIO, size: int) -> int | None:
-    """Return the bytes that the list of frames lacks; some writers get the size of the whole file wrong."""
+    """Return how many bytes the list of frames lacks; some writers get the size of the whole file wrong."""
     position = 12
     while position + 12 <= size:
         file.seek(position)

@@ -54,7 +54,7 @@ def snap_down(program: Program, *, speed: float) -> None:
 
 
 def finish_upright(program: Program) -> float:
-    """Return the degrees of somersault that are missing to the next upright position."""
+    """Return the degrees of somersault up to the next upright position."""
     reached = program.somersault[-1][1]
     return float(np.ceil((reached - 1) / 360) * 360 - reached)
 
