@@ -1,6 +1,6 @@
 """Publish a finished checkpoint on the Hugging Face Hub.
 
-    python push_to_hub.py outputs/gym99/video_text OWNER/NAME --dry-run   shows everything, sends nothing
+    python push_to_hub.py outputs/gym99/video_text OWNER/NAME --dry-run   shows everything and sends nothing
     python push_to_hub.py outputs/gym99/video_text OWNER/NAME --tag v1.0
     python push_to_hub.py --all configuration/gym99 OWNER                 every finished checkpoint, and a Collection
 

@@ -73,7 +73,7 @@ def check_labels(config: PreTrainedConfig) -> None:
     if len(names) > MAX_LABELS or set(names) != set(range(len(names))):
         raise ValueError(f"id2label must name the classes from 0 on, at most {MAX_LABELS}; got {len(names)} names.")
     if not all(isinstance(name, str) for name in names.values()):
-        raise ValueError("id2label must map to texts.")
+        raise ValueError("id2label must map to strings.")
 
 
 @strict
@@ -325,7 +325,7 @@ class FineGymVisionConfig(PreTrainedConfig):
             values = dict(self.vision_config)
             model_type = values.pop("model_type", SlowOnlyConfig.model_type)
             if model_type in (FineGymVisionConfig.model_type, FineGymVideoTextConfig.model_type):
-                raise ValueError(f"vision_config describes a {model_type}, which is an encoder and no backbone.")
+                raise ValueError(f"vision_config describes a {model_type}, which is an encoder, not a backbone.")
             if model_type in OWN_BACKBONE_CONFIGS:
                 self.vision_config = OWN_BACKBONE_CONFIGS[model_type](**values)
             else:

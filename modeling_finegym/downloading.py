@@ -96,8 +96,8 @@ async def _write(response, address: str, path: Path, max_bytes: int, on_bytes) -
     if response.status_code != 200:
         raise DownloadError(f"{address} answered {response.status_code} instead of a file.")
     if response.headers.get("Content-Encoding", "identity").lower() != "identity":
-        raise DownloadError(f"{address} sends a compressed file, which was not asked for.")
-    too_large = DownloadError(f"{address} gives more than the {max_bytes:,} bytes that are downloaded.")
+        raise DownloadError(f"{address} sends a compressed file, which was not requested.")
+    too_large = DownloadError(f"{address} gives more than the {max_bytes:,} bytes that may be downloaded.")
     announced = response.headers.get("Content-Length", "")
     if announced.isdecimal() and len(announced) < 20 and int(announced) > max_bytes:
         raise too_large

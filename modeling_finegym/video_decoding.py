@@ -44,7 +44,7 @@ class _IndexedFile:
 
     def __init__(self, path: str | Path):
         if av is None:
-            raise ImportError("Reading video files needs PyAV 18 or later: `pip install -U av`. Arrays need nothing.")
+            raise ImportError("Reading video files needs PyAV 18 or later: `pip install -U av`. Arrays do not.")
         self.path = Path(path)
         if not self.path.is_file():
             raise FileNotFoundError(f"{self.path} is not a file.")
@@ -115,7 +115,7 @@ class _IndexedFile:
             raise VideoDecodingError(f"{self.path} has no frames.")
         if self.times[-1] > MAX_SECONDS:
             raise VideoDecodingError(
-                f"{self.path} lasts {self.times[-1]:.0f} s by its own account; the limit is {MAX_SECONDS:.0f} s."
+                f"{self.path} lasts {self.times[-1]:.0f} s by its timestamps; the limit is {MAX_SECONDS:.0f} s."
             )
         self.fps = (self.num_frames - 1) / self.times[-1] if self.times[-1] > 0 else float(rate)
 
@@ -235,7 +235,7 @@ class VideoFile(_IndexedFile):
             `VideoDecodingError`: a frame cannot be decoded, or frames differ in size.
         """
         if not indices:
-            raise IndexError(f"{self.path}: no frame was asked for.")
+            raise IndexError(f"{self.path}: no frame was requested.")
         found: dict[int, torch.Tensor] = {}
         for index, picture in self.pictures(sorted(set(indices))):
             found[index] = picture
@@ -281,7 +281,7 @@ class VideoFile(_IndexedFile):
 
     def _decode_run(self, run: list[int]) -> Iterator[tuple[int, "av.VideoFrame"]]:
         """Decode ascending indices in one pass; a second attempt starts earlier and skips nothing."""
-        position, reason = 0, "the decoder gives nothing for it"
+        position, reason = 0, "the decoder returns no frame"
         for back in (0, NUM_KEY_FRAMES_BACK) if self._pts else (0,):
             try:
                 for number, frame, is_whole in (

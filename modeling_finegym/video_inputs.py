@@ -80,7 +80,7 @@ def check_videos(videos: Any, *, do_rescale: bool) -> None:
     """
     for video in videos if isinstance(videos, (list, tuple)) else [videos]:
         if is_file_content(video):
-            raise ValueError("The processor takes paths and frames; bytes and open files are for its `load_clips`.")
+            raise ValueError("The processor takes paths and frames; pass bytes and open files to its `load_clips`.")
         if do_rescale and isinstance(video, (np.ndarray, torch.Tensor)):
             values = torch.as_tensor(video)
             if values.is_floating_point() and values.numel() and values.max() <= 1:

@@ -161,7 +161,7 @@ class FineGymVideoProcessor(BaseVideoProcessor):
         # Frame by frame, so that only one frame, not a whole video, is held as full-size floats.
         clips = [torch.cat([_transform(frame[None], **settings) for frame in video]) for video in videos]
         if return_tensors is not None and len({clip.shape for clip in clips}) > 1:
-            raise ValueError(f"Videos of different shapes make no batch: {[tuple(clip.shape) for clip in clips]}.")
+            raise ValueError(f"Videos of different shapes cannot be batched: {[tuple(clip.shape) for clip in clips]}.")
         return BatchFeature(data={"pixel_values": clips}, tensor_type=return_tensors)
 
     def preprocess_frames(self, frames: torch.Tensor) -> torch.Tensor:
@@ -252,8 +252,8 @@ def _select(num_frames: int, fps: float | None, frame_rate: float | None, *, cou
     if fps is None or frame_rate is None:
         if frame_rate is not None:
             logger.warning_once(
-                f"An array of frames without fps is taken for a video of {frame_rate:g} frames per second, at which "
-                "the model was trained. Say its rate with fps=."
+                f"An array of frames without fps is assumed to have {frame_rate:g} frames per second, at which "
+                "the model was trained. Pass its rate as fps=."
             )
         return list(range(num_frames))
     if fps <= 0:

@@ -40,7 +40,7 @@ CODE = {
     "a class for a section by name": {"model": "evil.X"},
     "a class with arguments": {"data": {"class_path": "evil.X", "init_args": {"root": "data"}}},
     "a class for the number of epochs": {"optimization": {"epochs": {"class_path": "evil.X"}}},
-    "a class where anything may stand": {"model": {"config": {"depths": {"class_path": "evil.X"}}}},
+    "a class where any value is allowed": {"model": {"config": {"depths": {"class_path": "evil.X"}}}},
     "a class in a list": {"model": {"config": {"depths": [{"class_path": "evil.X", "init_args": {}}]}}},
 }
 

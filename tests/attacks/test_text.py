@@ -14,10 +14,10 @@ STEERING = {
     "sets the title of the window": "\x1b]0;owned\x07",
     "the same without an escape": "\x9b2J",
     "overwrites its line": "all right\rnothing",
-    "deletes what stands before it": "abc\x08\x08\x08",
+    "deletes what precedes it": "abc\x08\x08\x08",
     "shows gpj.exe as exe.jpg": "\u202egpj.exe",
     "breaks a line without a line feed": "a\u2028b",
-    "says something that nobody sees": "a\U000e0068\U000e0069",
+    "says something invisible": "a\U000e0068\U000e0069",
     "is no UTF-8": "clip\udcff.mp4",
 }
 

@@ -90,7 +90,7 @@ def test_cache_train_evaluate_save_load(family, foreign, root, tmp_path):
     after = model.base_model.backbone.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before), "the frozen backbone has moved"
 
-    # The evaluation, once more from the folder alone and from pixels: the same predictions as from the cache.
+    # Evaluating again, from the folder alone and from pixels, gives the same predictions as from the cache.
     processor, videos = AutoVideoProcessor.from_pretrained(tmp_path / "run"), read_index(root, "val")
     own = BACKBONES[folder.name][2]  # mean and std are the backbone's, though the recipe does not name them
     assert [*processor.image_mean, *processor.image_std] == [*own.image_mean, *own.image_std]
