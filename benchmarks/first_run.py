@@ -15,6 +15,7 @@ import argparse
 import json
 import os
 import resource
+import shlex
 import statistics
 import subprocess
 import sys
@@ -51,6 +52,13 @@ def run_command(checkout: Path, *command: str | Path, log: Path) -> dict[str, An
     return {"seconds": seconds, "processor_seconds": processor, "status": status}
 
 
+def command_of_make(checkout: Path, target: str, word: str) -> list[str]:
+    """The arguments with which a checkout's Makefile starts Python in the line of a target that has this word."""
+    make = ["make", "--dry-run", "--old-file=.venv/.installed", target]
+    lines = subprocess.run(make, cwd=checkout, capture_output=True, text=True, check=True).stdout.splitlines()
+    return shlex.split(next(line for line in lines if word in line))[1:]
+
+
 def run_stage(checkout: Path, stage: str, folder: Path, videos: tuple[int, int], *options: str) -> dict[str, Any]:
     """Run one stage of `make train`, writing below `folder`.
 
@@ -63,7 +71,8 @@ def run_stage(checkout: Path, stage: str, folder: Path, videos: tuple[int, int],
         command = ["-m", "finegym", "synthgym", data, *sizes]
     else:
         recipe = checkout / "configuration" / "synthgym" / STAGES[stage][1]
-        command = ["train.py", "--config", recipe, "--data.root", data, "--output_dir", folder / stage, *options]
+        launcher = command_of_make(checkout, "train", recipe.name)[:-2]  # without `--config RECIPE`
+        command = [*launcher, "--config", recipe, "--data.root", data, "--output_dir", folder / stage, *options]
         if stage != "slowonly":
             command += ["--model.backbone", folder / "slowonly"]
     run = run_command(checkout, *command, log=folder / f"{stage}.log")
@@ -107,7 +116,7 @@ def measure_tests(before: Path, folder: Path, runs: list[dict], save) -> None:
     """Run both test suites. The earlier one fails on some processors, so its last line is kept."""
     for version, checkout in (("before", before), ("after", ROOT)):
         log = folder / f"tests_{version}.log"
-        run = run_command(checkout, "-m", "pytest", "-q", log=log)
+        run = run_command(checkout, *command_of_make(checkout, "test", "pytest"), log=log)
         runs.append({"kind": "tests", "version": version, "last_line": log.read_text().splitlines()[-1], **run})
         save()
 
