@@ -107,7 +107,9 @@ def mutate(content: bytes, others: list[bytes], chance: random.Random) -> tuple[
 class NumberReader(FineGymVideoProcessor):
     """A processor that returns, in place of the clips' weights, the number that each frame of the video shows."""
 
-    def load_clips(self, video, num_clips=None, start=None, end=None) -> VideoClips:
+    def load_clips(self, video, *options) -> VideoClips:
+        if not isinstance(video, str):  # the processor's own call for the file that it has opened
+            return super().load_clips(video, *options)
         start = time.process_time()
         super().load_clips(video, num_clips=2)
         with open_video(video) as file:

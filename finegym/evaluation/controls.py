@@ -124,7 +124,7 @@ def fit_control(
     for place in readable:
         clips = scaler.transform(pool(val[place], NUM_PARTS[name]).numpy())
         probabilities = torch.zeros(len(clips), len(labels.classes))
-        probabilities[:, model.classes_] = torch.from_numpy(model.predict_proba(clips)).float()
+        probabilities[:, model.classes_] = torch.from_numpy(model.predict_proba(clips)).to(probabilities.dtype)
         scores.append(val.video_clips(place).weights @ probabilities)
     stacked, val_truth = torch.stack(scores), torch.tensor([val_videos[place].label for place in readable])
     metrics = {

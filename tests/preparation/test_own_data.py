@@ -190,7 +190,7 @@ def test_links_out_of_the_folder_cannot_loop(tmp_path, ten_clips):
 
 def test_attributes_from_a_file_or_from_names_or_refused_with_a_way_out(tmp_path, ten_clips):
     run(ten_clips, tmp_path / "none")
-    with pytest.raises(ValueError, match="train the vision encoder"):
+    with pytest.raises(ValueError, match="such as the vision encoder"):
         Labels.read(tmp_path / "none" / "labels.json").require_attributes()
     assert "Every class has one attribute of its own" in run(ten_clips, tmp_path / "names", attributes="names")
     assert Labels.read(tmp_path / "names" / "labels.json").attributes == ["", "pike jump", "tuck jump"]
