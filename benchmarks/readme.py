@@ -38,8 +38,8 @@ def synthgym() -> list[list[str]]:
         if f"{key}.mean_class_accuracy" not in values:
             continue
         gain = "–"
-        if f"{key}.gain_over_control" in values and key != "linear_control":
-            low, high = values[f"{key}.gain_over_control_low"], values[f"{key}.gain_over_control_high"]
+        low, high = (values.get(f"{key}.gain_over_control_{bound}") for bound in ("low", "high"))
+        if (low, high) not in ((None, None), (0.0, 0.0)):  # not the control itself
             gain = f"{values[f'{key}.gain_over_control']:+.2f} ({low:+.2f} to {high:+.2f})"
         rows.append(
             [
