@@ -1,9 +1,9 @@
 """Measure what the encoders gain on SynthGym, on three backbones with heads: `python -m benchmarks.synthgym`.
 
 The class split compares SlowOnly, linear refits on its features (the mean over time, and the mean with those of three
-parts; an encoder must exceed the better of them), the vision encoder with one and three layers, and the cross encoder. The order split compares the same models, and the
-encoders with and without position embeddings: its classes differ only in which of two jumps comes first, so that a
-mean over time is at chance between them.
+parts; an encoder must exceed the better of them), the vision encoder with one and three layers, and the cross encoder.
+The order split compares the same models, and the encoders with and without position embeddings: its classes differ
+only in which of two jumps comes first, so that a mean over time is at chance between them.
 
 Everything is written below `--folder`; a stopped run resumes. Takes about an hour on two CPU cores.
 """
