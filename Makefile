@@ -5,7 +5,7 @@ INSTALLED := .venv/.installed
 EXPORT_INSTALLED := .venv/.export-installed
 DEMO_INSTALLED := .venv/.demo-installed
 SAY := $(BIN)/python -m finegym.commands.first_run
-# One process drives a GPU; without a GPU, two processes of one thread each train faster than one of two threads.
+# Without a GPU, two processes of one thread each train the encoders. SlowOnly's recipe takes one process.
 PROCESSES ?= $(shell command -v nvidia-smi >/dev/null || [ "$$(getconf _NPROCESSORS_ONLN)" -lt 2 ] && echo 1 || echo 2)
 TRAIN := $(BIN)/python -m torch.distributed.run --standalone --nproc_per_node $(PROCESSES) train.py
 WORKERS ?= 2
@@ -28,7 +28,7 @@ train: $(INSTALLED)
 	@$(SAY) 1
 	$(BIN)/python -m finegym synthgym data/synthgym
 	@$(SAY) 2
-	$(TRAIN) --config configuration/synthgym/slowonly.yaml
+	$(BIN)/python train.py --config configuration/synthgym/slowonly.yaml
 	@$(SAY) 3
 	$(TRAIN) --config configuration/synthgym/vision_encoder.yaml
 	@$(SAY) 4

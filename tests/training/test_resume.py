@@ -83,6 +83,7 @@ def test_a_shipped_recipe_sees_the_same_losses_on_two_processes(root, tmp_path):
     small = {"data.root": root, "data.clip_len": 4, "data.short_side": 32, "data.crop_size": 32}
     small |= {"optimization.epochs": 2, "logging.every_steps": 1, "logging.trackers": [], "evaluation.every_epochs": 0}
     small |= {"model.config.stem_width": 8, "model.config.hidden_sizes": [8, 16, 16, 32]}
+    small |= {"optimization.micro_batch_size": 4}
     arguments += [str(part) for name, value in small.items() for part in (f"--{name}", value)]
     for num_processes in (1, 2):
         output_dir = tmp_path / str(num_processes)
