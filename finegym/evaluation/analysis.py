@@ -150,6 +150,23 @@ def hierarchical_order(classes: Labels) -> list[int]:
     return sorted(key, key=key.get)
 
 
+def ordered_confusion(
+    scores: ArrayLike, labels: ArrayLike, classes: Labels
+) -> tuple[list[int], np.ndarray, np.ndarray]:
+    """Return the class ids in `hierarchical_order`, and in this order the confusion matrix in videos and in percent of
+    each true class."""
+    order = hierarchical_order(classes)
+    counts = confusion_matrix(scores, labels)[np.ix_(order, order)]
+    return order, counts, 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+
+
+def set_spans(order: Sequence[int], classes: Labels) -> list[tuple[str, int, int]]:
+    """Return the runs of one set in an order of class ids: name, first place and the place past the last."""
+    sets = [classes.classes[class_id].set_name or "" for class_id in order]
+    starts = [place for place in range(len(sets)) if place == 0 or sets[place] != sets[place - 1]]
+    return [(sets[start], start, stop) for start, stop in zip(starts, [*starts[1:], len(sets)], strict=True)]
+
+
 def differing_words(text: str, other: str) -> tuple[list[tuple[str, bool]], list[tuple[str, bool]]]:
     """Return the words of two texts, each with whether it is missing in the other one.
 

@@ -12,13 +12,9 @@ from plotly.subplots import make_subplots
 
 from finegym.data.labels import Labels
 
-from .analysis import GroupAccuracy, hierarchical_order
-from .metrics import Interval, calibration, confusion_matrix, per_class_accuracy
-
-
-BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
-# Names of at most this many classes fit beside a matrix; others show on hovering.
-MAX_NAMED_CLASSES = 40
+from .analysis import GroupAccuracy, hierarchical_order, ordered_confusion, set_spans
+from .metrics import Interval, calibration, per_class_accuracy
+from .pictures import BLUE, GREEN, MAX_NAMED_CLASSES, ORANGE, VERMILION
 
 
 def intervals_chart(rows: Sequence[tuple[str, str, Interval]]) -> go.Figure:
@@ -166,9 +162,7 @@ def reliability_chart(scores: ArrayLike, labels: ArrayLike) -> go.Figure:
 
 def confusion_chart(scores: ArrayLike, labels: ArrayLike, classes: Labels) -> go.Figure:
     """Return the share of each class's videos (rows) taken for each class (columns), related classes side by side."""
-    order = hierarchical_order(classes)
-    counts = confusion_matrix(scores, labels)[np.ix_(order, order)]
-    shares = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    order, counts, shares = ordered_confusion(scores, labels, classes)
     names = [classes.names[class_id] for class_id in order]
     places = list(range(len(order)))
     figure = go.Figure(
@@ -193,12 +187,10 @@ def confusion_chart(scores: ArrayLike, labels: ArrayLike, classes: Labels) -> go
         ticks, columns = places, [str(place + 1) for place in places]
         texts = [f"{_short(name)}  {number}" for name, number in zip(names, columns, strict=True)]
     else:  # the sets in place of the classes
-        sets = [classes.classes[class_id].set_name or "" for class_id in order]
-        starts = [place for place in places if place == 0 or sets[place] != sets[place - 1]]
-        ends = [*starts[1:], len(order)]
-        ticks = [(start + end - 1) / 2 for start, end in zip(starts, ends, strict=True)]
-        columns = texts = [sets[start] for start in starts]
-        for start in starts[1:]:
+        spans = set_spans(order, classes)
+        ticks = [(start + stop - 1) / 2 for _, start, stop in spans]
+        columns = texts = [name for name, _, _ in spans]
+        for _, start, _ in spans[1:]:
             line = {"color": "rgba(255,255,255,0.55)", "width": 1}
             figure.add_hline(y=start - 0.5, line=line)
             figure.add_vline(x=start - 0.5, line=line)

@@ -12,12 +12,12 @@ import numpy as np
 from finegym.data.files import replacing
 from finegym.data.labels import Labels
 
-from .analysis import hierarchical_order
-from .metrics import calibration, confusion_matrix
+from .analysis import ordered_confusion, set_spans
+from .metrics import calibration
 from .protocol import Evaluation
 
 
-BLUE, ORANGE, VERMILION = "#0072B2", "#E69F00", "#D55E00"
+BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 # The names of at most this many classes fit beside a matrix; for more there are those of the sets.
 MAX_NAMED_CLASSES = 40
 
@@ -42,9 +42,7 @@ def save_picture(figure, path: str | Path) -> None:
 def draw_confusion(path: Path, evaluation: Evaluation, labels: Labels) -> None:
     """Draw the percentage of each class's videos (rows) taken for each class (columns), related classes side by
     side."""
-    order = hierarchical_order(labels)
-    counts = confusion_matrix(evaluation.scores, evaluation.labels)[np.ix_(order, order)]
-    shares = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    order, counts, shares = ordered_confusion(evaluation.scores, evaluation.labels, labels)
     num_classes = len(order)
     named = num_classes <= MAX_NAMED_CLASSES
     side = 1.5 + 0.2 * num_classes if named else min(9.0, 4 + 0.05 * num_classes)
@@ -57,7 +55,7 @@ def draw_confusion(path: Path, evaluation: Evaluation, labels: Labels) -> None:
         names = [f"{labels.names[class_id]}  {number + 1}" for number, class_id in enumerate(order)]
         axis.set_yticks(numbers, names, fontsize=7)
     else:
-        _name_sets(axis, [labels.classes[class_id].set_name or "" for class_id in order])
+        _name_sets(axis, set_spans(order, labels))
     if num_classes <= 30 and counts.max(initial=0) < 1000:
         for row, column in np.argwhere(counts):
             color = "black" if shares[row, column] > 55 else "white"
@@ -68,13 +66,12 @@ def draw_confusion(path: Path, evaluation: Evaluation, labels: Labels) -> None:
     save_picture(figure, path)
 
 
-def _name_sets(axis, sets: Sequence[str]) -> None:
-    starts = [place for place in range(len(sets)) if place == 0 or sets[place] != sets[place - 1]]
-    centers = [(start + end - 1) / 2 for start, end in zip(starts, [*starts[1:], len(sets)], strict=True)]
-    names = [sets[start] for start in starts]
+def _name_sets(axis, spans: Sequence[tuple[str, int, int]]) -> None:
+    centers = [(start + stop - 1) / 2 for _, start, stop in spans]
+    names = [name for name, _, _ in spans]
     axis.set_xticks(centers, names, fontsize=6, rotation=60, ha="right", rotation_mode="anchor")
     axis.set_yticks(centers, names, fontsize=6)
-    for start in starts[1:]:
+    for _, start, _ in spans[1:]:
         axis.axhline(start - 0.5, color="white", linewidth=0.4)
         axis.axvline(start - 0.5, color="white", linewidth=0.4)
 
