@@ -22,7 +22,7 @@ from finegym.data.checkpoints import load_config
 from finegym.data.index import read_coverage, read_index, write_index
 from finegym.data.labels import ActionClass, Labels
 from finegym.data.text import read_yaml
-from finegym.evaluation.report import table
+from finegym.evaluation.table import table
 from finegym.features.fingerprints import fingerprint_files
 from finegym.features.shards import Shards
 from finegym.hub.foreign_files import read_tensors

@@ -30,7 +30,8 @@ from finegym.data.labels import Labels
 from finegym.evaluation import controls
 from finegym.evaluation.metrics import mean_class_accuracy, paired_difference, top_k_accuracy
 from finegym.evaluation.protocol import Evaluation, evaluate, measure
-from finegym.evaluation.report import render_table, write_scores
+from finegym.evaluation.report import write_scores
+from finegym.evaluation.table import render_table
 from finegym.features.cache import EvaluationViews, TrainingViews, build_features
 from finegym.synthgym.generate import generate
 from finegym.training.build import augmentation, build_dataset, build_processor

@@ -38,10 +38,10 @@ def demo(
             probe.bind((HOST, port))
         except OSError as error:
             raise OSError(f"Port {port} cannot be used ({error.strerror}): give another --port.") from error
+    from finegym.data.markdown import plain
     from finegym.evaluation.apart import ApartProcessor
     from finegym.evaluation.demo import build_page
     from finegym.evaluation.predict import load_pipeline
-    from finegym.hub.markdown import plain
 
     classify = load_pipeline(model, revision=revision, device=device)
     classify.video_processor = ApartProcessor(classify.video_processor)

@@ -17,7 +17,8 @@ from finegym.features.cache import EvaluationViews, build_features
 
 from .html_report import HTML_FILE, ModelScores, ReportData, write_html_report
 from .protocol import Evaluation, evaluate
-from .report import HEADER, METRICS_FILE, metrics_row, read_metrics, render_table, write_report
+from .report import METRICS_FILE, write_report
+from .table import read_row, render_text
 
 
 @dataclass(frozen=True)
@@ -78,14 +79,14 @@ def evaluate_checkpoints(models: Sequence[str], protocol: Protocol, *, output: P
         folder = _own_folder(model, protocol) if output is None else output if len(models) == 1 else output / name
         write_report(folder, evaluation, labels)
         evaluations[name] = evaluation
-        rows.append(metrics_row(name, read_metrics(folder)))
+        rows.append(read_row(name, folder))
         lines += [f"{name}: left out, unreadable: {video}: {why}" for video, why in evaluation.unreadable.items()]
         lines.append(f"Written to {folder}: {METRICS_FILE}, scores of every video, confusion and calibration.")
     if not evaluations:
         return ""
     report = (_own_folder(models[0], protocol) if output is None else output) / HTML_FILE
     write_html_report(report, *report_of(evaluations, labels, protocol.root, protocol.split))
-    return "\n".join([render_table(HEADER, rows), *lines, f"Open {report} in a browser to look into them."])
+    return "\n".join([render_text(rows), *lines, f"Open {report} in a browser to look into them."])
 
 
 def _own_folder(model: str, protocol: Protocol) -> Path:

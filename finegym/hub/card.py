@@ -13,8 +13,9 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from huggingface_hub.utils import HFValidationError, validate_repo_id
 
+from finegym.data.markdown import plain, table
+
 from .checkpoint import Checkpoint
-from .markdown import plain, table
 
 
 NUM_HARDEST_CLASSES = 10

@@ -14,7 +14,8 @@ from finegym.data.labels import ActionClass, Labels
 from finegym.data.video_writing import write_video
 from finegym.evaluation.evaluate import Protocol, evaluate_checkpoints
 from finegym.evaluation.metrics import top_k_accuracy
-from finegym.evaluation.report import read_metrics, table
+from finegym.evaluation.report import read_metrics
+from finegym.evaluation.table import table
 from modeling_finegym import FineGymVideoProcessor
 from tests.footage import moving_square
 from tests.small import LABELS, small_model

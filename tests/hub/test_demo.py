@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import pytest
 
 from finegym.commands.line import main
+from finegym.data.markdown import plain
 from finegym.evaluation.predict import load_pipeline, predict_timeline
-from finegym.hub.markdown import plain
 from modeling_finegym import FineGymVideoProcessor
 from tests.small import small_model
 

@@ -9,7 +9,8 @@ import pytest
 from finegym.data.index import read_index
 from finegym.data.video_writing import write_video
 from finegym.evaluation.evaluate import Protocol, evaluate_checkpoints
-from finegym.evaluation.report import read_metrics, table
+from finegym.evaluation.report import read_metrics
+from finegym.evaluation.table import table
 from finegym.paths import CONFIGURATION
 from finegym.preparation.own_data import import_videos
 from finegym.training.loop import train

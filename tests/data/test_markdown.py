@@ -7,7 +7,7 @@ from html import unescape
 import pytest
 from markdown_it import MarkdownIt
 
-from finegym.hub.markdown import plain, table
+from finegym.data.markdown import plain, table
 from tests.hub.conftest import HOSTILE_NAMES
 
 
