@@ -38,10 +38,20 @@ SCHEMA = pa.schema(
         pa.field("end", pa.float64()),
         pa.field("group", pa.string()),
         pa.field("fold", pa.int32()),
+        pa.field("spans", pa.list_(pa.struct({"attribute": pa.int32(), "start": pa.float64(), "end": pa.float64()}))),
     ]
 )
 # Indexes written before these columns existed are read as if their values were not known.
-OPTIONAL_COLUMNS = ("group", "fold")
+OPTIONAL_COLUMNS = ("group", "fold", "spans")
+
+
+@dataclass(frozen=True)
+class AttributeSpan:
+    """A stretch of a video in which an attribute happens: its id, and the seconds within the file."""
+
+    attribute: int
+    start: float
+    end: float
 
 
 @dataclass(frozen=True)
@@ -54,6 +64,7 @@ class Video:
         group: What the video shares with others that must be on the same side of every split, such as the video it was
             cut from, the athlete or the day. None if it is not known.
         fold: Of several folds the one that validates on this video, or None if there are no folds.
+        spans: When each attribute happens, or None if it is not known. An attribute may happen twice.
     """
 
     id: str
@@ -65,6 +76,7 @@ class Video:
     group: str | None = None
     fold: int | None = None
     fps: float | None = None
+    spans: tuple[AttributeSpan, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -92,7 +104,8 @@ def write_index(root: str | Path, rows: Iterable[Mapping[str, Any]]) -> Path:
     Args:
         root: The prepared folder.
         rows: Mappings with `id`, `file` (relative to `root`, with forward slashes), `split` ("train", "val" or
-            "test"), `label`, `num_frames` and, if known, `fps`, `start` and `end` in seconds, `group` and `fold`.
+            "test"), `label`, `num_frames` and, if known, `fps`, `start` and `end` in seconds, `group`, `fold` and
+            `spans`, a list of mappings with `attribute` (its id), `start` and `end` in seconds.
 
     Raises:
         ValueError: If an id repeats within a split, a file would be outside `root`, or a group is on two sides of a
@@ -178,7 +191,8 @@ def read_index(root: str | Path, split: str, *, fold: int | None = None) -> list
             raise ValueError(f"{path}: video {row['id']!r} occurs twice in split {split!r}; ids must be unique.")
         path_of_file = (root / row["file"]).absolute()
         known = {name: row[name] for name in ("id", "label", "num_frames", "fps", "start", "end", "group", "fold")}
-        videos.append(Video(path=path_of_file, **known))
+        spans = None if row["spans"] is None else tuple(AttributeSpan(**span) for span in row["spans"])
+        videos.append(Video(path=path_of_file, spans=spans, **known))
     return videos
 
 
@@ -263,6 +277,12 @@ def _check_row(row: Mapping[str, Any], path: Path) -> None:
         times = [row[name] for name in ("start", "end") if row[name] is not None]
         if not all(math.isfinite(time) and time >= 0 for time in times) or times != sorted(set(times)):
             raise ValueError(f"it lasts from {row['start']} s to {row['end']} s")
+        for span in row["spans"] or ():
+            check_count(span["attribute"])
+            if not all(isinstance(span[edge], float) for edge in ("start", "end")) or not (
+                0 <= span["start"] < span["end"] < math.inf
+            ):
+                raise ValueError(f"attribute {span['attribute']} lasts from {span['start']} s to {span['end']} s")
     except ValueError as error:
         raise ValueError(f"{path}: video {shorten(row['id'])}: {error}. `finegym prepare` writes it again.") from error
     _check_inside(row["file"], f"{path}: video {row['id']!r}")

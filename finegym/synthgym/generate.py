@@ -13,7 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from finegym.data.files import write_text
-from finegym.data.index import COVERAGE_FILE, INDEX_FILE, LABELS_FILE, write_coverage, write_index
+from finegym.data.index import COVERAGE_FILE, INDEX_FILE, LABELS_FILE, read_index, write_coverage, write_index
 from finegym.data.labels import Labels
 from finegym.data.text import read_json
 from finegym.data.video_writing import write_video
@@ -24,6 +24,7 @@ from .motions import compose
 from .program import Program
 from .scene import Rendering, render
 from .simulation import simulate
+from .truth import attribute_spans
 
 
 # Raise this whenever the same seed yields other pictures: folders of another version are refused, not mixed.
@@ -91,8 +92,9 @@ def generate(
     """Render a SynthGym data set.
 
     Writes `root/clips/<id>.mp4`, `index.parquet`, `coverage.json`, `labels.json` and, under `root/annotations`, the
-    annotation JSON, split lists and categories in FineGym's formats. The same arguments give the same videos; a second
-    call returns at once, and a call after an interruption renders only what is missing.
+    annotation JSON, split lists and categories in FineGym's formats. The index says when each attribute happens. The
+    same arguments give the same videos; a second call returns at once, and a call after an interruption renders only
+    what is missing.
 
     Args:
         root: The folder to fill.
@@ -129,7 +131,8 @@ def generate(
         "classes": classes.names,
     }
     classes = replace(classes, synthetic=True)
-    if _is_complete(root, arguments):
+    is_complete = _is_complete(root, arguments)
+    if is_complete and all(video.spans is not None for part in _SPLITS for video in read_index(root, part)):
         classes.write(root / LABELS_FILE)
         return
     wanted = _every_class(classes, num_train_per_class, num_val_per_class)
@@ -137,6 +140,9 @@ def generate(
     performances = [
         performance for video in competitions for event in video.events for performance in event.performances
     ]
+    if is_complete:  # drawn before the index had spans, which follow from the seed as the pictures do
+        _write_tables(root, performances, classes)
+        return
     write_text(root / STATE_FILE, json.dumps(arguments, indent=2) + "\n")
     render_videos(root, performances, size=size, num_workers=num_workers, progress=progress)
     write_annotations(root / "annotations", competitions, classes)
@@ -303,6 +309,20 @@ def _is_complete(root: Path, arguments: dict) -> bool:
     return (root / COVERAGE_FILE).is_file()
 
 
+def _spans(performance: Performance, labels: Labels) -> list[dict[str, float]]:
+    """Return when each attribute happens, as the index stores it, to the millisecond and within the video."""
+    duration = performance.num_frames / performance.fps
+    return [
+        {
+            "attribute": labels.attributes.index(attribute),
+            "start": round(start, 3),
+            "end": round(min(end, duration), 3),
+        }
+        for attribute, start, end in attribute_spans(_program(performance)[0], performance.attributes)
+        if start < duration
+    ]
+
+
 def _write_tables(root: Path, performances: list[Performance], labels: Labels) -> None:
     write_index(
         root,
@@ -314,6 +334,7 @@ def _write_tables(root: Path, performances: list[Performance], labels: Labels) -
                 "label": performance.label,
                 "num_frames": performance.num_frames,
                 "fps": performance.fps,
+                "spans": _spans(performance, labels),
             }
             for performance in performances
         ),

@@ -16,6 +16,14 @@ from .figure import SHAPES, mirror, pose
 from .program import BEAM_HEIGHT, BOARD_HEIGHT, TABLE_HEIGHT, Keys, Program
 
 
+# Of a phase, all of it.
+WHOLE = (0.0, 1.0)
+
+
+def _turn(turns: float, window: tuple[float, float]) -> dict[str, tuple[float, float]]:
+    return {"turn": window} if turns else {}
+
+
 def run_up(program: Program, num_steps: int, speed: float) -> None:
     """Append running steps and the hurdle step on to both feet."""
     for step in range(num_steps):
@@ -31,19 +39,23 @@ def round_off(program: Program, *, seconds: float, speed: float) -> None:
     program.somersault = [(0.0, 40.0)]
     program.twist = [(0.0, 25.0 * program.twist_side)]
     keys = [(0.2, "kick_over"), (0.85, "handstand")]
-    program.phase(0.57 * seconds, "ground", keys, somersault=165, twist=120)
+    shows = {"round-off": WHOLE}
+    program.phase(0.57 * seconds, "ground", keys, somersault=165, twist=120, shows=shows)
     keys = [(0.35, "hollow"), (0.95, "reach")]
-    program.phase(0.43 * seconds, "flight", keys, somersault=140, twist=35, twist_window=(0, 0.5), speed=speed)
+    options = {"twist": 35, "twist_window": (0, 0.5), "speed": speed, "shows": shows}
+    program.phase(0.43 * seconds, "flight", keys, somersault=140, **options)
 
 
 def flic_flac(program: Program, *, seconds: float, speed: float) -> None:
     """Append a back handspring from both feet over the hands."""
     sit = pose(hip=55, knee=68, shoulder=40, spine=10, foot=-10)
+    shows = {"flic-flac": WHOLE}
     program.phase(0.28 * seconds, "ground", [(0.0, "reach"), (0.6, sit), (1.0, "take_off")], somersault=22)
-    program.phase(0.25 * seconds, "flight", [(0.4, "arch"), (1.0, "arch")], somersault=113, speed=speed)
-    program.phase(0.22 * seconds, "ground", [(0.4, "handstand"), (0.9, "handstand")], somersault=85)
-    program.phase(0.25 * seconds, "flight", [(0.4, "hollow"), (0.98, "reach")], somersault=130, speed=0.6 * speed)
-    program.phase(0.15 * seconds, "ground", [(0.7, "reach")], somersault=10)
+    program.phase(0.25 * seconds, "flight", [(0.4, "arch"), (1.0, "arch")], somersault=113, speed=speed, shows=shows)
+    program.phase(0.22 * seconds, "ground", [(0.4, "handstand"), (0.9, "handstand")], somersault=85, shows=shows)
+    keys = [(0.4, "hollow"), (0.98, "reach")]
+    program.phase(0.25 * seconds, "flight", keys, somersault=130, speed=0.6 * speed, shows=shows)
+    program.phase(0.15 * seconds, "ground", [(0.7, "reach")], somersault=10, shows={"landing": WHOLE})
 
 
 def snap_down(program: Program, *, speed: float) -> None:
@@ -74,9 +86,16 @@ def salto(program: Program, shape: str, *, rotations: int, twists: float, second
     else:
         keys, window = [(0.2, shape), (0.78, shape), (0.94, "open")], (0.12, 0.82)
     program.phase(
-        seconds, "flight", keys, somersault=360 * rotations - 20, twist=360 * twists, twist_window=window, speed=speed
+        seconds,
+        "flight",
+        keys,
+        somersault=360 * rotations - 20,
+        twist=360 * twists,
+        twist_window=window,
+        speed=speed,
+        shows={"salto": WHOLE, "shape": (keys[0][0], keys[-2][0])} | _turn(twists, window),
     )
-    program.phase(0.25, "ground", [(0.4, "land"), (1.0, "stand")], somersault=10)
+    program.phase(0.25, "ground", [(0.4, "land"), (1.0, "stand")], somersault=10, shows={"landing": WHOLE})
 
 
 def vault(program: Program, *, forward: bool, turns: float) -> None:
@@ -99,8 +118,10 @@ def vault(program: Program, *, forward: bool, turns: float) -> None:
         twist=180 if forward else 0,
         speed=3.2,
         surface=TABLE_HEIGHT,
+        shows={"flic-flac": WHOLE} | _turn(forward, WHOLE),
     )
-    program.phase(0.16, "ground", [(0.3, "handstand"), (0.9, "hollow")], somersault=60, speed=0, surface=TABLE_HEIGHT)
+    keys = [(0.3, "handstand"), (0.9, "hollow")]
+    program.phase(0.16, "ground", keys, somersault=60, speed=0, surface=TABLE_HEIGHT, shows={"flic-flac": WHOLE})
     middle = "wrap" if turns else "layout"
     remaining = finish_upright(program)
     program.phase(
@@ -111,8 +132,9 @@ def vault(program: Program, *, forward: bool, turns: float) -> None:
         twist=360 * turns,
         twist_window=(0.05, 0.88),
         speed=2.5,
+        shows={"salto": WHOLE, "shape": (0.14, 0.8)} | _turn(turns, (0.05, 0.88)),
     )
-    program.phase(0.28, "ground", [(0.3, "land"), (1.0, "stand")], somersault=8)
+    program.phase(0.28, "ground", [(0.3, "land"), (1.0, "stand")], somersault=8, shows={"landing": WHOLE})
 
 
 SPLIT_LEAP: Keys = [(0.45, "split"), (0.6, "split"), (0.95, "step_out")]
@@ -133,7 +155,8 @@ def leap(program: Program, name: str, turns: float) -> None:
     """Append a leap from one foot, with its turn in the flight."""
     program.wait("present")
     program.phase(0.28, "ground", [(0.0, "present"), (0.6, "step_out"), (1.0, "take_off")], speed=1.2)
-    program.phase(0.52 + 0.08 * turns, "flight", LEAPS[name], twist=360 * turns, speed=2.4)
+    shows = {name: WHOLE} | _turn(turns, WHOLE)
+    program.phase(0.52 + 0.08 * turns, "flight", LEAPS[name], twist=360 * turns, speed=2.4, shows=shows)
     program.phase(0.32, "ground", [(0.2, "step_out"), (1.0, "present")])
 
 
@@ -141,7 +164,8 @@ def jump(program: Program, name: str, turns: float) -> None:
     """Append a jump from both feet, almost on the spot."""
     program.wait("present")
     program.phase(0.3, "ground", [(0.0, "present"), (0.6, "crouch"), (1.0, "take_off")])
-    program.phase(0.5 + 0.08 * turns, "flight", JUMPS[name], twist=360 * turns, speed=0.4)
+    shows = {name: WHOLE} | _turn(turns, WHOLE)
+    program.phase(0.5 + 0.08 * turns, "flight", JUMPS[name], twist=360 * turns, speed=0.4, shows=shows)
     program.phase(0.3, "ground", [(0.25, "land"), (1.0, "present")])
 
 
@@ -152,19 +176,22 @@ def turn_on_one_leg(program: Program, turns: float) -> None:
     program.wait("present")
     program.phase(0.26, "ground", [(0.0, "present"), (0.85, "turn_prepare")])
     keys = [(0.15, "passe"), (0.88, "passe")]
-    program.phase(0.15 + seconds, "ground", keys, twist=360 * turns, twist_window=(0.04, 0.94))
+    window = (0.04, 0.94)
+    shows = {"one leg": WHOLE} | _turn(turns, window)
+    program.phase(0.15 + seconds, "ground", keys, twist=360 * turns, twist_window=window, shows=shows)
     program.phase(0.2, "ground", [(0.5, "turn_end"), (1.0, "present")])
 
 
 def giant_circle(program: Program, turns: float) -> None:
     """Append a giant circle from handstand to handstand; turns are made on one arm over the bar."""
-    program.phase(0.24, "bar", [(0.0, "bar_handstand"), (1.0, "bar_handstand")], somersault=50)
+    shows = {"circle": WHOLE}
+    program.phase(0.24, "bar", [(0.0, "bar_handstand"), (1.0, "bar_handstand")], somersault=50, shows=shows)
     kick = "bar_kick" if program.facing_back else "bar_arch"
     before = "bar_arch" if program.facing_back else "bar_kick"
-    program.phase(0.45, "bar", [(0.4, "bar_handstand"), (0.95, before)], somersault=135)
-    program.phase(0.45, "bar", [(0.35, kick), (0.95, "bar_handstand")], somersault=140, twist=0)
+    program.phase(0.45, "bar", [(0.4, "bar_handstand"), (0.95, before)], somersault=135, shows=shows)
+    program.phase(0.45, "bar", [(0.35, kick), (0.95, "bar_handstand")], somersault=140, twist=0, shows=shows)
     if not turns:
-        program.phase(0.28, "bar", [(1.0, "bar_handstand")], somersault=35)
+        program.phase(0.28, "bar", [(1.0, "bar_handstand")], somersault=35, shows=shows)
         return
     free_arm = pose(hip=0, shoulder_left=180, shoulder_right=120, lift_right=55, lift_left=4)
     seconds = program.rng.uniform(0.32, 0.58) * (0.4 + turns)
@@ -176,20 +203,21 @@ def giant_circle(program: Program, turns: float) -> None:
         twist=360 * turns,
         twist_window=(0.02, 0.92),
         grip=(1.0, 0.0),
+        shows=_turn(turns, (0.02, 0.92)),
     )
-    program.phase(0.2, "bar", [(0.6, "bar_handstand")], somersault=8)
+    program.phase(0.2, "bar", [(0.6, "bar_handstand")], somersault=8, shows={"handstand": WHOLE})
 
 
 # -------------------------------------------------------------------------------------------- from attributes to parts
 
-_SALTOS = {
+SALTOS = {
     "salto forward": (1, False),
     "salto backward": (1, True),
     "double salto backward": (2, True),
     "double salto forward": (2, False),
 }
-_SHAPE_OF = {"tucked": "tuck", "piked": "pike", "stretched": "layout"}
-_TURNS = re.compile(r"([\d.]+) (turn|twist)")
+SHAPE_OF = {"tucked": "tuck", "piked": "pike", "stretched": "layout"}
+TURNS = re.compile(r"([\d.]+) (turn|twist)")
 _OTHERS = {
     "round-off",
     "flic-flac",
@@ -199,7 +227,7 @@ _OTHERS = {
     "landing on one or both feet",
     "on one leg free leg optional",
 }
-_UNDERSTOOD = {*LEAPS, *JUMPS, *_SALTOS, *_SHAPE_OF, *_OTHERS}
+_UNDERSTOOD = {*LEAPS, *JUMPS, *SALTOS, *SHAPE_OF, *_OTHERS}
 
 
 def compose(event: str, attributes: Sequence[str], rng: np.random.Generator) -> Program:
@@ -215,7 +243,7 @@ def compose(event: str, attributes: Sequence[str], rng: np.random.Generator) -> 
 
 def _number_of_turns(attributes: Sequence[str]) -> float:
     for attribute in attributes:
-        if match := _TURNS.fullmatch(attribute):
+        if match := TURNS.fullmatch(attribute):
             return float(match.group(1))
     return 0.0
 
@@ -244,12 +272,12 @@ def _beam_salto(program: Program, shape: str, turns: float) -> None:
 
 def _perform(program: Program, event: str, attributes: Sequence[str]) -> None:
     """Append the element that FineGym's attributes describe. Raise `ValueError` for one that cannot be rendered."""
-    unknown = [name for name in attributes if not (name == event or name in _UNDERSTOOD or _TURNS.fullmatch(name))]
+    unknown = [name for name in attributes if not (name == event or name in _UNDERSTOOD or TURNS.fullmatch(name))]
     if unknown:
         raise ValueError(f"SynthGym does not know {unknown}; write the movement in finegym/synthgym/motions.py.")
     turns = _number_of_turns(attributes)
-    shape = next((_SHAPE_OF[name] for name in attributes if name in _SHAPE_OF), "tuck")
-    saltos = [_SALTOS[name] for name in attributes if name in _SALTOS]
+    shape = next((SHAPE_OF[name] for name in attributes if name in SHAPE_OF), "tuck")
+    saltos = [SALTOS[name] for name in attributes if name in SALTOS]
     leaps = [name for name in attributes if name in LEAPS]
     jumps = [name for name in attributes if name in JUMPS]
     if event == "UB" and {"giant circle backward", "giant circle forward"} & set(attributes):
@@ -286,7 +314,9 @@ def _element(event: str, attributes: Sequence[str], rng: np.random.Generator) ->
         program.phase(rng.uniform(0.02, 0.2), "bar", [(0.0, "bar_handstand")], somersault=5)
     _perform(program, event, attributes)
     if event == "UB":
-        program.phase(rng.uniform(0.02, 0.2), "bar", [(1.0, "bar_handstand")], somersault=rng.uniform(0, 25))
+        duration = rng.uniform(0.02, 0.2)
+        keys, shows = [(1.0, "bar_handstand")], {"handstand": WHOLE}
+        program.phase(duration, "bar", keys, somersault=rng.uniform(0, 25), shows=shows)
     else:
         program.wait("stand" if rng.random() < 0.5 else "reach")
     return program
@@ -307,6 +337,6 @@ def _series(event: str, names: Sequence[str], rng: np.random.Generator) -> Progr
             keys = [(0.25, "land"), (0.7, "crouch"), (1.0, "take_off")]
             program.phase(0.38, "ground", keys)
         program.mirrored = bool(rng.random() < 0.5)
-        program.phase(0.34, "flight", JUMPS[name], speed=0.3)
+        program.phase(0.34, "flight", JUMPS[name], speed=0.3, shows={name: WHOLE})
     program.phase(0.44, "ground", [(0.25, "land"), (0.8, "present"), (1.0, "present")])
     return program

@@ -1,6 +1,6 @@
 """A motion program: the timed script of shapes, supports, somersaults and twists that a simulation runs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -32,7 +32,10 @@ class Phase:
 
 @dataclass
 class Program:
-    """A timed script of body shapes, supports, somersaults and twists, drawn with the athlete's own tempo and form."""
+    """A timed script of body shapes, supports, somersaults and twists, drawn with the athlete's own tempo and form.
+
+    `marks` are the (part, start, end) in seconds of what the movement shows; `truth.attribute_spans` reads them.
+    """
 
     rng: np.random.Generator
     surface: float = 0.0
@@ -43,6 +46,7 @@ class Program:
     shapes: list[tuple[float, np.ndarray]] = field(default_factory=list)
     somersault: list[tuple[float, float]] = field(default_factory=list)
     twist: list[tuple[float, float]] = field(default_factory=list)
+    marks: list[tuple[str, float, float]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.tempo = self.rng.uniform(0.75, 1.12)
@@ -64,8 +68,12 @@ class Program:
         speed: float = 0.0,
         surface: float | None = None,
         grip: tuple[float, float] = (1.0, 1.0),
+        shows: Mapping[str, tuple[float, float]] | None = None,
     ) -> None:
-        """Append a phase of `duration` seconds; `keys` are (fraction of the phase, shape), turns are degrees."""
+        """Append a phase of `duration` seconds; `keys` are (fraction of the phase, shape), turns are degrees.
+
+        `shows` notes what a judge sees, and between which fractions of the phase. It changes nothing in the picture.
+        """
         stretch = self.rng.uniform(0.95, 1.06) if support == "flight" else self.tempo * self.rng.uniform(0.92, 1.08)
         start, stop = self.time, self.time + duration * stretch
         length = stop - start
@@ -83,6 +91,8 @@ class Program:
         if self.mirrored:
             grip = (grip[1], grip[0])
         self.phases.append(Phase(start, stop, support, surface, speed * self.rng.uniform(0.88, 1.12), grip))
+        for part, (begin, end) in (shows or {}).items():
+            self.marks.append((part, start + begin * length, start + end * length))
         self.time = stop
 
     def wait(self, shape: str) -> None:
