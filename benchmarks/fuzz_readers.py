@@ -22,13 +22,13 @@ from finegym.data.checkpoints import load_config
 from finegym.data.index import read_coverage, read_index, write_index
 from finegym.data.labels import ActionClass, Labels
 from finegym.data.text import read_yaml
-from finegym.evaluation.table import table
+from finegym.evaluation.table import compare_checkpoints
 from finegym.features.fingerprints import fingerprint_files
 from finegym.features.shards import Shards
 from finegym.hub.foreign_files import read_tensors
 from finegym.preparation.annotations import read_categories, read_segments, read_sets, read_split
 from finegym.preparation.own_data import plan_own_data
-from finegym.preparation.sources import find_videos
+from finegym.preparation.sources import find_video_files
 from finegym.training.state import RunState, find_state, load_state, save_state
 from finegym.training.sweep import read_variations
 from modeling_finegym import FineGymVideoTextConfig
@@ -262,7 +262,7 @@ READERS = {
     "sets": Reader(_written("x.txt", SETS), lambda folder: read_sets(folder / "x.txt")),
     "categories": Reader(_written("x.txt", CATEGORIES), lambda folder: read_categories(folder / "x.txt")),
     "segments": Reader(_written("x.json", json.dumps(SEGMENTS)), lambda folder: read_segments(folder / "x.json")),
-    "metrics": Reader(_metrics, table),
+    "metrics": Reader(_metrics, compare_checkpoints),
     "recipe": Reader(_written("x.yaml", RECIPE), lambda folder: read_yaml(folder / "x.yaml", what="recipe")),
     "sweep": Reader(_written("x.yaml", "seed: [0, 1]\n"), lambda folder: read_variations(folder / "x.yaml")),
     "state": Reader(_state, _read_state),
@@ -270,7 +270,7 @@ READERS = {
     "sources": Reader(_sources, lambda folder: fingerprint_files([folder / "a.mp4"], folder / "sources.json")),
     "config": Reader(_config, load_config),
     "foreign weights": Reader(_weights, lambda folder: read_tensors(folder / "x.pth")),
-    "archive": Reader(_archive, find_videos),
+    "archive": Reader(_archive, find_video_files),
 }
 
 

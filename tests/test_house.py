@@ -36,20 +36,27 @@ def calls(tree):
             yield ast.unparse(node.func), {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
 
 
-def _num_docstring_lines(node):
-    """Count the lines of a function or a class, and of a class's methods."""
-    own = (ast.get_docstring(node, clean=False) or "").splitlines()
-    return len(own) + sum(_num_docstring_lines(part) for part in node.body if isinstance(part, ast.FunctionDef))
-
-
 @pytest.mark.parametrize("path", SOURCES, ids=name)
-def test_files_and_functions_can_be_read_in_one_sitting(path):
+def test_files_classes_and_functions_can_be_read_in_one_sitting(path):
+    """Docstrings count, but not a function's own, which may describe many arguments."""
     text = path.read_text()
     assert len(text.splitlines()) <= 450
     for node in ast.walk(ast.parse(text)):
-        if isinstance(node, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
-            longest = 200 if isinstance(node, ast.ClassDef) else 60
-            assert node.end_lineno - node.lineno + 1 - _num_docstring_lines(node) <= longest, node.name
+        if isinstance(node, ast.ClassDef):
+            assert node.end_lineno - node.lineno + 1 <= 200, node.name
+        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            num_docstring_lines = len((ast.get_docstring(node, clean=False) or "").splitlines())
+            assert node.end_lineno - node.lineno + 1 - num_docstring_lines <= 60, node.name
+
+
+def test_the_head_of_the_training_loop_explains_what_it_uses_of_a_run():
+    tree = ast.parse((ROOT / "finegym" / "training" / "loop.py").read_text())
+    used = {
+        node.attr
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "run"
+    }
+    assert used and used <= set(re.findall(r"\w+", ast.get_docstring(tree)))
 
 
 @pytest.mark.parametrize("room", ROOMS, ids=name)

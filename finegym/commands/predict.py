@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from finegym.data.arguments import Count, UsageError
-from finegym.data.files import find_videos, write_text
+from finegym.data.files import expand_names, write_text
 from finegym.data.text import safe_text
 from finegym.paths import require_path_or_hub_id
 
@@ -51,7 +51,7 @@ def predict(
     """
     if window is None and (srt is not None or stride is not None):
         raise UsageError("--stride and --srt belong to a timeline: give --window SECONDS.")
-    names = find_videos(videos)
+    names = expand_names(videos)
     files = [f"{Path(name).stem}.srt" for name in names]
     if srt is not None and len(set(files)) < len(files):
         repeated = next(file for file in files if files.count(file) > 1)

@@ -60,10 +60,10 @@ def train(recipe: Recipe, *, sweep: Path | None = None) -> Report | None:
         if is_main_process:
             _write_card(Path(recipe.output_dir))
     if is_main_process:
-        from finegym.evaluation.table import table
+        from finegym.evaluation.table import compare_checkpoints
 
         folder = Path(recipes[0].output_dir)
-        return Report(table(folder if sweep is None else folder.parent))
+        return Report(compare_checkpoints(folder if sweep is None else folder.parent))
     return None
 
 

@@ -47,7 +47,7 @@ def write_text(path: str | Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8", newline="\n")
 
 
-def find_videos(names: Sequence[str]) -> list[str]:
+def expand_names(names: Sequence[str]) -> list[str]:
     """List files, addresses, and the video files in folders and behind patterns, each once and in this order.
 
     Raises:

@@ -9,7 +9,7 @@ from tqdm import tqdm
 from transformers import AutoModelForVideoClassification
 
 from finegym.data.checkpoints import load_model, load_video_processor
-from finegym.data.files import find_videos
+from finegym.data.files import expand_names
 from modeling_finegym import FineGymPipeline
 from modeling_finegym.clip_scoring import VideoClips, score_videos
 
@@ -71,7 +71,7 @@ def predict(
     """Classify videos under the paper's protocol.
 
     Args:
-        videos: Files, folders, patterns or addresses, as `find_videos` takes them.
+        videos: Files, folders, patterns or addresses, as `expand_names` takes them.
         model: A checkpoint folder or Hub id.
         revision: The commit, tag or branch of a Hub id.
         num_clips: The number of clips per video; by default the checkpoint's own number, the paper's eight.
@@ -92,7 +92,7 @@ def predict(
         FileNotFoundError, ValueError: If a name leads to no video, the model cannot be loaded, or no video can be
             read.
     """
-    names = find_videos(videos)
+    names = expand_names(videos)
     classify = load_pipeline(model, revision=revision, device=device, batch_size=batch_size)
     answers: dict[str, dict[str, Any]] = {}
     readable = []

@@ -100,7 +100,7 @@ class Row:
         return value.value if isinstance(value, Percentage) else value
 
 
-def table(*folders: Path, sort: str = "mean_class_accuracy", descending: bool = False) -> str:
+def compare_checkpoints(*folders: Path, sort: str = "mean_class_accuracy", descending: bool = False) -> str:
     """Return the metrics of finished checkpoints, side by side, as text; see `table_rows`."""
     return render_text(table_rows(*folders, sort=sort, descending=descending))
 

@@ -37,7 +37,7 @@ from modeling_finegym.video_decoding import VideoDecodingError
 from modeling_finegym.video_processing_finegym import FineGymVideoProcessor
 
 from .fingerprints import describe_backbone, describe_decoder, fingerprint, fingerprint_files
-from .shards import Entry, Shards
+from .shards import CachedVideo, Shards
 
 
 # Raise this whenever the same settings yield other features: folders of another version are never used.
@@ -173,7 +173,7 @@ class Features(Dataset):
         failed: Name -> reason, for the videos that cannot be decoded; asking for their features raises `KeyError`.
     """
 
-    def __init__(self, folder: Path, names: Sequence[str], keys: Sequence[str], entries: Sequence[Entry]):
+    def __init__(self, folder: Path, names: Sequence[str], keys: Sequence[str], entries: Sequence[CachedVideo]):
         self.folder = folder
         self.names = list(names)
         self.keys = list(keys)

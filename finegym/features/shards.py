@@ -43,7 +43,7 @@ DIGEST_LENGTH = 32
 
 
 @dataclass(frozen=True)
-class Entry:
+class CachedVideo:
     """Where the features of one video are. A video that cannot be decoded has a reason and no features."""
 
     shard: Path
@@ -57,7 +57,7 @@ class Shards:
 
     def __init__(self, folder: Path):
         self.folder = folder
-        self.entries: dict[str, Entry] = {}
+        self.entries: dict[str, CachedVideo] = {}
         self._known: set[str] = set()
         self.scan()
 
@@ -82,7 +82,7 @@ class Shards:
             with safe_open(path, framework="pt") as file:
                 videos = parse_json((file.metadata() or {})["videos"])
                 shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118 (no dict)
-            found = {_key(video): _entry(path, name, video, shapes.get(name)) for name, video in videos.items()}
+            found = {_key(video): _cached_video(path, name, video, shapes.get(name)) for name, video in videos.items()}
         except (SafetensorError, AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(
                 f"{path} holds no features of this project ({type(error).__name__}: {error}). Delete it, and its "
@@ -163,7 +163,7 @@ def _key(video: dict[str, Any]) -> str:
     return check_text(video["key"], what="key")
 
 
-def _entry(path: Path, name: str, video: dict[str, Any], shape: list[int] | None) -> Entry:
+def _cached_video(path: Path, name: str, video: dict[str, Any], shape: list[int] | None) -> CachedVideo:
     """Return what a shard says of one video. Raise `ValueError` if that does not fit its tensor."""
     weights, reason = tuple(video["weights"]), video["reason"]
     if reason is not None:
@@ -173,7 +173,7 @@ def _entry(path: Path, name: str, video: dict[str, Any], shape: list[int] | None
         raise ValueError(f"{name}: {len(weights)} clips have features of shape {shape}")
     if not all(type(weight) in (int, float) for weight in weights):
         raise ValueError(f"{name}: a weight of a clip is not a number")
-    return Entry(path, name, weights, reason)
+    return CachedVideo(path, name, weights, reason)
 
 
 def _digest_if_there(path: Path) -> str | None:

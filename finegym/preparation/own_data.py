@@ -34,7 +34,7 @@ from .coverage import describe_coverage, describe_lost, share_lost
 from .cutting import Cut, Encoding, Job
 from .entries import METADATA_FILES, METADATA_SUFFIXES, Entry, check_ids, folder_entries, hub_entries
 from .plan import Plan, Row
-from .sources import FoundVideos, find_videos
+from .sources import FoundVideos, find_video_files
 from .splitting import divide, guess_groups, name_groups
 
 
@@ -159,7 +159,7 @@ def plan_own_data(
     path = Path(source)
     _check_source(source)
     folder = path.parent if path.is_file() else path
-    found = find_videos(folder) if folder.is_dir() and path.exists() else FoundVideos()
+    found = find_video_files(folder) if folder.is_dir() and path.exists() else FoundVideos()
     if path.exists():
         entries = list(folder_entries(folder, found, path if path.is_file() else None))
     else:

@@ -12,7 +12,7 @@ from .assemble import assemble
 from .coverage import describe_coverage
 from .cutting import Encoding
 from .plan import plan_finegym
-from .sources import find_videos
+from .sources import find_video_files
 
 
 def prepare(
@@ -58,6 +58,6 @@ def prepare(
     encoding = Encoding(short_side, key_interval, crf)
     classes = Labels.read(labels or shipped(f"{dataset}/{LABELS_FILE}"))
     annotation = read_annotation(annotations, dataset, annotation_version, classes)
-    plan = plan_finegym(find_videos(source), annotation, source=source)
+    plan = plan_finegym(find_video_files(source), annotation, source=source)
     report = assemble(plan, root, encoding, num_workers)
     return f"{describe_coverage(report, plan.labels)}\n  Index: {root / INDEX_FILE}"

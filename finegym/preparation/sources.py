@@ -83,7 +83,7 @@ class FoundVideos:
     ignored: Counter[str] = field(default_factory=Counter)
 
 
-def find_videos(source: str | Path) -> FoundVideos:
+def find_video_files(source: str | Path) -> FoundVideos:
     """List the videos in a folder and in the tar archives in it, or in a single archive.
 
     Links to files are followed, as the Hub's cache consists of them; links to folders are not. From an archive only

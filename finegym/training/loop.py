@@ -1,7 +1,24 @@
-"""The training loop, and what happens at its ends."""
+"""The training loop, and what happens at its ends.
 
+What the loop uses of a run, which `run.py` puts together:
+
+    recipe, folder     what is trained, and the checkpoint folder
+    inputs             what the recipe names: labels, videos, the number of steps
+    is_complete        whether an earlier run wrote the whole folder
+    step               completed steps; a state restores it
+    loader             this process's share of every batch, from `step` on
+    model              the bare model; `wrapped_model` is called in training (autocast, DDP)
+    optimizer          by parameter name; `average` is the moving average of the weights, or None
+    bad_videos         training videos that could not be read: id -> reason
+    accelerator        the device and this process's place; `exchange` talks to the other processes
+    reporter           times, records and prints the steps
+    save, evaluate     when `save_is_due` and `evaluation_is_due`; `finish` evaluates and writes the folder
+"""
+
+import contextlib
 import logging
 import signal
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -9,6 +26,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from finegym.data.dataset import IGNORED_LABEL
+from finegym.data.transforms import derive_seed
 from finegym.evaluation.report import read_metrics
 
 from .optimization import learning_rate_factor, set_learning_rate
@@ -41,7 +59,7 @@ def train(recipe: Recipe) -> dict[str, Any] | signal.Signals:
         if run.is_complete:
             logger.info(f"{run.folder} is complete. Delete it to train this recipe again.")
             return read_metrics(run.folder)
-        for batch in run.report.watch(run.loader):
+        for batch in run.reporter.watch(run.loader):
             errors = batch.pop("errors", {})
             num_readable = int((batch["labels"] != IGNORED_LABEL).sum())
             num_clips, num_errors, num_stopping = run.exchange.sum(num_readable, len(errors), bool(signals.received))
@@ -58,7 +76,7 @@ def train(recipe: Recipe) -> dict[str, Any] | signal.Signals:
             )
             set_learning_rate(run.optimizer, learning_rate)
             loss = torch.zeros((), device=run.accelerator.device)
-            for piece, context in run.pieces(batch):
+            for piece, context in pieces(run, batch):
                 with context:
                     labels = piece.pop("labels")
                     logits = run.wrapped_model(**piece).logits
@@ -76,12 +94,31 @@ def train(recipe: Recipe) -> dict[str, Any] | signal.Signals:
                 run.average.update()
 
             run.step += 1
-            run.report.step(run.step, learning_rate, loss, grad_norm)
+            run.reporter.record_step(run.step, learning_rate, loss, grad_norm)
             if run.evaluation_is_due:
                 run.evaluate()
             if run.save_is_due:
                 run.save()
         return run.finish()
+
+
+def pieces(
+    run: Run, batch: dict[str, torch.Tensor]
+) -> Iterator[tuple[dict[str, torch.Tensor], contextlib.AbstractContextManager]]:
+    """Cut this process's share of a batch into its forward passes; gradients are exchanged in the last one.
+
+    Each piece of the global batch has its own seed for dropout, so that neither the number of processes nor a restart
+    changes its masks.
+    """
+    process, device = run.accelerator.process_index, run.accelerator.device
+    num_pieces = run.recipe.optimization.pieces_per_process(run.accelerator.num_processes)
+    size = len(batch["labels"]) // num_pieces
+    for number in range(num_pieces):
+        piece = {name: values[number * size : (number + 1) * size] for name, values in batch.items()}
+        torch.manual_seed(derive_seed(run.recipe.seed, "dropout", run.step, process * num_pieces + number))
+        is_last = number == num_pieces - 1
+        context = contextlib.nullcontext() if is_last else run.accelerator.no_sync(run.wrapped_model)
+        yield {name: values.to(device, non_blocking=True) for name, values in piece.items()}, context
 
 
 def explain_stop(run: Run, received: signal.Signals) -> None:

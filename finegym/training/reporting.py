@@ -101,13 +101,13 @@ class Reporter:
             self._waiting += time.perf_counter() - self._step_start
             yield batch
 
-    def step(self, step: int, learning_rate: float, loss: torch.Tensor, grad_norm: torch.Tensor | None) -> None:
+    def record_step(self, step: int, learning_rate: float, loss: torch.Tensor, grad_norm: torch.Tensor | None) -> None:
         """Record the numbers of a completed step: its count from 1, and this process's part of the loss."""
         self._pending.append((step, learning_rate, loss, grad_norm))
         self._busy += time.perf_counter() - self._step_start
         self._bar.update()
         if step % self.recipe.logging.every_steps == 0 or step == self.num_steps:
-            self.report()
+            self.write_line()
 
     def flush(self) -> None:
         """Read back, check and record the steps since the last call.
@@ -140,7 +140,7 @@ class Reporter:
                 "rate or clip the gradient (optimization.grad_clip), and look at these videos."
             )
 
-    def report(self) -> None:
+    def write_line(self) -> None:
         """Write a line about the steps since the last line, and tell the trackers."""
         self.flush()
         if not self._window:
@@ -167,7 +167,7 @@ class Reporter:
         self._say(line)
         self.accelerator.log({f"train/{name}": value for name, value in numbers.items()}, step=last["step"])
 
-    def evaluation(self, step: int, metrics: dict[str, Any]) -> None:
+    def record_evaluation(self, step: int, metrics: dict[str, Any]) -> None:
         """Record the metrics of an evaluation after `step` steps."""
         names = ("top1", "top5", "mean_class_accuracy")
         row = {name: metrics[name] for name in names if name in metrics}

@@ -2,7 +2,6 @@
 
 import contextlib
 import logging
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ from torch.utils.data import DataLoader, Dataset
 from transformers import PreTrainedModel
 
 from finegym.data.dataset import StepSampler, collate
-from finegym.data.transforms import derive_seed
 from finegym.evaluation.protocol import Evaluation, evaluate
 from finegym.features.cache import Features
 from finegym.features.fingerprints import describe_backbone
@@ -63,13 +61,12 @@ class Run:
     # what moves it
     accelerator: Accelerator
     exchange: Exchange  # with the other processes
-    num_pieces: int  # forward passes of this process in a step
     wrapped_model: nn.Module
     val_features: Features | None
     controls: dict[str, Any] | None  # of cached features
     sampler: StepSampler
     loader: DataLoader
-    report: Reporter
+    reporter: Reporter
 
     def __init__(self, recipe: Recipe):
         check_trackers(recipe)
@@ -77,7 +74,6 @@ class Run:
         self.folder = Path(recipe.output_dir)
         self.accelerator = start_processes(recipe)
         self.exchange = Exchange(self.accelerator)
-        self.num_pieces = recipe.optimization.pieces_per_process(self.accelerator.num_processes)
         self.step, self.best, self.bad_videos, self.seconds_before = 0, {}, {}, 0.0
         self._stack = contextlib.ExitStack()
 
@@ -135,7 +131,7 @@ class Run:
             self.model.compile(dynamic=False)
         self.wrapped_model = self.accelerator.prepare_model(self.model)
         train_mode(self.wrapped_model, settings.batch_norm)
-        self.report = Reporter(
+        self.reporter = Reporter(
             self.recipe,
             self.accelerator,
             self.exchange,
@@ -145,7 +141,7 @@ class Run:
             describe_batch=lambda step: [self.inputs.videos[index].id for _, index in self.sampler.global_batch(step)],
             flops_per_clip=flops_per_clip,
         )
-        stack.callback(self.report.close)
+        stack.callback(self.reporter.close)
 
     def _build_dataset(self, backbone: dict[str, Any] | None) -> tuple[Dataset, Features | None]:
         if self.recipe.features.mode == "cached":
@@ -160,26 +156,6 @@ class Run:
             dataset.cache_frames(self.recipe.data.short_side, progress=self.accelerator.is_main_process)
         return dataset, None
 
-    def pieces(
-        self, batch: dict[str, torch.Tensor]
-    ) -> Iterator[tuple[dict[str, torch.Tensor], contextlib.AbstractContextManager]]:
-        """Cut this process's share of a batch into its forward passes; gradients are exchanged in the last one.
-
-        Each piece of the global batch has its own seed for dropout, so that neither the number of processes nor a
-        restart changes its masks.
-        """
-        size = len(batch["labels"]) // self.num_pieces
-        for number in range(self.num_pieces):
-            piece = {name: values[number * size : (number + 1) * size] for name, values in batch.items()}
-            place = self.accelerator.process_index * self.num_pieces + number
-            torch.manual_seed(derive_seed(self.recipe.seed, "dropout", self.step, place))
-            is_last = number == self.num_pieces - 1
-            context = contextlib.nullcontext() if is_last else self.accelerator.no_sync(self.wrapped_model)
-            yield (
-                {name: values.to(self.accelerator.device, non_blocking=True) for name, values in piece.items()},
-                context,
-            )
-
     @property
     def save_is_due(self) -> bool:
         every = self.recipe.checkpointing.every_steps or self.inputs.steps_per_epoch
@@ -187,14 +163,14 @@ class Run:
 
     def save(self) -> None:
         """Write the state of the run, unless its numbers are no longer finite."""
-        self.report.flush()
+        self.reporter.flush()
         keep = self.recipe.checkpointing.keep
         self.exchange.from_main(lambda: save_state(self.folder / STATE_FOLDER, capture(self), keep=keep))
 
     @property
     def seconds(self) -> float:
         """The seconds spent in training steps, over all the runs that led here."""
-        return self.seconds_before + self.report.seconds
+        return self.seconds_before + self.reporter.seconds
 
     @property
     def evaluation_is_due(self) -> bool:
@@ -203,7 +179,7 @@ class Run:
 
     def evaluate(self) -> Evaluation:
         """Score the validation split with the averaged weights, if there are any, on all processes."""
-        self.report.report()
+        self.reporter.write_line()
         if self.accelerator.num_processes > 1:  # the statistics of the main process's batches, as DDP does it
             for buffer in self.model.buffers():
                 distributed.broadcast(buffer, 0)
@@ -225,7 +201,7 @@ class Run:
         metrics = evaluation.metrics
         if metrics["mean_class_accuracy"] > self.best.get("mean_class_accuracy", -1.0):
             self.best = {name: metrics[name] for name in ("top1", "mean_class_accuracy")} | {"step": self.step}
-        self.report.evaluation(self.step, metrics)
+        self.reporter.record_evaluation(self.step, metrics)
         return evaluation
 
     def finish(self) -> dict[str, Any]:

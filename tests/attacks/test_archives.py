@@ -11,7 +11,7 @@ import pytest
 from finegym.preparation.assemble import assemble
 from finegym.preparation.cutting import Encoding
 from finegym.preparation.own_data import plan_own_data
-from finegym.preparation.sources import find_videos
+from finegym.preparation.sources import find_video_files
 
 
 def header(name=b"jump/a.mp4", size=b"%011o\0" % 0, kind=b"0", **places) -> bytes:
@@ -81,7 +81,7 @@ MEMBERS = {
 def test_a_member_that_is_none_costs_itself_and_is_named(tmp_path, member):
     """What precedes it is read; what follows is read too, or the report says that reading ended there."""
     (tmp_path / "a.tar").write_bytes(VIDEO + member + VIDEO.replace(b"good", b"next") + END)
-    found = find_videos(tmp_path)
+    found = find_video_files(tmp_path)
     names = [str(name) for name in found.videos]
     assert "jump/good.mp4" in names and "jump/a.mp4" not in names
     assert found.refused and all(reason.startswith("a.tar") for reason in found.refused)
@@ -104,7 +104,7 @@ NO_ARCHIVES = {
 @pytest.mark.parametrize("content", NO_ARCHIVES.values(), ids=NO_ARCHIVES)
 def test_files_that_are_no_archives_are_named(tmp_path, content):
     (tmp_path / "a.tar").write_bytes(content)
-    found = find_videos(tmp_path)
+    found = find_video_files(tmp_path)
     assert not found.videos and (found.refused or not content.strip(b"\0"))
 
 
@@ -118,7 +118,7 @@ def test_every_truncation_of_an_archive_is_read_without_harm(tmp_path):
     whole = buffer.getvalue()
     for length in range(0, len(whole), 97):
         (tmp_path / "a.tar").write_bytes(whole[:length])
-        for source in find_videos(tmp_path).videos.values():
+        for source in find_video_files(tmp_path).videos.values():
             assert 0 <= source.offset <= source.offset + source.size <= length
 
 

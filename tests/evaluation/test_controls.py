@@ -14,7 +14,7 @@ from finegym.data.labels import ActionClass, Labels
 from finegym.evaluation import controls
 from finegym.evaluation.controls import controls_of, fit_control, pool
 from finegym.features.cache import Features
-from finegym.features.shards import Entry
+from finegym.features.shards import CachedVideo
 
 
 NUM_TIMES, SIZE = 6, 8
@@ -25,7 +25,9 @@ def features(folder, values, names):
     folder.mkdir(exist_ok=True)
     shard = folder / f"{names[0].replace('#', '-')}.safetensors"
     save_file({name: value.half() for name, value in zip(names, values, strict=True)}, shard)
-    entries = [Entry(shard, name, (1 / len(value),) * len(value)) for name, value in zip(names, values, strict=True)]
+    entries = [
+        CachedVideo(shard, name, (1 / len(value),) * len(value)) for name, value in zip(names, values, strict=True)
+    ]
     return Features(folder, names, [f"key of {name}" for name in names], entries)
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from finegym.commands.line import main
-from finegym.data.files import find_videos
+from finegym.data.files import expand_names
 from finegym.data.index import Video
 from finegym.data.labels import ActionClass, Labels
 from finegym.data.video_writing import write_video
@@ -44,13 +44,13 @@ def folder(tmp_path, video_path):
 
 def test_names_of_videos(folder):
     first, second = str(folder / "a.mp4"), str(folder / "b" / "c.MP4")
-    assert find_videos([str(folder)]) == [first, second]
-    assert find_videos([str(folder / "*.mp4"), first]) == [first]
-    assert find_videos([str(folder / "**" / "*.MP4"), first]) == [second, first]
-    assert find_videos(["https://example.org/x.mp4"]) == ["https://example.org/x.mp4"]
+    assert expand_names([str(folder)]) == [first, second]
+    assert expand_names([str(folder / "*.mp4"), first]) == [first]
+    assert expand_names([str(folder / "**" / "*.MP4"), first]) == [second, first]
+    assert expand_names(["https://example.org/x.mp4"]) == ["https://example.org/x.mp4"]
     for nothing in (folder / "x.mp4", folder / "*.webm", folder / "notes"):
         with pytest.raises(FileNotFoundError, match="is neither a video nor a folder or pattern"):
-            find_videos([str(nothing)])
+            expand_names([str(nothing)])
 
 
 def test_predictions_are_the_pipelines(checkpoint, folder, video_path):

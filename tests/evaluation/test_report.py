@@ -15,7 +15,7 @@ from finegym.data.video_writing import write_video
 from finegym.evaluation.evaluate import Protocol, evaluate_checkpoints
 from finegym.evaluation.metrics import top_k_accuracy
 from finegym.evaluation.report import read_metrics
-from finegym.evaluation.table import table
+from finegym.evaluation.table import compare_checkpoints
 from modeling_finegym import FineGymVideoProcessor
 from tests.footage import moving_square
 from tests.small import LABELS, small_model
@@ -117,18 +117,18 @@ def test_table_lists_checkpoints_from_worst_to_best(tmp_path):
         }
         metrics |= {"num_evaluated": 8, "num_expected": 9, "dataset": "gym99", "split": "val"}
         (folder / "metrics.json").write_text(json.dumps(metrics))
-    lines = table(tmp_path).splitlines()
+    lines = compare_checkpoints(tmp_path).splitlines()
     assert [line.split()[0] for line in lines[2:]] == ["slowonly", "vision", "cross"]
     assert lines[2].split()[1:] == ["61.50", "%", "60.50", "%", "12,345", "61", "8", "of", "9", "gym99", "val"]
-    assert table(tmp_path / "slowonly").splitlines()[2].split()[:2] == ["slowonly", "61.50"]
-    both = table(tmp_path / "vision", tmp_path / "slowonly").splitlines()
+    assert compare_checkpoints(tmp_path / "slowonly").splitlines()[2].split()[:2] == ["slowonly", "61.50"]
+    both = compare_checkpoints(tmp_path / "vision", tmp_path / "slowonly").splitlines()
     assert [line.split()[0] for line in both[2:]] == [str(tmp_path / name) for name in ("slowonly", "vision")]
     (tmp_path / "empty").mkdir()
     with pytest.raises(FileNotFoundError, match=r"in any folder in .*/empty. Train or evaluate a model first"):
-        table(tmp_path / "vision", tmp_path / "empty")
+        compare_checkpoints(tmp_path / "vision", tmp_path / "empty")
     (tmp_path / "vision" / "metrics.json").write_text("{")
     with pytest.raises(ValueError, match="vision/metrics.json is not a valid metrics file"):
-        table(tmp_path)
+        compare_checkpoints(tmp_path)
 
 
 def test_attention_between_attributes_and_moments(tmp_path):

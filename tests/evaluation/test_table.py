@@ -14,7 +14,7 @@ from markdown_it import MarkdownIt
 from scipy.stats import bootstrap
 
 from finegym.commands.line import main
-from finegym.evaluation.table import render_csv, render_latex, render_markdown, table, table_rows
+from finegym.evaluation.table import compare_checkpoints, render_csv, render_latex, render_markdown, table_rows
 
 
 def checkpoint(folder, num_right, num_videos=200, **changes):
@@ -46,11 +46,11 @@ def test_intervals_are_those_of_scipys_bootstrap(runs):
     right = (np.arange(200) < 160) * 100.0
     expected = bootstrap((right,), np.mean, method="percentile", n_resamples=9999, rng=0).confidence_interval
     assert (row.top1.low, row.top1.high) == pytest.approx(tuple(expected), abs=0.6)
-    assert f"({row.top1.low:.1f} to {row.top1.high:.1f})" in table(runs)
+    assert f"({row.top1.low:.1f} to {row.top1.high:.1f})" in compare_checkpoints(runs)
 
 
 def test_the_best_on_the_same_videos_is_marked(runs):
-    lines = {line.split()[0]: line for line in table(runs).splitlines()[2:]}
+    lines = {line.split()[0]: line for line in compare_checkpoints(runs).splitlines()[2:]}
     assert lines["good_a&b"].count("*") == 2
     assert " * " not in lines["=poor|*x*"] and "* 80.00 %" in lines["good_a&b"]
     assert "*" not in lines["other"], "alone on its data set it is not the best of anything"
@@ -104,7 +104,7 @@ def test_the_command_writes_a_file_and_refuses_what_it_cannot(runs, capsys):
     metrics = json.loads((runs / "other" / "metrics.json").read_text())
     (runs / "other" / "metrics.json").write_text(json.dumps(metrics | {"top1": 11.0}))
     with pytest.raises(ValueError, match=r"other/scores.parquet and metrics.json are of different evaluations"):
-        table(runs)
+        compare_checkpoints(runs)
     (runs / "other" / "scores.parquet").write_bytes(b"no table")
     with pytest.raises(ValueError, match=r"other/scores.parquet holds no scores"):
-        table(runs)
+        compare_checkpoints(runs)

@@ -10,7 +10,7 @@ from finegym.data.index import read_index
 from finegym.data.video_writing import write_video
 from finegym.evaluation.evaluate import Protocol, evaluate_checkpoints
 from finegym.evaluation.report import read_metrics
-from finegym.evaluation.table import table
+from finegym.evaluation.table import compare_checkpoints
 from finegym.paths import CONFIGURATION
 from finegym.preparation.own_data import import_videos
 from finegym.training.loop import train
@@ -60,7 +60,7 @@ def test_folds_are_trained_on_and_reported_as_one(folded, backbones, tmp_path):
         assert metrics[fold]["fold"] == fold
         assert metrics[fold]["num_evaluated"] == len(read_index(folded, "val", fold=fold))
         assert {"dataset": "root", "annotation_version": "own", "fold": fold} in metrics[fold]["trained_on"]
-    lines = table(tmp_path).splitlines()
+    lines = compare_checkpoints(tmp_path).splitlines()
     mean = np.mean([metrics[fold]["top1"] for fold in range(2)])
     spread = np.std([metrics[fold]["top1"] for fold in range(2)], ddof=1)
     row = next(line for line in lines if line.startswith("mean of 2 folds"))
@@ -72,7 +72,7 @@ def test_folds_are_trained_on_and_reported_as_one(folded, backbones, tmp_path):
         )
         row = next(line for line in lines if line.startswith(title))
         assert f"{np.mean(values):.2f} ± {np.std(values, ddof=1):.2f} %" in row
-    one = table(tmp_path / "fold=0", backbones / "fold=1").splitlines()
+    one = compare_checkpoints(tmp_path / "fold=0", backbones / "fold=1").splitlines()
     assert len(one) == 2 + 2 + 2 and sum("logistic regression" in line for line in one) == 2
 
 
@@ -89,7 +89,7 @@ def test_a_checkpoint_is_evaluated_on_its_own_fold_and_on_the_test_split(folded,
     assert (checkpoint / "metrics.json").read_bytes() == before
     tested = read_metrics(checkpoint / "test")
     assert (tested["split"], tested["num_evaluated"], tested["num_expected"]) == ("test", 4, 4)
-    assert [line.split("  ")[0] for line in table(tmp_path).splitlines()[2:] if "(test)" in line] == [
+    assert [line.split("  ")[0] for line in compare_checkpoints(tmp_path).splitlines()[2:] if "(test)" in line] == [
         "checkpoint (test)"
     ]
     evaluate_checkpoints([str(checkpoint)], Protocol(folded, num_clips=2))
@@ -115,7 +115,7 @@ def test_rows_of_different_experiments_are_not_averaged(tmp_path):
         metrics = {"top1": 50.0, "mean_class_accuracy": 50.0 + seed, "num_parameters": 1, "num_evaluated": 1}
         metrics |= {"num_expected": 1, "dataset": "own", "split": "val", "experiment": experiment, "seed": seed}
         (tmp_path / name / "metrics.json").write_text(json.dumps(metrics))
-    means = [line for line in table(tmp_path).splitlines() if "mean of" in line]
+    means = [line for line in compare_checkpoints(tmp_path).splitlines() if "mean of" in line]
     assert len(means) == 1 and means[0].startswith("d mean of 2 seeds") and "50.50 ± 0.71 %" in means[0]
 
 
