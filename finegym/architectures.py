@@ -82,6 +82,11 @@ ARCHITECTURES = {
         title="{0.system}",
         description="A video ResNet with the settings of {0.system}",
     ),
+    "s3d": Architecture(
+        "S3D",
+        title="S3D",
+        description="An S3D 3D CNN",
+    ),
     "vision": Architecture(
         "FineGymVision",
         title="3D vision encoder (B = {0.num_hidden_layers})",

@@ -6,19 +6,16 @@ Importing this package registers its classes with Transformers' Auto classes.
 from transformers import AutoConfig, AutoModel, AutoModelForVideoClassification
 from transformers.models.auto.video_processing_auto import AutoVideoProcessor
 
-from .configuration_finegym import (
-    FineGymVideoTextConfig,
-    FineGymVisionConfig,
-    SlowOnlyConfig,
-    VideoResNetConfig,
-    __version__,
-)
+from .configuration_backbones import S3DConfig, SlowOnlyConfig, VideoResNetConfig
+from .configuration_checks import __version__
+from .configuration_finegym import FineGymVideoTextConfig, FineGymVisionConfig
 from .modeling_finegym import (
     FineGymVideoTextForVideoClassification,
     FineGymVideoTextModel,
     FineGymVisionForVideoClassification,
     FineGymVisionModel,
 )
+from .modeling_s3d import S3DForVideoClassification, S3DModel
 from .modeling_slowonly import SlowOnlyForVideoClassification, SlowOnlyModel
 from .modeling_video_resnet import VideoResNetForVideoClassification, VideoResNetModel
 from .pipeline_finegym import FineGymPipeline
@@ -28,6 +25,7 @@ from .video_processing_finegym import FineGymVideoProcessor
 for config_class, model_class, classifier_class in (
     (SlowOnlyConfig, SlowOnlyModel, SlowOnlyForVideoClassification),
     (VideoResNetConfig, VideoResNetModel, VideoResNetForVideoClassification),
+    (S3DConfig, S3DModel, S3DForVideoClassification),
     (FineGymVisionConfig, FineGymVisionModel, FineGymVisionForVideoClassification),
     (FineGymVideoTextConfig, FineGymVideoTextModel, FineGymVideoTextForVideoClassification),
 ):
@@ -45,6 +43,9 @@ __all__ = [
     "FineGymVisionConfig",
     "FineGymVisionForVideoClassification",
     "FineGymVisionModel",
+    "S3DConfig",
+    "S3DForVideoClassification",
+    "S3DModel",
     "SlowOnlyConfig",
     "SlowOnlyForVideoClassification",
     "SlowOnlyModel",

@@ -75,15 +75,25 @@ class TemporalConvolution(torch.autograd.Function):
 class FactorizedConv3d(nn.Conv3d):
     """
     A 3-D convolution whose kernel is 1 x k x k or k x 1 x 1, without bias and with "same" padding, computed in two
-    dimensions: frames (B*T, C, H, W) of videos of T frames -> (B*T, out_channels, H / stride, W / stride).
+    dimensions: frames (B*T, C, H, W) of videos of T frames -> (B*T, out_channels, H / stride, W / stride), and T is
+    divided by `time_stride`, rounded up.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, *, time: int = 1, space: int = 1, stride: int = 1):
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        time: int = 1,
+        space: int = 1,
+        stride: int = 1,
+        time_stride: int = 1,
+    ):
         super().__init__(
             in_channels,
             out_channels,
             kernel_size=(time, space, space),
-            stride=(1, stride, stride),
+            stride=(time_stride, stride, stride),
             padding=(time // 2, space // 2, space // 2),
             bias=False,
         )
@@ -98,10 +108,11 @@ class FactorizedConv3d(nn.Conv3d):
         if self.kernel_size[0] == 1:
             return F.conv2d(frames, weight.squeeze(2), bias, self.stride[1:], self.padding[1:])
         planes, weight = frames_to_planes(frames, num_frames), weight.squeeze(4)
-        if frames.device.type == "cpu" and torch.is_grad_enabled() and weight.requires_grad:
+        trains = torch.is_grad_enabled() and weight.requires_grad
+        if frames.device.type == "cpu" and trains and self.stride[0] == 1:
             planes = TemporalConvolution.apply(planes, weight)
         else:
-            planes = F.conv2d(planes, weight, bias, padding=(self.padding[0], 0))
+            planes = F.conv2d(planes, weight, bias, (self.stride[0], 1), (self.padding[0], 0))
         return planes_to_frames(planes, frames.shape[2:])
 
 

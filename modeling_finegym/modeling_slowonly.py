@@ -17,7 +17,7 @@ from transformers.modeling_outputs import ImageClassifierOutput
 from transformers.utils import ModelOutput
 from transformers.utils.generic import can_return_tuple
 
-from .configuration_finegym import SlowOnlyConfig
+from .configuration_backbones import BackboneConfig, SlowOnlyConfig
 from .factorized_conv import FactorizedConv3d, convolve_and_normalize, fold_frames, is_traced, unfold_frames
 from .publishing_finegym import PublishedModelMixin
 
@@ -47,7 +47,7 @@ class SlowOnlyModelOutput(ModelOutput):
 class BatchNorm(nn.BatchNorm2d):
     """Batch normalization over frames, in float32 even where the model is built in a shorter type."""
 
-    def __init__(self, config: SlowOnlyConfig, num_channels: int):
+    def __init__(self, config: BackboneConfig, num_channels: int):
         dtype = torch.promote_types(torch.get_default_dtype(), torch.float32)
         super().__init__(num_channels, config.batch_norm_eps, config.batch_norm_momentum, dtype=dtype)
 
@@ -55,12 +55,14 @@ class BatchNorm(nn.BatchNorm2d):
 class SlowOnlyStem(nn.Module):
     """1 x 7 x 7 convolution and 1 x 3 x 3 maximum of stride 2: (B*T, C, H, W) -> (B*T, stem_width, H/4, W/4)."""
 
-    temporal_stride = 1
-
     def __init__(self, config: SlowOnlyConfig):
         super().__init__()
         self.conv = FactorizedConv3d(config.num_channels, config.stem_width, space=7, stride=2)
         self.norm = BatchNorm(config, config.stem_width)
+
+    def shorten(self, num_frames: int) -> int:
+        """Return T after the stem."""
+        return num_frames
 
     def forward(self, frames: torch.Tensor, num_frames: int) -> torch.Tensor:
         frames = F.relu(convolve_and_normalize(frames, num_frames, self.conv, self.norm), inplace=True)
@@ -119,7 +121,6 @@ class SlowOnlyStage(nn.Module):
     """Residual blocks of one width; every stage but the first halves height and width."""
 
     block_class = SlowOnlyResidualBlock
-    temporal_stride = 1
 
     def __init__(self, config: SlowOnlyConfig, index: int):
         super().__init__()
@@ -137,6 +138,10 @@ class SlowOnlyStage(nn.Module):
             )
             for block, kernel_size in enumerate(kernel_sizes)
         )
+
+    def shorten(self, num_frames: int) -> int:
+        """Return T after the stage."""
+        return num_frames
 
     def forward(self, frames: torch.Tensor, num_frames: int) -> torch.Tensor:
         for block in self.res_blocks:
@@ -227,7 +232,7 @@ class SlowOnlyModel(SlowOnlyPreTrainedModel):
         for index, block in enumerate(self.blocks[start:], start=start):
             with torch.set_grad_enabled(torch.is_grad_enabled() and index >= self.num_frozen_blocks):
                 frames = block(frames, num_frames)
-            num_frames //= block.temporal_stride
+            num_frames = block.shorten(num_frames)
             if output_hidden_states:
                 hidden_states.append(unfold_frames(frames, num_frames))
                 frames = fold_frames(hidden_states[-1])  # so that they have gradients

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import initialization as init
 
-from .configuration_finegym import VideoResNetConfig
+from .configuration_backbones import VideoResNetConfig
 from .factorized_conv import frames_to_planes, planes_to_frames
 from .modeling_slowonly import (
     SlowOnlyBottleneck,
@@ -136,6 +136,10 @@ class VideoResNetStage(SlowOnlyStage):
         )
         self.temporal_stride = config.temporal_pool_size if index == 0 else 1
         self.sees_single_frames &= not places and not config.temporal_shift_divisor and self.temporal_stride == 1
+
+    def shorten(self, num_frames: int) -> int:
+        """Return T after the stage."""
+        return num_frames // self.temporal_stride
 
     def forward(self, frames: torch.Tensor, num_frames: int) -> torch.Tensor:
         for place, block in enumerate(self.res_blocks):

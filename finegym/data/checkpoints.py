@@ -12,7 +12,7 @@ from safetensors import safe_open
 from transformers import AutoConfig, AutoModel, AutoVideoProcessor, PreTrainedConfig, PreTrainedModel
 from transformers.utils import cached_file
 
-from modeling_finegym.configuration_finegym import LARGEST
+from modeling_finegym.configuration_checks import LARGEST
 
 from .text import read_json
 

@@ -175,7 +175,7 @@ def _description(checkpoint: Checkpoint) -> dict[str, Any]:
         "is_finegym": checkpoint.is_finegym,
         "example": checkpoint.shows_a_gymnast or (checkpoint.folder / EXAMPLE).exists(),
         "terms": plain(checkpoint.labels.license) if checkpoint.labels else "",
-        "code_version": _code_version(checkpoint.folder / "configuration_finegym.py"),
+        "code_version": _code_version(checkpoint.folder),
         "num_attributes": len(attributes),
         "attribute_table": table(("id", "text"), rows) if rows else "",
         "has_confusion": (checkpoint.folder / "confusion.png").exists(),
@@ -252,8 +252,9 @@ def _training_table(checkpoint: Checkpoint) -> str:
     return table(("", ""), [(name, str(value)) for name, value in rows.items()])
 
 
-def _code_version(path: Path) -> str:
-    match = re.search(r'^__version__ = "([\w.]+)"$', path.read_text(encoding="utf-8"), re.MULTILINE)
-    if match is None:
-        raise ValueError(f"{path} does not say its __version__.")
-    return match[1]
+def _code_version(folder: Path) -> str:
+    for path in sorted(folder.glob("configuration_*.py")):
+        match = re.search(r'^__version__ = "([\w.]+)"$', path.read_text(encoding="utf-8"), re.MULTILINE)
+        if match is not None:
+            return match[1]
+    raise ValueError(f"{folder}: none of its configuration_*.py says its __version__.")

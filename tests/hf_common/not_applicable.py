@@ -42,7 +42,7 @@ FOR_ALL = {
         "test_override_instance_attributes_does_not_affect_other_instances",
     ),
 }
-FOR_SLOWONLY = {
+FOR_BACKBONES = {
     "a CNN has no attention and one configuration": (
         "test_attention_outputs",
         "test_multimodal_outputs_are_returned",
@@ -55,8 +55,12 @@ FOR_SLOWONLY = {
 }
 
 
+# VideoResNetModelTest keeps them: it has attention, but none that is chosen by name
+BACKBONES = ("SlowOnlyModelTest", "S3DModelTest")
+
+
 def why_not(class_name: str, name: str) -> str | None:
     """Return the reason why a test cannot apply, or None if it may."""
-    lists = [FOR_ALL, FOR_SLOWONLY] if class_name == "SlowOnlyModelTest" else [FOR_ALL]
+    lists = [FOR_ALL, FOR_BACKBONES] if class_name in BACKBONES else [FOR_ALL]
     reasons = (reason for reasons in lists for reason, beginnings in reasons.items() if name.startswith(beginnings))
     return next(reasons, None)

@@ -19,6 +19,9 @@ from modeling_finegym import (
     FineGymVisionConfig,
     FineGymVisionForVideoClassification,
     FineGymVisionModel,
+    S3DConfig,
+    S3DForVideoClassification,
+    S3DModel,
     SlowOnlyConfig,
     SlowOnlyForVideoClassification,
     SlowOnlyModel,
@@ -39,6 +42,7 @@ if importlib.util.find_spec("transformers_tests") is None:
 for model_class, head_class in [
     (SlowOnlyModel, SlowOnlyForVideoClassification),
     (VideoResNetModel, VideoResNetForVideoClassification),
+    (S3DModel, S3DForVideoClassification),
     (FineGymVisionModel, FineGymVisionForVideoClassification),
     (FineGymVideoTextModel, FineGymVideoTextForVideoClassification),
 ]:
@@ -76,13 +80,13 @@ class VideoModelTester:
 
     is_training = True
     batch_size = 2
-    seq_length = NUM_FRAMES
+    num_frames = seq_length = NUM_FRAMES
 
     def __init__(self, parent: unittest.TestCase):
         self.parent = parent
 
     def prepare_config_and_inputs_for_common(self):
-        pixel_values = floats_tensor([self.batch_size, NUM_FRAMES, 3, IMAGE_SIZE, IMAGE_SIZE])
+        pixel_values = floats_tensor([self.batch_size, self.num_frames, 3, IMAGE_SIZE, IMAGE_SIZE])
         return self.get_config(), {"pixel_values": pixel_values}
 
 
@@ -109,11 +113,10 @@ class SlowOnlyModelTester(VideoModelTester):
         return small_slowonly_config()
 
 
-class SlowOnlyModelTest(CommonModelTest, unittest.TestCase):
-    all_model_classes = (SlowOnlyModel, SlowOnlyForVideoClassification)
-    model_tester_class = SlowOnlyModelTester
+class BackboneModelTest(CommonModelTest):
     config_common_properties = ["hidden_size", "num_channels", "num_frames", "image_size"]
     has_attentions = False
+    hidden_shapes: list[tuple[int, int, int, int]]
 
     def test_hidden_states_output(self):
         """The common test expects (sequence, hidden size); the states of a CNN are (B, C, T, H, W) feature maps."""
@@ -121,8 +124,13 @@ class SlowOnlyModelTest(CommonModelTest, unittest.TestCase):
         for model_class in self.all_model_classes:
             with torch.no_grad():
                 hidden_states = model_class(config).eval()(**inputs, output_hidden_states=True).hidden_states
-            shapes = [tuple(state.shape[1:]) for state in hidden_states]
-            self.assertEqual(shapes, [(8, 4, 8, 8), (16, 4, 8, 8), (32, 4, 4, 4)])
+            self.assertEqual([tuple(state.shape[1:]) for state in hidden_states], self.hidden_shapes)
+
+
+class SlowOnlyModelTest(BackboneModelTest, unittest.TestCase):
+    all_model_classes = (SlowOnlyModel, SlowOnlyForVideoClassification)
+    model_tester_class = SlowOnlyModelTester
+    hidden_shapes = [(8, 4, 8, 8), (16, 4, 8, 8), (32, 4, 4, 4)]
 
 
 class VideoResNetModelTester(VideoModelTester):
@@ -144,20 +152,29 @@ class VideoResNetModelTester(VideoModelTester):
         )
 
 
-class VideoResNetModelTest(CommonModelTest, unittest.TestCase):
+class VideoResNetModelTest(BackboneModelTest, unittest.TestCase):
     all_model_classes = (VideoResNetModel, VideoResNetForVideoClassification)
     model_tester_class = VideoResNetModelTester
-    config_common_properties = ["hidden_size", "num_channels", "num_frames", "image_size"]
-    has_attentions = False
+    hidden_shapes = [(8, 4, 8, 8), (16, 2, 8, 8), (32, 2, 4, 4)]  # the first stage keeps every second frame
 
-    def test_hidden_states_output(self):
-        """Check shapes as for SlowOnly; the first stage keeps every second frame."""
-        config, inputs = self.model_tester.prepare_config_and_inputs_for_common()
-        for model_class in self.all_model_classes:
-            with torch.no_grad():
-                hidden_states = model_class(config).eval()(**inputs, output_hidden_states=True).hidden_states
-            shapes = [tuple(state.shape[1:]) for state in hidden_states]
-            self.assertEqual(shapes, [(8, 4, 8, 8), (16, 2, 8, 8), (32, 2, 4, 4)])
+
+class S3DModelTester(VideoModelTester):
+    num_frames = 8  # it halves time three times
+
+    def get_config(self) -> S3DConfig:
+        return S3DConfig(width_multiplier=1 / 32, depths=(1, 1, 1), image_size=IMAGE_SIZE, classifier_dropout=0.0)
+
+
+class InceptionModelTest(BackboneModelTest):
+    @pytest.mark.slow  # it loads hundreds of tensors dozens of times
+    def test_bc_torch_dtype(self):
+        super().test_bc_torch_dtype()
+
+
+class S3DModelTest(InceptionModelTest, unittest.TestCase):
+    all_model_classes = (S3DModel, S3DForVideoClassification)
+    model_tester_class = S3DModelTester
+    hidden_shapes = [(6, 4, 4, 4), (8, 4, 4, 4), (16, 2, 2, 2), (26, 1, 1, 1)]
 
 
 class EncoderModelTester(VideoModelTester):

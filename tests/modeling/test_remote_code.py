@@ -1,6 +1,7 @@
 """A saved checkpoint in a fresh process where this repository cannot be imported."""
 
 import os
+import re
 import subprocess
 import sys
 
@@ -56,4 +57,4 @@ def test_loads_where_the_package_is_not(model, tmp_path, pixel_values):
     assert result.returncode == 0, result.stderr[-3000:]
     # Transformers copies what the model's own file imports; SlowOnly imports no other model
     left_behind = {path.name for path in folder.glob("*.py")} - {path.name for path in child.glob("*.py")}
-    assert left_behind <= {"modeling_finegym.py", "modeling_video_resnet.py"}
+    assert all(re.match("(modeling|configuration)_", name) for name in left_behind), left_behind

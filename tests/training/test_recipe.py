@@ -18,7 +18,8 @@ SHIPPED = sorted(
     for path in (REPOSITORY / "configuration" / dataset).glob("*.yaml")
 )
 # Batches that cannot be divided without other statistics of batch normalization: refused on more processes.
-ONE_PROCESS = [REPOSITORY / "configuration" / "synthgym" / "slowonly.yaml"]
+CNNS = ("slowonly", "tsn_rgb", "tsm_rgb", "i3d", "nl_i3d", "s3d")
+ONE_PROCESS = [REPOSITORY / "configuration" / "synthgym" / f"{name}.yaml" for name in CNNS]
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: f"{path.parent.name}/{path.stem}")
