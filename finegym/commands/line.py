@@ -21,6 +21,7 @@ from .convert import convert
 from .demo import demo
 from .doctor import doctor
 from .evaluate import evaluate
+from .explain import explain
 from .export import export
 from .features import features
 from .fetch import fetch
@@ -39,7 +40,7 @@ from .train import train
 GROUPS: dict[str, tuple[Callable, ...]] = {
     "Data": (synthgym, fetch, prepare, import_),
     "Train": (doctor, convert, features, train),
-    "Look": (show, evaluate, table, predict, demo),
+    "Look": (show, evaluate, table, predict, explain, demo),
     "Publish": (push, export),
 }
 COMMANDS = {name_of(command): command for group in GROUPS.values() for command in group}

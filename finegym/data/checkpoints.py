@@ -14,6 +14,8 @@ from transformers.utils import cached_file
 
 from modeling_finegym.configuration_checks import LARGEST
 
+from .index import LABELS_FILE
+from .labels import Labels
 from .text import read_json
 
 
@@ -90,6 +92,16 @@ def load_video_processor(name: str | Path, *, revision: str | None = None):
         processor = AutoVideoProcessor.from_pretrained(name, revision=revision or "main", trust_remote_code=False)
         check_processor(processor)
     return processor
+
+
+def load_labels(name: str | Path, *, revision: str | None = None) -> Labels | None:
+    """Return the classes of a checkpoint folder or Hub id with their attributes; None if it does not say.
+
+    Raises:
+        ValueError: If its `labels.json` cannot be read; the message names it.
+    """
+    path = _file(name, LABELS_FILE, revision)
+    return None if path is None else Labels.read(path)
 
 
 def check_processor(processor) -> None:
@@ -182,4 +194,4 @@ def _check_layers(content: Any, path: Path) -> None:
                     raise ValueError(f"{path}: {key} is {number}, more than {largest:,}.")
 
 
-__all__ = ["check_processor", "load_config", "load_model", "load_video_processor"]
+__all__ = ["check_processor", "load_config", "load_labels", "load_model", "load_video_processor"]

@@ -1,81 +1,250 @@
-"""Where the video-text cross encoder attends: attention between attribute tokens and moments of the clip.
+"""Why a checkpoint takes a video for what it takes it: one clip, one class, and optionally one class against another.
 
-What this can and cannot say: the text stream is the same for every clip, the whole vocabulary, and no attribute of a
-clip was ever given in training; only the class was. An attribute token is therefore a learned query that happens to
-carry a text. Its attention shows which moments the network relates to it, not that the gymnast performs it. Compare
-clips with one another (`attention - attention.mean(0)`): what all clips share comes from the query alone.
+In: a video file and a checkpoint. Out: an `Explanation`; `explanation_figure` draws it, `to_dict` makes JSON of it.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
+from transformers import AutoModelForVideoClassification, PreTrainedModel
 
-from modeling_finegym import FineGymVideoTextForVideoClassification
+from finegym.data.checkpoints import load_labels, load_model, load_video_processor
+from finegym.data.labels import Labels
+from modeling_finegym import FineGymVideoProcessor, SlowOnlyForVideoClassification
+from modeling_finegym.clip_sampling import sample_clips
+from modeling_finegym.modeling_finegym import FineGymForVideoClassification
+from modeling_finegym.video_decoding import VideoFile, open_video
 
-from .pictures import new_figure, save_picture
+from .attribution import Attribution, Target, attribute_encoder, attribute_network, strongest_attributes
+from .predict import check_device
+
+
+# Besides the attributes of the class and of its contrast, the strongest others have a row of their own.
+NUM_OTHERS = 3
 
 
 @dataclass(frozen=True)
-class AttributeAttention:
-    """Attention weights of one layer, averaged over its heads. B clips, N attributes, T' video tokens.
+class Clip:
+    """One clip as a model sees it.
 
     Attributes:
-        attributes: The N attribute texts.
-        to_video: The attention (B, N, T') of each attribute token to the moments of the clip. A row sums to at most 1;
-            the rest goes to other attributes.
-        from_video: The attention (B, T', N) of each moment to the attributes.
-        scores: The class probabilities (B, C).
+        times: When each of the T frames is shown, in seconds from the start of the file.
+        pixel_values: The normalized frames (1, T, C, H, W).
+        frames: The same frames as pictures, (T, H, W, 3) uint8.
     """
 
-    attributes: list[str]
-    to_video: torch.Tensor
-    from_video: torch.Tensor
+    times: list[float]
+    pixel_values: torch.Tensor
+    frames: np.ndarray
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """One clip, the model's answer, and what it rests on.
+
+    Attributes:
+        video: The name of the video.
+        clip: What the model sees.
+        names: The names of the classes.
+        scores: The probabilities (classes,) of this clip.
+        target: The class that is explained, and the one that it is compared with.
+        own, of_contrast: The attribute texts of the two classes, empty if they have none.
+        attribute_names: The vocabulary of an attribute model.
+        attribution: The numbers.
+    """
+
+    video: str
+    clip: Clip
+    names: list[str]
     scores: torch.Tensor
+    target: Target
+    own: list[str]
+    of_contrast: list[str]
+    attribute_names: list[str]
+    attribution: Attribution
+
+    @property
+    def num_moments(self) -> int:
+        return next(iter(self.attribution.over_time.values())).shape[1]
+
+    @property
+    def moment_times(self) -> list[float]:
+        """The time of the first frame of each moment, in seconds."""
+        return self.clip.times[:: len(self.clip.times) // self.num_moments]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything but the frames, for JSON."""
+        label, contrast, attribution = self.target.label, self.target.contrast, self.attribution
+        best = self.scores.argsort(descending=True).tolist()[:5]
+        summed, expected = attribution.completeness or (None, None)
+        return {
+            "video": self.video,
+            "class": self.names[label],
+            "contrast": None if contrast is None else self.names[contrast],
+            "scores": [{"label": self.names[index], "score": self.scores[index].item()} for index in best],
+            "frame_times": self.clip.times,
+            "moment_times": self.moment_times,
+            "attributes_of_class": self.own,
+            "attributes_of_contrast": self.of_contrast,
+            "over_time": {
+                method: dict(zip(attribution.rows, values.tolist(), strict=True))
+                for method, values in attribution.over_time.items()
+            },
+            "over_attributes": {
+                method: dict(zip(self.attribute_names, values.tolist(), strict=True))
+                for method, values in attribution.over_attributes.items()
+            },
+            "over_space": None if attribution.over_space is None else attribution.over_space.tolist(),
+            "integrated_gradients_sum": summed,
+            "difference_of_logits": expected,
+        }
 
 
-@torch.no_grad()
-def attribute_attention(
-    model: FineGymVideoTextForVideoClassification, *, layer: int = -1, **inputs: torch.Tensor
-) -> AttributeAttention:
-    """Run clips through the cross encoder and keep one layer's attention between the two modalities.
+def explain(
+    video: str,
+    *,
+    model: str,
+    revision: str | None = None,
+    contrast: str | None = None,
+    start: float | None = None,
+    end: float | None = None,
+    device: str | None = None,
+) -> Explanation:
+    """Explain the class that a checkpoint gives to the clip in the middle of a video.
 
     Args:
-        model: The cross encoder, loaded with `attn_implementation="eager"`; faster kernels do not keep their weights.
-        layer: The encoder layer; by default the last.
-        inputs: The model's input, `pixel_values` (B, T, C, H, W) or `video_features` (B, T', D).
+        video: The file.
+        model: A checkpoint folder or Hub id.
+        revision: The commit, tag or branch of a Hub id.
+        contrast: The class, by name or id, against which the answer is explained.
+        start, end: The seconds between which the action is shown.
+        device: The device; by default the CPU.
 
     Raises:
-        ValueError: If the model has no attributes or was loaded with another attention implementation.
+        FileNotFoundError, ValueError: If the file or the model cannot be read, or there is no such class.
     """
-    if not getattr(model.config, "num_attributes", 0):
-        raise ValueError(f"Only the video-text cross encoder has attributes; this is a {model.config.model_type}.")
-    if model.config._attn_implementation != "eager":
-        raise ValueError('Load the model with attn_implementation="eager": other kernels keep no attention weights.')
-    was_training = model.training
-    outputs = model.eval()(**inputs, output_attentions=True)
-    model.train(was_training)
-    weights = outputs.attentions[layer].float().mean(1)  # (B, T'+N, T'+N)
-    num_video = weights.shape[1] - model.config.num_attributes
-    return AttributeAttention(
-        attributes=list(model.config.attribute_names),
-        to_video=weights[:, num_video:, :num_video],
-        from_video=weights[:, :num_video, num_video:],
-        scores=outputs.logits.float().softmax(-1),
+    check_device(device)
+    classifier = load_model(model, AutoModelForVideoClassification, revision=revision).to(device or "cpu")
+    check_explainable(classifier, model)
+    names = [classifier.config.id2label[label] for label in range(classifier.config.num_labels)]
+    against = None if contrast is None else find_class(contrast, names)
+    with open_video(video) as file:
+        clip = load_clip(load_video_processor(model, revision=revision), file, start, end)
+    labels = load_labels(model, revision=revision)
+    return explain_clip(classifier, clip, names=names, video=video, labels=labels, contrast=against)
+
+
+def check_explainable(model: PreTrainedModel, name: str) -> None:
+    """Refuse a model that the methods do not fit.
+
+    Raises:
+        ValueError: If it is one; the message says which models they fit.
+    """
+    if not isinstance(model, (FineGymForVideoClassification, SlowOnlyForVideoClassification)):
+        raise ValueError(
+            f"{name} is a {model.config.model_type}; explanations are for SlowOnly, the video ResNets, the vision "
+            "encoder and the cross encoder."
+        )
+
+
+def find_class(text: str, names: list[str]) -> int:
+    """Return the id of a class that is given by its id, its name, or a part that no other name has.
+
+    Raises:
+        ValueError: If there is none or there are several; the message names them.
+    """
+    if text in names:
+        return names.index(text)
+    if text.isdecimal() and int(text) < len(names):
+        return int(text)
+    found = [name for name in names if text.lower() in name.lower()]
+    if len(found) != 1:
+        what = "No class" if not found else f"{len(found)} classes"
+        raise ValueError(
+            f"{what} of this model matches {text!r}: {'; '.join((found or names)[:5])}; give one name or id."
+        )
+    return names.index(found[0])
+
+
+def load_clip(
+    processor: FineGymVideoProcessor, file: VideoFile, start: float | None = None, end: float | None = None
+) -> Clip:
+    """Return the clip in the middle of a video, the one that `processor(video)` returns."""
+    pixel_values = processor.load_clips(file, 1, start=start, end=end).pixel_values
+    shown = file.select(start, end, processor.frame_rate)
+    [places], _ = sample_clips(
+        len(shown),
+        clip_len=processor.num_frames,
+        frame_interval=processor.frame_interval,
+        num_clips=1,
+        out_of_range=processor.out_of_range,
+        sampling=processor.sampling,
+    )
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (processor.image_mean, processor.image_std))
+    pictures = (255 * (pixel_values[0] * std + mean).clamp(0, 1)).round().to(torch.uint8)
+    times = [float(file.times[shown[place]]) for place in places]
+    return Clip(times, pixel_values, pictures.permute(0, 2, 3, 1).numpy())
+
+
+def explain_clip(
+    model: PreTrainedModel,
+    clip: Clip,
+    *,
+    names: list[str],
+    video: str = "",
+    labels: Labels | None = None,
+    label: int | None = None,
+    contrast: int | None = None,
+) -> Explanation:
+    """Explain the answer for one clip.
+
+    Args:
+        model: The classifier, in eval mode.
+        clip: The clip.
+        names: The names of the classes.
+        video: What the clip is called.
+        labels: The classes with their attributes, if they are known.
+        label: The class to explain; by default the predicted one.
+        contrast: The class to compare with.
+
+    Raises:
+        ValueError: If the contrast is the class itself.
+    """
+    pixel_values = clip.pixel_values.to(model.device)
+    is_network = isinstance(model, SlowOnlyForVideoClassification)
+    with torch.no_grad():
+        inputs = {"pixel_values": pixel_values}
+        if not is_network:
+            inputs = {"video_features": model.get_video_features(pixel_values)}
+        scores = model(**inputs).logits[0].float().softmax(-1).cpu()
+    target = Target(scores.argmax().item() if label is None else label, contrast)
+    if target.label == contrast:
+        raise ValueError(f"The answer is {names[contrast]!r} itself: give another class as the contrast.")
+    own, of_contrast = (_attributes_of(labels, index) for index in (target.label, contrast))
+    vocabulary = list(getattr(model.config, "attribute_names", None) or [])
+    if is_network:
+        attribution = attribute_network(model, pixel_values, target)
+    else:
+        rows = [vocabulary.index(text) for text in dict.fromkeys(own + of_contrast) if text in vocabulary]
+        if vocabulary:
+            rows += strongest_attributes(model, inputs["video_features"], target, NUM_OTHERS, rows)
+        attribution = attribute_encoder(model, inputs["video_features"], target, rows)
+    return Explanation(
+        video=video,
+        clip=clip,
+        names=names,
+        scores=scores,
+        target=target,
+        own=own,
+        of_contrast=of_contrast,
+        attribute_names=vocabulary,
+        attribution=attribution.cpu(),
     )
 
 
-def draw_attention(
-    path: str | Path, attention: AttributeAttention, *, clip: int = 0, num_attributes: int = 12
-) -> None:
-    """Return a PNG of the attributes that attend most unevenly to one clip (rows) over its moments (columns)."""
-    weights = attention.to_video[clip]
-    unevenness = weights.amax(1) - weights.amin(1)
-    chosen = unevenness.argsort(descending=True)[:num_attributes]
-    figure = new_figure(8, 0.6 + 0.25 * len(chosen))
-    axis = figure.subplots()
-    image = axis.imshow(weights[chosen].numpy(), aspect="auto", cmap="viridis")
-    axis.set(xlabel="moment of the clip (video token)", yticks=range(len(chosen)))
-    axis.set_yticklabels([attention.attributes[attribute] or "(blank)" for attribute in chosen], fontsize=7)
-    figure.colorbar(image, ax=axis, label="attention")
-    save_picture(figure, path)
+def _attributes_of(labels: Labels | None, label: int | None) -> list[str]:
+    if labels is None or label is None or not labels.attributes:
+        return []
+    return [labels.attributes[attribute] for attribute in labels.classes[label].attributes]

@@ -6,7 +6,6 @@ import shutil
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-import torch
 from PIL import Image
 
 from finegym.data.index import write_coverage, write_index
@@ -129,29 +128,6 @@ def test_table_lists_checkpoints_from_worst_to_best(tmp_path):
     (tmp_path / "vision" / "metrics.json").write_text("{")
     with pytest.raises(ValueError, match="vision/metrics.json is not a valid metrics file"):
         compare_checkpoints(tmp_path)
-
-
-def test_attention_between_attributes_and_moments(tmp_path):
-    from finegym.evaluation.explain import attribute_attention, draw_attention
-
-    model = small_model("video_text")
-    features = torch.randn(2, 8, 64, generator=torch.Generator().manual_seed(0))
-    with pytest.raises(ValueError, match="eager"):
-        attribute_attention(model, video_features=features)
-    with pytest.raises(ValueError, match="finegym_vision"):
-        attribute_attention(small_model("vision"), video_features=features)
-    model.set_attn_implementation("eager")
-    attention = attribute_attention(model, video_features=features)
-    assert attention.to_video.shape == (2, 4, 8) and attention.from_video.shape == (2, 8, 4)
-    # The oracle: the whole attention matrix of the last layer, whose rows sum to one.
-    whole = model(video_features=features, output_attentions=True).attentions[-1].mean(1)
-    torch.testing.assert_close(whole.sum(-1), torch.ones(2, 12))
-    torch.testing.assert_close(attention.to_video, whole[:, 8:, :8].detach())
-    torch.testing.assert_close(attention.from_video, whole[:, :8, 8:].detach())
-    torch.testing.assert_close(attention.scores, model(video_features=features).logits.softmax(-1).detach())
-    draw_attention(tmp_path / "attention.png", attention)
-    with Image.open(tmp_path / "attention.png") as image:
-        assert min(image.size) > 100
 
 
 def test_two_models_give_one_report_and_results_of_their_own(checkpoint, root, tmp_path):

@@ -1,0 +1,293 @@
+"""What a model's answer for one clip rests on: over time, over attributes, and for convolutional networks over space.
+
+In: a classifier and one clip. Out: numbers. What is explained is a logit or, with a contrast, the difference of two.
+The methods are Captum's; attention and its rollout are read from the model.
+
+An encoder's logit is a sum over its tokens, because it is linear in their mean: each attribute token adds a part to
+it, and the video tokens add the rest. Every method asks how each moment of the clip changes each of these parts, which
+makes a map of attribute x time whose sum is the whole effect on the logit. The part of an attribute token is what the
+network adds by way of it; that the gymnast performs the attribute does not follow (`benchmarks/explanations.py`
+measures how often it is so).
+
+Shapes: N attributes, R rows of a map, T' moments (video tokens), D channels.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+
+try:
+    from captum.attr import (
+        FeatureAblation,
+        IntegratedGradients,
+        LayerGradCam,
+        LayerGradientXActivation,
+        LayerIntegratedGradients,
+        Occlusion,
+        Saliency,
+    )
+except ImportError as error:
+    raise ImportError("Explanations need Captum: run `pip install 'captum>=0.9'`.") from error
+
+
+# Steps of the integral. On SynthGym's encoders the sum misses the difference of logits by less than a hundredth of it.
+NUM_STEPS = 64
+# Rows of a map that are not one attribute.
+OTHERS, VIDEO = "all other attributes", "video tokens"
+
+
+@dataclass(frozen=True)
+class Target:
+    """The class that is explained and, to explain why it and not another, the one it is compared with."""
+
+    label: int
+    contrast: int | None = None
+
+    def of(self, logits: torch.Tensor) -> torch.Tensor:
+        """(..., classes) -> (...)"""
+        score = logits[..., self.label]
+        return score if self.contrast is None else score - logits[..., self.contrast]
+
+
+@dataclass(frozen=True)
+class Attribution:
+    """What one clip's answer rests on.
+
+    Attributes:
+        rows: The names of the R rows of the maps over time.
+        over_time: Method -> (R, T'). Of attention a share (each attribute's whole attention is 1, including that to
+            other attributes); of the others the change of the logit that is ascribed to the moment.
+        over_attributes: Method -> (N,), the change of the logit that is ascribed to the attribute token; empty without
+            attributes.
+        over_space: Grad-CAM (T', h, w), whose sum is the logit without its bias; None for encoders.
+        completeness: Integrated gradients' sum over time, and the difference of logits that it should be; None where
+            they were not computed.
+    """
+
+    rows: list[str]
+    over_time: dict[str, torch.Tensor]
+    over_attributes: dict[str, torch.Tensor] = field(default_factory=dict)
+    over_space: torch.Tensor | None = None
+    completeness: tuple[float, float] | None = None
+
+    def cpu(self) -> "Attribution":
+        """Return the same numbers on the CPU."""
+        over_time, over_attributes = (
+            {name: values.cpu() for name, values in maps.items()} for maps in (self.over_time, self.over_attributes)
+        )
+        space = None if self.over_space is None else self.over_space.cpu()
+        return replace(self, over_time=over_time, over_attributes=over_attributes, over_space=space)
+
+
+def attribute_encoder(
+    model: PreTrainedModel, video_features: torch.Tensor, target: Target, attributes: Sequence[int] = ()
+) -> Attribution:
+    """Explain an encoder's answer.
+
+    A moment is taken away by replacing its features by the clip's mean over time: what remains is what the clip shows
+    all along. An attribute is taken away by replacing it by the blank attribute.
+
+    Args:
+        model: The vision encoder or the cross encoder, in eval mode.
+        video_features: The clip's features (1, T', D), as `get_video_features` returns them.
+        target: What is explained.
+        attributes: The attributes that have rows of their own; the others share one.
+    """
+    features = video_features.detach().float()
+    baseline = features.mean(1, keepdim=True).expand_as(features).contiguous()
+    num_attributes = getattr(model.config, "num_attributes", 0) or 0
+    parts = _parts(model, target, attributes, num_attributes)
+    rows = [*(model.config.attribute_names[attribute] or "(blank)" for attribute in attributes)] if attributes else []
+    rows += [OTHERS, VIDEO] if num_attributes else [VIDEO]
+    with _without_parameter_gradients(model):
+        maps = {
+            name: torch.stack([method(parts, features, baseline, row) for row in range(len(rows))])
+            for name, method in TIME_METHODS.items()
+        }
+        maps |= _attention_maps(model, features, attributes, num_attributes)
+        over_attributes = _over_attributes(model, features, target, num_attributes) if num_attributes else {}
+        with torch.no_grad():
+            expected = (parts(features) - parts(baseline)).sum().item()
+    sum_of_map = maps["integrated gradients"].sum().item()
+    return Attribution(rows, maps, over_attributes, completeness=(sum_of_map, expected))
+
+
+@torch.no_grad()
+def strongest_attributes(
+    model: PreTrainedModel, video_features: torch.Tensor, target: Target, count: int, leave_out: Sequence[int] = ()
+) -> list[int]:
+    """Return the `count` attributes whose part of the logit changes most when the clip is replaced by its mean."""
+    every = range(model.config.num_attributes)
+    parts = _parts(model, target, every, len(every))
+    features = video_features.float()
+    change = parts(features) - parts(features.mean(1, keepdim=True).expand_as(features))
+    order = change[0, : len(every)].abs().argsort(descending=True, stable=True).tolist()
+    return [attribute for attribute in order if attribute and attribute not in leave_out][:count]
+
+
+def _parts(
+    model: PreTrainedModel, target: Target, attributes: Sequence[int], num_attributes: int
+) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Return the function from features (B, T', D) to the parts of the logit (B, R); with the bias they sum to it."""
+    weight = target.of(model.classifier.weight.detach().float().T)  # (channels,)
+
+    def parts(features: torch.Tensor) -> torch.Tensor:
+        tokens = model.base_model(video_features=features).last_hidden_state.float()  # (B, T'+N, D)
+        width = tokens.shape[-1]
+        video, text = tokens.split([tokens.shape[1] - num_attributes, num_attributes], dim=1)
+        of_video = (video @ weight[:width]).mean(1, keepdim=True)
+        if not num_attributes:
+            return of_video
+        of_text = text @ weight[width:] / num_attributes  # (B, N)
+        own = of_text[:, list(attributes)]
+        return torch.cat([own, of_text.sum(1, keepdim=True) - own.sum(1, keepdim=True), of_video], dim=1)
+
+    return parts
+
+
+def _input_gradients(parts, features: torch.Tensor, baseline: torch.Tensor, row: int) -> torch.Tensor:
+    gradient = Saliency(parts).attribute(features, target=row, abs=False)
+    return (gradient * (features - baseline)).sum(-1)[0].detach()
+
+
+def _integrated_gradients(parts, features: torch.Tensor, baseline: torch.Tensor, row: int) -> torch.Tensor:
+    method = IntegratedGradients(parts)
+    return method.attribute(features, baselines=baseline, target=row, n_steps=NUM_STEPS).sum(-1)[0].detach()
+
+
+def _occlusion(parts, features: torch.Tensor, baseline: torch.Tensor, row: int) -> torch.Tensor:
+    num_moments, width = features.shape[1:]
+    with torch.no_grad():
+        change = Occlusion(parts).attribute(
+            features,
+            sliding_window_shapes=(1, width),
+            strides=(1, width),
+            baselines=baseline,
+            target=row,
+            perturbations_per_eval=num_moments,
+        )
+    return change[0, :, 0]  # each channel of a moment has the change of the whole moment
+
+
+# The methods over time that say how the logit changes; attention is added to them.
+TIME_METHODS: dict[str, Callable[..., torch.Tensor]] = {
+    "integrated gradients": _integrated_gradients,
+    "occlusion": _occlusion,
+    "input gradients": _input_gradients,
+}
+
+
+def _over_attributes(
+    model: PreTrainedModel, features: torch.Tensor, target: Target, num_attributes: int
+) -> dict[str, torch.Tensor]:
+    ids = torch.arange(num_attributes, device=features.device)[None]
+    words = model.base_model.text_embeddings.word_embeddings
+
+    def score(attribute_ids: torch.Tensor) -> torch.Tensor:
+        repeated = features.expand(len(attribute_ids), -1, -1)
+        return target.of(model(video_features=repeated, attribute_ids=attribute_ids).logits.float())
+
+    blank = torch.zeros_like(ids)
+    gradient = LayerGradientXActivation(score, words, multiply_by_inputs=False).attribute(ids)
+    change = words(ids) - words(blank)
+    integrated = LayerIntegratedGradients(score, words).attribute(ids, baselines=blank, n_steps=NUM_STEPS)
+    with torch.no_grad():
+        occluded = FeatureAblation(score).attribute(ids, baselines=0, perturbations_per_eval=16)
+    found = {
+        "integrated gradients": integrated.sum(-1)[0],
+        "occlusion": occluded[0].float(),
+        "input gradients": (gradient * change).sum(-1)[0],
+    }
+    return {name: values.detach() for name, values in found.items()}
+
+
+@torch.no_grad()
+def _attention_maps(
+    model: PreTrainedModel, features: torch.Tensor, attributes: Sequence[int], num_attributes: int
+) -> dict[str, torch.Tensor]:
+    """Return the attention of each row to the moments: of each layer, its mean over layers, and its rollout."""
+    before = model.config._attn_implementation
+    model.set_attn_implementation("eager")  # other kernels keep no weights
+    try:
+        layers = model(video_features=features, output_attentions=True).attentions
+    finally:
+        model.set_attn_implementation(before)
+    matrices = torch.stack([layer[0].float().mean(0) for layer in layers])  # (L, S, S)
+    named = {f"attention, layer {number}": matrix for number, matrix in enumerate(matrices, start=1)}
+    named |= {"attention, mean": matrices.mean(0), "attention rollout": rollout(matrices)}
+    num_moments = features.shape[1]
+    others = [attribute for attribute in range(num_attributes) if attribute not in attributes]
+    groups = [[num_moments + attribute] for attribute in attributes]
+    groups += [[num_moments + attribute for attribute in others]] if num_attributes else []
+    groups.append(list(range(num_moments)))
+    return {
+        name: torch.stack(
+            [matrix[group, :num_moments].mean(0) if group else matrix.new_zeros(num_moments) for group in groups]
+        )
+        for name, matrix in named.items()
+    }
+
+
+def rollout(matrices: torch.Tensor) -> torch.Tensor:
+    """Return how much of each token is in each other token after all layers, if attention and the identity beside it
+    mix them half and half (Abnar and Zuidema, "Quantifying Attention Flow in Transformers", 2020).
+
+    Args:
+        matrices: The attention (L, S, S) of each layer, averaged over its heads.
+    """
+    identity = torch.eye(matrices.shape[-1], device=matrices.device, dtype=matrices.dtype)
+    mixed = identity
+    for matrix in matrices:
+        mixed = (0.5 * matrix + 0.5 * identity) @ mixed
+    return mixed
+
+
+def attribute_network(model: PreTrainedModel, pixel_values: torch.Tensor, target: Target) -> Attribution:
+    """Explain the answer of SlowOnly or a video ResNet by Grad-CAM on its last stage, and by occlusion and gradients.
+
+    Args:
+        model: The network, in eval mode.
+        pixel_values: The clip (1, T, C, H, W). A moment is taken away by replacing its frames by the clip's mean
+            frame.
+        target: What is explained.
+    """
+    pixels = pixel_values.detach().float()
+    baseline = pixels.mean(1, keepdim=True).expand_as(pixels).contiguous()
+
+    def score(frames: torch.Tensor) -> torch.Tensor:
+        return target.of(model(pixel_values=frames).logits.float())[:, None]
+
+    with _without_parameter_gradients(model):
+        camera = LayerGradCam(score, model.base_model.blocks[-1])
+        space = camera.attribute(pixels.clone().requires_grad_(), target=0)[:, 0].detach()  # (T', h, w)
+        num_moments = len(space)
+        gradient = Saliency(score).attribute(pixels, target=0, abs=False)
+        gradients = (gradient * (pixels - baseline)).sum((0, 2, 3, 4))
+        groups = torch.arange(pixels.shape[1], device=pixels.device) * num_moments // pixels.shape[1]
+        with torch.no_grad():
+            mask = groups.view(1, -1, 1, 1, 1).expand(1, -1, *pixels.shape[2:])
+            changes = FeatureAblation(score).attribute(pixels, baselines=baseline, target=0, feature_mask=mask)
+    occluded = changes[0, :, 0, 0, 0].unflatten(0, (num_moments, -1)).mean(1)
+    maps = {
+        "Grad-CAM": space.sum((1, 2)),
+        "occlusion": occluded,
+        "input gradients": gradients.detach().unflatten(0, (num_moments, -1)).sum(1),
+    }
+    return Attribution(["all frames"], {name: row[None] for name, row in maps.items()}, over_space=space)
+
+
+@contextmanager
+def _without_parameter_gradients(model: nn.Module):
+    """Gradients are taken of inputs alone."""
+    kept: Mapping[nn.Parameter, bool] = {parameter: parameter.requires_grad for parameter in model.parameters()}
+    model.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter, required in kept.items():
+            parameter.requires_grad_(required)
