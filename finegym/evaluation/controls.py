@@ -7,6 +7,7 @@ which knows beginning, middle and end.
 import json
 import warnings
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -86,8 +87,8 @@ def controls_of(
     if path.is_file():
         return read_json(path, what="file of controls", remedy="Delete it; it is computed again.")
     controls: dict[str, Any] = {"key": key}
-    for name in NUM_PARTS:
-        if len({video.label for video in train_videos}) > 1:
+    if len({video.label for video in train_videos}) > 1:
+        for name in NUM_PARTS:
             control = fit_control(name, train, train_videos, val, val_videos, labels, num_views=num_views)
             controls[name] = control.metrics
     write_text(path, json.dumps(controls, indent=2) + "\n")
@@ -117,8 +118,11 @@ def fit_control(
     groups = np.array([train_videos[index].group or f"\0{train_videos[index].id}" for index, _ in places])
     scaler = StandardScaler().fit(inputs)
     inputs = scaler.transform(inputs)
-    weight_decay = _choose_weight_decay(inputs, truth, groups)
-    model = _fit(_new_model(), inputs, truth, weight_decay)
+    with warnings.catch_warnings():
+        # The accuracy has settled long before the last digits of the weights.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        weight_decay = _choose_weight_decay(inputs, truth, groups)
+        model = _fit(_new_model(), inputs, truth, weight_decay)
     readable = [place for place in range(len(val_videos)) if val.names[place] not in val.failed]
     scores = []
     for place in readable:
@@ -153,16 +157,20 @@ def _choose_weight_decay(inputs: np.ndarray, truth: np.ndarray, groups: np.ndarr
     names, group = np.unique(groups, return_inverse=True)
     # Videos are in the order of their classes' ids, so the folds must be drawn at random.
     fold = np.random.default_rng(0).permutation(len(names))[group] % NUM_FOLDS
-    num_right = dict.fromkeys(WEIGHT_DECAYS, 0)
-    for number in range(NUM_FOLDS):
-        left_out = fold == number
+
+    def count_right(left_out: np.ndarray) -> list[int]:
+        num_right = [0] * len(WEIGHT_DECAYS)
         if left_out.all() or not left_out.any() or len(np.unique(truth[~left_out])) < 2:
-            continue
+            return num_right
         model = _new_model()
-        for weight_decay in WEIGHT_DECAYS:
+        for place, weight_decay in enumerate(WEIGHT_DECAYS):
             _fit(model, inputs[~left_out], truth[~left_out], weight_decay)
-            num_right[weight_decay] += int((model.predict(inputs[left_out]) == truth[left_out]).sum())
-    return max(num_right, key=num_right.__getitem__)
+            num_right[place] = int((model.predict(inputs[left_out]) == truth[left_out]).sum())
+        return num_right
+
+    with ThreadPoolExecutor(NUM_FOLDS) as pool:  # where processes were launched, each has one thread of its own
+        num_right = np.sum(list(pool.map(count_right, [fold == number for number in range(NUM_FOLDS)])), axis=0)
+    return WEIGHT_DECAYS[num_right.argmax()]
 
 
 def _new_model() -> LogisticRegression:
@@ -171,8 +179,4 @@ def _new_model() -> LogisticRegression:
 
 def _fit(model: LogisticRegression, inputs: np.ndarray, truth: np.ndarray, weight_decay: float) -> LogisticRegression:
     """Fit with a weight decay; scikit-learn weighs the sum of the losses by C against half the squared weights."""
-    model.set_params(C=1 / (2 * len(truth) * weight_decay))
-    with warnings.catch_warnings():
-        # The accuracy has settled long before the last digits of the weights.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        return model.fit(inputs, truth)
+    return model.set_params(C=1 / (2 * len(truth) * weight_decay)).fit(inputs, truth)

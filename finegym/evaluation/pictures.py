@@ -33,10 +33,11 @@ def save_picture(figure, path: str | Path) -> None:
     """Write a figure as PNG to `path`, and as PDF beside it."""
     path = Path(path)
     with replacing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=150, bbox_inches="tight")
+        figure.savefig(temporary, format="png", dpi=150)
+    figure.set_layout_engine("none")  # the layout is found: finding it once more takes as long as all the rest
     with replacing(path.with_suffix(".pdf")) as temporary:
         # without a date the same evaluation yields the same file
-        figure.savefig(temporary, format="pdf", bbox_inches="tight", metadata={"CreationDate": None})
+        figure.savefig(temporary, format="pdf", metadata={"CreationDate": None})
 
 
 def draw_confusion(path: Path, evaluation: Evaluation, labels: Labels) -> None:

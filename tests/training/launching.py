@@ -78,6 +78,7 @@ class Launch:
         """Wait for a condition, looking very often; False if the run ended before."""
         deadline = time.monotonic() + timeout
         while not condition():
+            time.sleep(5e-4)  # a state takes ten times as long to save, and the run needs the processor
             if not any(process.is_alive() for process in self.processes):
                 return condition()
             if time.monotonic() > deadline:
