@@ -40,6 +40,7 @@ test: $(INSTALLED)
 	$(BIN)/ruff check --quiet .
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/lint-imports
+	$(BIN)/python -m tests.hf_common.common_tests
 	$(BIN)/python -m pytest $(IN_PARALLEL)
 
 # Run the suite with other kernels of torch, oneDNN, MKL and NumPy than this processor's own: half an hour.
