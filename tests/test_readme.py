@@ -15,6 +15,7 @@ from finegym.data.video_writing import write_video
 from finegym.synthgym.generate import write_routines
 from tests.commands.test_first_run import lines_of_make_train
 from tests.footage import moving_square
+from tests.training.launching import run_command
 
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -52,14 +53,16 @@ def adapted(command: list[str]) -> list[str]:
 
 def run(command: list[str], folder: Path) -> str:
     program, *arguments = command
-    start = {
-        "finegym": [sys.executable, "-m", "finegym"],
-        "python": [sys.executable],
-        "accelerate": [sys.executable, "-m", "accelerate.commands.accelerate_cli"],
-    }[program]
-    result = subprocess.run([*start, *arguments], cwd=folder, capture_output=True, text=True, timeout=600)
-    assert result.returncode == 0, f"{shlex.join(command)}\n{result.stdout[-1500:]}\n{result.stderr[-3000:]}"
-    return result.stdout
+    if program == "accelerate" or arguments[0] == "-m":
+        launcher = ["-m", "accelerate.commands.accelerate_cli"] if program == "accelerate" else []
+        result = subprocess.run(
+            [sys.executable, *launcher, *arguments], cwd=folder, capture_output=True, text=True, timeout=600
+        )
+        status, output, errors = result.returncode, result.stdout, result.stderr
+    else:
+        status, output, errors = run_command(command, folder)
+    assert status == 0, f"{shlex.join(command)}\n{output[-1500:]}\n{errors[-3000:]}"
+    return output
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 from finegym.data.arguments import UsageError
-from finegym.data.files import find_videos, write_text
+from finegym.data.files import expand_names, write_text
 from finegym.data.text import safe_text
 from finegym.paths import require_path_or_hub_id
 
@@ -45,7 +45,7 @@ def explain(
     """
     if output.suffix.lower() != ".png":
         raise UsageError(f"--output must end in .png, not {output.name}.")
-    names = find_videos([video])
+    names = expand_names([video])
     if len(names) > 1:
         raise UsageError(f"{video} holds {len(names)} videos; explain one at a time.")
     require_path_or_hub_id(model, "checkpoint folder")

@@ -5,9 +5,11 @@ import hashlib
 import json
 import multiprocessing
 import os
+import runpy
 import signal
 import socket
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,7 +19,8 @@ REPOSITORY = Path(__file__).parents[2]
 STEADY = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "CUDA_VISIBLE_DEVICES": ""}
 
 # Every process of a run is forked from a server that has imported torch and the project once, so that starting takes a
-# tenth of a second; `test_commands.py` and benchmarks/resume.py start the real commands.
+# tenth of a second rather than seconds of the processor; `test_commands.py` and benchmarks/resume.py start the real
+# commands.
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(
     [
@@ -120,15 +123,45 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
+def run_command(command: Sequence[str], folder: Path, timeout: float = 600) -> tuple[int, str, str]:
+    """Run `finegym ...` or `python FILE ...` in a folder, and return its exit code, its output and its errors."""
+    with tempfile.TemporaryDirectory() as scratch:
+        output, errors = Path(scratch) / "output", Path(scratch) / "errors"
+        process = _context.Process(target=_run_command, args=(list(command), str(folder), str(output), str(errors)))
+        process.start()
+        process.join(timeout)
+        if process.is_alive():
+            process.kill()
+            process.join()
+        return process.exitcode, output.read_text(), errors.read_text()
+
+
 def _train(arguments: list[str], environment: dict[str, str], log: str) -> None:
     os.environ.update(environment)
-    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    os.dup2(descriptor, 1)
-    os.dup2(descriptor, 2)
-    multiprocessing.set_start_method("fork", force=True)  # as in a process started from a shell
+    _become_a_command(log, log)
     import torch
 
     torch.set_num_threads(1)
     from finegym.commands.line import main
 
     sys.exit(main(["train", *arguments], prog="train.py"))
+
+
+def _run_command(command: list[str], folder: str, output: str, errors: str) -> None:
+    os.chdir(folder)
+    _become_a_command(output, errors)
+    program, *arguments = command
+    if program == "finegym":
+        from finegym.commands.line import main
+
+        sys.exit(main(arguments))
+    sys.argv = arguments
+    sys.path.insert(0, folder)
+    runpy.run_path(arguments[0], run_name="__main__")
+
+
+def _become_a_command(output: str, errors: str) -> None:
+    """Write to these files, and start processes of one's own as a process started from a shell does."""
+    for path, standard in ((output, 1), (errors, 2)):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), standard)
+    multiprocessing.set_start_method("fork", force=True)
