@@ -104,6 +104,13 @@ ARCHITECTURES = {
         needs_attributes=True,
         is_transformer=True,
     ),
+    "tqn": Architecture(
+        "Tqn",
+        title="TQN",
+        description="A temporal query network over the features of a 3D CNN",
+        needs_backbone=True,
+        needs_attributes=True,
+    ),
 }
 
 # What `model.architecture` of a recipe may be.

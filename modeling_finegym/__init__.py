@@ -9,6 +9,7 @@ from transformers.models.auto.video_processing_auto import AutoVideoProcessor
 from .configuration_backbones import S3DConfig, SlowOnlyConfig, VideoResNetConfig
 from .configuration_checks import __version__
 from .configuration_finegym import FineGymVideoTextConfig, FineGymVisionConfig
+from .configuration_peers import TqnConfig
 from .modeling_finegym import (
     FineGymVideoTextForVideoClassification,
     FineGymVideoTextModel,
@@ -17,6 +18,7 @@ from .modeling_finegym import (
 )
 from .modeling_s3d import S3DForVideoClassification, S3DModel
 from .modeling_slowonly import SlowOnlyForVideoClassification, SlowOnlyModel
+from .modeling_tqn import TqnForVideoClassification, TqnModel
 from .modeling_video_resnet import VideoResNetForVideoClassification, VideoResNetModel
 from .pipeline_finegym import FineGymPipeline
 from .video_processing_finegym import FineGymVideoProcessor
@@ -28,6 +30,7 @@ for config_class, model_class, classifier_class in (
     (S3DConfig, S3DModel, S3DForVideoClassification),
     (FineGymVisionConfig, FineGymVisionModel, FineGymVisionForVideoClassification),
     (FineGymVideoTextConfig, FineGymVideoTextModel, FineGymVideoTextForVideoClassification),
+    (TqnConfig, TqnModel, TqnForVideoClassification),
 ):
     AutoConfig.register(config_class.model_type, config_class, exist_ok=True)
     AutoModel.register(config_class, model_class, exist_ok=True)
@@ -49,6 +52,9 @@ __all__ = [
     "SlowOnlyConfig",
     "SlowOnlyForVideoClassification",
     "SlowOnlyModel",
+    "TqnConfig",
+    "TqnForVideoClassification",
+    "TqnModel",
     "VideoResNetConfig",
     "VideoResNetForVideoClassification",
     "VideoResNetModel",

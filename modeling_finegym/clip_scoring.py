@@ -43,11 +43,14 @@ class VideoScores:
         scores (`torch.FloatTensor` of shape `(num_labels,)`): Weighted mean of the clips' softmax.
         clip_scores (`torch.FloatTensor` of shape `(num_clips, num_labels)`): Each distinct clip's softmax.
         weights (`torch.FloatTensor` of shape `(num_clips,)`): Share of each clip in `scores`.
+        attribute_scores (`torch.FloatTensor` of shape `(num_attribute_groups, num_attributes)`): Weighted mean of the
+            clips' softmax for each group of attributes; None for models that answer no attributes.
     """
 
     scores: torch.Tensor
     clip_scores: torch.Tensor
     weights: torch.Tensor
+    attribute_scores: torch.Tensor | None = None
 
 
 @torch.no_grad()
@@ -110,9 +113,22 @@ def score_videos(model: torch.nn.Module, videos: Iterable[VideoClips], batch_siz
             weights.append(video.weights.float())
             yield video.inputs[1]
 
-    def logits(clips: torch.Tensor) -> torch.Tensor:
-        return model(**{name: clips.to(model.device)}).logits.float().cpu()
+    num_labels, attributes_shape = model.config.num_labels, None
 
-    for video_logits in run_packed(logits, inputs(), batch_size):
-        video_weights = weights.popleft()
-        yield VideoScores(average_clips(video_logits, video_weights), video_logits.softmax(-1), video_weights)
+    def answers(clips: torch.Tensor) -> torch.Tensor:
+        """Return the logits of classes, and beside them those of attributes, if there are any."""
+        nonlocal attributes_shape
+        outputs = model(**{name: clips.to(model.device)})
+        attribute_logits = getattr(outputs, "attribute_logits", None)
+        if attribute_logits is None:
+            return outputs.logits.float().cpu()
+        attributes_shape = attribute_logits.shape[1:]
+        return torch.cat([outputs.logits, attribute_logits.flatten(1)], dim=1).float().cpu()
+
+    for answer in run_packed(answers, inputs(), batch_size):
+        logits, weights_of_video, attribute_scores = answer[:, :num_labels], weights.popleft(), None
+        if attributes_shape is not None:
+            attribute_logits = answer[:, num_labels:].unflatten(1, attributes_shape)
+            attribute_scores = torch.einsum("c,cgn->gn", weights_of_video, attribute_logits.softmax(-1))
+        scores = average_clips(logits, weights_of_video)
+        yield VideoScores(scores, logits.softmax(-1), weights_of_video, attribute_scores)

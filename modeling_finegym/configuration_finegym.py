@@ -24,75 +24,50 @@ TOKEN_LAYOUTS = {
 
 
 @strict
-class FineGymVisionConfig(PreTrainedConfig):
+class OnBackboneConfig(PreTrainedConfig):
     r"""
-    Configuration of [`FineGymVisionModel`], the 3D vision encoder (paper, section 3.1): BERT layers over the spatially
-    pooled features of a frozen backbone. What the paper leaves open follows UniVL, whose encoder it names.
+    What the configurations of all models on a backbone share.
 
     Args:
-        vision_config (`dict` or `PreTrainedConfig`): The backbone: a [`SlowOnlyConfig`], or the configuration of any
+        vision_config (`dict` or `PreTrainedConfig`): The backbone: one of this project, or the configuration of any
             Transformers model that gives tokens per frame or tubelet (VideoMAE, V-JEPA 2, TimeSformer, ViViT, ViT,
             DINOv2).
         num_frames (`int`): Frames of a clip. Taken from the backbone; required only for image backbones. This field
-            and the next two are written into the configuration of a SlowOnly backbone.
-        freeze_backbone (`bool`, defaults to `True`): Keep the backbone in eval mode and without gradients (section 3).
-        num_trainable_stages (`int`, defaults to 0): With `freeze_backbone`, how many of SlowOnly's last stages are
-            trained.
-        hidden_size (`int`, defaults to 768), num_hidden_layers (`int`, defaults to 3),
-        num_attention_heads (`int`, defaults to 12), intermediate_size (`int`, defaults to 3072): The encoder.
-        hidden_act (`str`, defaults to `"gelu"`), hidden_dropout_prob (`float`, defaults to 0.1),
-        attention_probs_dropout_prob (`float`, defaults to 0.1), layer_norm_eps (`float`, defaults to 1e-12),
-        initializer_range (`float`, defaults to 0.02): BERT's and UniVL's.
-        use_position_embeddings (`bool`, defaults to `True`): Without them the encoder cannot tell the order of
-            the frames.
-        position_initializer_range (`float`, defaults to 0.02): BERT's. The video tokens that they are added to are
-            about twenty times larger: start them larger where there are only a few thousand steps to learn order.
-        normalize_features (`bool`, defaults to `False`): LayerNorm on the backbone's features (UniVL's
-            NormalizeVideo).
-        classifier_dropout (`float`, defaults to 0.0): Dropout before the classifier.
+            and the next two are written into the configuration of a backbone of this project.
+        freeze_backbone (`bool`): Keep the backbone in eval mode and without gradients.
+        num_trainable_stages (`int`, defaults to 0): With `freeze_backbone`, how many of the last stages of a backbone
+            of this project are trained.
+        classifier_dropout (`float`): Dropout before the classifier.
+        initializer_range (`float`): Standard deviation of initial weights.
         num_prefix_tokens (`int`), token_layout (`str`): For a backbone of Transformers, the order of its tokens: how
             many precede the patches, and whether the patches run over "time" first, over "space" first, or belong to
             one "frame" of an image model. Filled in for the models named above.
     """
 
-    model_type = "finegym_vision"
     sub_configs = {"vision_config": AutoConfig}
 
     vision_config: dict | PreTrainedConfig | None = None
     num_frames: int | None = None
     freeze_backbone: bool = True
     num_trainable_stages: int = 0
-    hidden_size: int = 768
-    num_hidden_layers: int = 3
-    num_attention_heads: int = 12
-    intermediate_size: int = 3072
-    hidden_act: str = "gelu"
-    hidden_dropout_prob: float | int = 0.1
-    attention_probs_dropout_prob: float | int = 0.1
-    layer_norm_eps: float = 1e-12
-    initializer_range: float = 0.02
-    use_position_embeddings: bool = True
-    position_initializer_range: float = 0.02
-    normalize_features: bool = False
     classifier_dropout: float | int = 0.0
+    initializer_range: float = 0.02
     num_prefix_tokens: int | None = None
     token_layout: str | None = None
-    # read by transformers' BertLayer
-    is_decoder: bool = False
-    add_cross_attention: bool = False
 
     def __post_init__(self, **kwargs):
         if self.vision_config is None:
-            self.vision_config = SlowOnlyConfig()
+            self.vision_config = self.default_backbone()
         elif isinstance(self.vision_config, dict):
             values = dict(self.vision_config)
             model_type = values.pop("model_type", SlowOnlyConfig.model_type)
-            if model_type in (FineGymVisionConfig.model_type, FineGymVideoTextConfig.model_type):
-                raise ValueError(f"vision_config describes a {model_type}, which is an encoder, not a backbone.")
             if model_type in OWN_BACKBONE_CONFIGS:
                 self.vision_config = OWN_BACKBONE_CONFIGS[model_type](**values)
             else:
                 self.vision_config = AutoConfig.for_model(model_type, **values)
+        if isinstance(self.vision_config, OnBackboneConfig):
+            model_type = self.vision_config.model_type
+            raise ValueError(f"vision_config describes a {model_type}, which is an encoder, not a backbone.")
         if self.num_frames is None:
             self.num_frames = getattr(self.vision_config, "num_frames", None) or getattr(
                 self.vision_config, "frames_per_clip", None
@@ -106,6 +81,10 @@ class FineGymVisionConfig(PreTrainedConfig):
             self._describe_tokens()
         super().__post_init__(**kwargs)
         check_labels(self)
+
+    def default_backbone(self) -> PreTrainedConfig:
+        """Return the configuration of the backbone where none is named."""
+        return SlowOnlyConfig()
 
     def configure_backbone(self) -> None:
         """Write the fields that both configurations have, which the encoder decides, into the backbone's."""
@@ -129,7 +108,9 @@ class FineGymVisionConfig(PreTrainedConfig):
         if self.token_layout not in ("time", "space", "frame"):
             raise ValueError(f"token_layout must be 'time', 'space' or 'frame', got {self.token_layout!r}.")
         if self.num_trainable_stages:
-            raise ValueError("num_trainable_stages counts SlowOnly's stages; with another backbone leave it at 0.")
+            raise ValueError(
+                "num_trainable_stages counts the stages of a backbone of this project; with another leave it at 0."
+            )
 
     @property
     def video_feature_size(self) -> int:
@@ -143,6 +124,45 @@ class FineGymVisionConfig(PreTrainedConfig):
             return self.vision_config.num_video_tokens
         tubelet_size = getattr(self.vision_config, "tubelet_size", None) or 1
         return self.num_frames // (tubelet_size if isinstance(tubelet_size, int) else tubelet_size[0])
+
+
+@strict
+class FineGymVisionConfig(OnBackboneConfig):
+    r"""
+    Configuration of [`FineGymVisionModel`], the 3D vision encoder (paper, section 3.1): BERT layers over the spatially
+    pooled features of a frozen backbone. What the paper leaves open follows UniVL, whose encoder it names. The
+    arguments are those of [`OnBackboneConfig`], and:
+
+    Args:
+        hidden_size (`int`, defaults to 768), num_hidden_layers (`int`, defaults to 3),
+        num_attention_heads (`int`, defaults to 12), intermediate_size (`int`, defaults to 3072): The encoder.
+        hidden_act (`str`, defaults to `"gelu"`), hidden_dropout_prob (`float`, defaults to 0.1),
+        attention_probs_dropout_prob (`float`, defaults to 0.1), layer_norm_eps (`float`, defaults to 1e-12): BERT's
+            and UniVL's, as is `initializer_range`, 0.02.
+        use_position_embeddings (`bool`, defaults to `True`): Without them the encoder cannot tell the order of
+            the frames.
+        position_initializer_range (`float`, defaults to 0.02): BERT's. The video tokens that they are added to are
+            about twenty times larger: start them larger where there are only a few thousand steps to learn order.
+        normalize_features (`bool`, defaults to `False`): LayerNorm on the backbone's features (UniVL's
+            NormalizeVideo).
+    """
+
+    model_type = "finegym_vision"
+
+    hidden_size: int = 768
+    num_hidden_layers: int = 3
+    num_attention_heads: int = 12
+    intermediate_size: int = 3072
+    hidden_act: str = "gelu"
+    hidden_dropout_prob: float | int = 0.1
+    attention_probs_dropout_prob: float | int = 0.1
+    layer_norm_eps: float = 1e-12
+    use_position_embeddings: bool = True
+    position_initializer_range: float = 0.02
+    normalize_features: bool = False
+    # read by transformers' BertLayer
+    is_decoder: bool = False
+    add_cross_attention: bool = False
 
 
 @strict
@@ -169,4 +189,4 @@ class FineGymVideoTextConfig(FineGymVisionConfig):
         return len(self.attribute_names)
 
 
-__all__ = ["FineGymVideoTextConfig", "FineGymVisionConfig"]
+__all__ = ["FineGymVideoTextConfig", "FineGymVisionConfig", "OnBackboneConfig"]

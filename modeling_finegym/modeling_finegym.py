@@ -14,7 +14,7 @@ from transformers.models.bert.modeling_bert import BertEncoder, BertLayer, BertS
 from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
-from .configuration_finegym import FineGymVideoTextConfig, FineGymVisionConfig
+from .configuration_finegym import FineGymVideoTextConfig, FineGymVisionConfig, OnBackboneConfig
 from .modeling_s3d import S3DModel
 from .modeling_slowonly import SlowOnlyModel, check_pixel_values
 from .modeling_video_resnet import VideoResNetModel
@@ -132,17 +132,16 @@ class FineGymVideoTextPreTrainedModel(FineGymPreTrainedModel):
     input_modalities = ("video", "text")
 
 
-class FineGymModel(FineGymPreTrainedModel):
-    """What the two encoders share: the backbone, its freezing, its features, and the check of the inputs."""
+class OnBackboneModel(FineGymPreTrainedModel):
+    """What all models on a backbone share: the backbone, its freezing, its features, and the check of the inputs."""
 
-    def __init__(self, config: FineGymVisionConfig):
+    def __init__(self, config: OnBackboneConfig):
         super().__init__(config)
         backbone_class = OWN_BACKBONES.get(config.vision_config.model_type)
         self.has_own_backbone = backbone_class is not None
         if self.has_own_backbone:
             config.configure_backbone()  # a field may have been set after the configuration was created
         self.backbone = (backbone_class or AutoModel.from_config)(config.vision_config)
-        self.video_embeddings = VideoEmbeddings(config)
 
     def train(self, mode: bool = True):
         super().train(mode)
@@ -173,6 +172,9 @@ class FineGymModel(FineGymPreTrainedModel):
                 f"This model takes clips of {self.config.num_frames} frames, got {pixel_values.shape[1]}: sample that "
                 "many (the video processor does), or load the model with another num_frames and train it."
             )
+        return self._compute_features(pixel_values)
+
+    def _compute_features(self, pixel_values: torch.Tensor) -> torch.Tensor:
         if self.has_own_backbone:
             return self.backbone.get_video_features(pixel_values)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.freeze_backbone):
@@ -189,8 +191,8 @@ class FineGymModel(FineGymPreTrainedModel):
             return tokens.unflatten(1, (config.num_video_tokens, -1)).mean(2)
         return tokens.unflatten(1, (-1, config.num_video_tokens)).mean(1)  # (B, patches*T', D)
 
-    def embed_video(self, pixel_values: torch.Tensor | None, video_features: torch.Tensor | None) -> torch.Tensor:
-        """Map frames, or the backbone's features in their place, to video tokens (B, T', D)."""
+    def read_features(self, pixel_values: torch.Tensor | None, video_features: torch.Tensor | None) -> torch.Tensor:
+        """Return the features (B, T', D) of frames, or those given in their place."""
         if (pixel_values is None) == (video_features is None):
             raise ValueError("Give either pixel_values or video_features.")
         if video_features is None:
@@ -201,6 +203,19 @@ class FineGymModel(FineGymPreTrainedModel):
                 f"video_features must have shape (batch_size, {expected[0]}, {expected[1]}), got "
                 f"{tuple(video_features.shape)}."
             )
+        return video_features
+
+
+class FineGymModel(OnBackboneModel):
+    """What the two encoders share: features become video tokens."""
+
+    def __init__(self, config: FineGymVisionConfig):
+        super().__init__(config)
+        self.video_embeddings = VideoEmbeddings(config)
+
+    def embed_video(self, pixel_values: torch.Tensor | None, video_features: torch.Tensor | None) -> torch.Tensor:
+        """Map frames, or the backbone's features in their place, to video tokens (B, T', D)."""
+        video_features = self.read_features(pixel_values, video_features)
         return self.video_embeddings(video_features.to(self.video_embeddings.projection.weight.dtype))
 
 
@@ -323,7 +338,7 @@ class FineGymForVideoClassification(FineGymPreTrainedModel):
         self.train(self.training)
 
     def get_video_features(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """Map frames (B, T, C, H, W) to (B, T', features); see [`FineGymModel.get_video_features`]."""
+        """Map frames (B, T, C, H, W) to (B, T', features); see [`OnBackboneModel.get_video_features`]."""
         return self.base_model.get_video_features(pixel_values)
 
     def _classify(self, outputs: BaseModelOutputWithPooling, labels: torch.Tensor | None) -> ImageClassifierOutput:

@@ -57,9 +57,14 @@ class FineGymPipeline(VideoClassificationPipeline):
             fps (`float`): Frame rate of an array, in frames per second; files declare theirs.
             return_clip_scores (`bool`, defaults to `False`): Also return the scores of each distinct clip.
 
+            attributes (`bool`, defaults to `False`): Also return what a model that answers attributes, such as TQN,
+                says of each group of them.
+
         Returns:
             A list of `{"score": float, "label": str}` per video, best first. With `return_clip_scores`, a dictionary
-            `{"scores": that list, "clips": [{"weight": float, "scores": such a list}, ...]}` per video.
+            `{"scores": that list, "clips": [{"weight": float, "scores": such a list}, ...]}` per video; with
+            `attributes`, such a dictionary with `"attributes": [{"score": float, "label": str}, ...]`, the likeliest
+            attribute of each group, without the groups of which the video has likeliest none.
 
         Raises:
             `ValueError`: a file, or what an address returns, is not a readable video.
@@ -70,10 +75,19 @@ class FineGymPipeline(VideoClassificationPipeline):
         return super().__call__(to_frames(inputs) if is_list_of_images(inputs) else inputs, **kwargs)
 
     def _sanitize_parameters(
-        self, top_k=None, num_clips=None, start=None, end=None, fps=None, return_clip_scores=None
+        self,
+        top_k=None,
+        num_clips=None,
+        start=None,
+        end=None,
+        fps=None,
+        return_clip_scores=None,
+        attributes=None,
     ):
+        if attributes and not getattr(self.model.config, "num_attribute_groups", 0):
+            raise ValueError(f"A {self.model.config.model_type} answers no attributes: leave out `attributes`.")
         preprocess = {"num_clips": num_clips, "start": start, "end": end, "fps": fps}
-        postprocess = {"top_k": top_k, "return_clip_scores": return_clip_scores}
+        postprocess = {"top_k": top_k, "return_clip_scores": return_clip_scores, "attributes": attributes}
         given = [
             {name: value for name, value in group.items() if value is not None} for group in (preprocess, postprocess)
         ]
@@ -121,19 +135,24 @@ class FineGymPipeline(VideoClassificationPipeline):
         for scores in score_videos(self.model, videos, batch_size=batch_size):
             yield self.postprocess(scores, **postprocess_params)
 
-    def postprocess(self, model_outputs: VideoScores, top_k=5, return_clip_scores=False):
+    def postprocess(self, model_outputs: VideoScores, top_k=5, return_clip_scores=False, attributes=False):
         def best(scores):
             values, labels = scores.topk(min(top_k, len(scores)))
             names = self.model.config.id2label
             return [{"score": s, "label": names[label]} for s, label in zip(values.tolist(), labels.tolist())]
 
-        if not return_clip_scores:
+        if not return_clip_scores and not attributes:
             return best(model_outputs.scores)
-        clips = zip(model_outputs.weights.tolist(), model_outputs.clip_scores)
-        return {
-            "scores": best(model_outputs.scores),
-            "clips": [{"weight": weight, "scores": best(scores)} for weight, scores in clips],
-        }
+        result = {"scores": best(model_outputs.scores)}
+        if return_clip_scores:
+            clips = zip(model_outputs.weights.tolist(), model_outputs.clip_scores)
+            result["clips"] = [{"weight": weight, "scores": best(scores)} for weight, scores in clips]
+        if attributes:
+            values, ids = model_outputs.attribute_scores.max(dim=-1)
+            names = self.model.config.attribute_names
+            found = zip(values.tolist(), ids.tolist())
+            result["attributes"] = [{"score": score, "label": names[id]} for score, id in found if id > 0]
+        return result
 
 
 def _unchanged(video):

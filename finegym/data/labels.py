@@ -44,7 +44,8 @@ class Labels:
     """All classes of a data set in the order of their ids, and the texts of its attributes (id 0 is the blank).
 
     A data set without attributes has an empty `attributes` list: the video-text cross encoder needs one, the others do
-    not. `synthetic` says that the videos were drawn by a program.
+    not. `synthetic` says that the videos were drawn by a program. `attribute_group_sizes` cuts the attributes from id 1
+    on into groups, of each of which a class has at most one; without them every attribute is a group of its own.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Labels:
     source: str = ""
     license: str = ""
     synthetic: bool = False
+    attribute_group_sizes: tuple[int, ...] = ()
 
     def __post_init__(self):
         check_text(self.name, what="name of a data set")
@@ -75,6 +77,31 @@ class Labels:
             raise ValueError(f"Class names must be unique, or `label2id` would lose classes. Repeated: {repeated}.")
         if self.attributes and self.attributes[0] != "":
             raise ValueError(f"Attribute 0 must be the blank '', not {self.attributes[0]!r}.")
+        if not self.attribute_group_sizes:
+            object.__setattr__(self, "attribute_group_sizes", (1,) * max(0, len(self.attributes) - 1))
+        self._check_groups()
+
+    def _check_groups(self) -> None:
+        for size in self.attribute_group_sizes:
+            check_count(size)
+        if sum(self.attribute_group_sizes) != max(0, len(self.attributes) - 1):
+            raise ValueError(
+                f"attribute_group_sizes sum to {sum(self.attribute_group_sizes)}, and there are "
+                f"{len(self.attributes) - 1} attributes after the blank one."
+            )
+        for action, row in zip(self.classes, self.class_attributes, strict=True):
+            if len(set(action.attributes)) != sum(attribute > 0 for attribute in row):
+                raise ValueError(f"Class {action.name!r} has two attributes of one of the attribute_group_sizes.")
+
+    @property
+    def class_attributes(self) -> list[list[int]]:
+        """For each class, its attribute of each group, or 0."""
+        groups = [group for group, size in enumerate(self.attribute_group_sizes) for _ in range(size)]
+        rows = [[0] * len(self.attribute_group_sizes) for _ in self.classes]
+        for row, action in zip(rows, self.classes, strict=True):
+            for attribute in action.attributes:
+                row[groups[attribute - 1]] = attribute
+        return rows
 
     @property
     def names(self) -> list[str]:
@@ -124,6 +151,7 @@ class Labels:
                 source=content.get("source", ""),
                 license=content.get("license", ""),
                 synthetic=bool(content.get("synthetic", False)),
+                attribute_group_sizes=tuple(_list(content.get("attribute_group_sizes", []))),
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path} is not a label file ({type(error).__name__}: {error}).") from error
@@ -131,7 +159,10 @@ class Labels:
     def write(self, path: str | Path) -> None:
         """Write a `labels.json` that `read` returns unchanged; one class a line."""
         rows = [json.dumps(asdict(action), ensure_ascii=False) for action in self.classes]
-        header = {name: getattr(self, name) for name in ("name", "source", "license", "synthetic", "attributes")}
+        names = ("name", "source", "license", "synthetic", "attributes")
+        header = {name: getattr(self, name) for name in names}
+        if max(self.attribute_group_sizes, default=1) > 1:
+            header["attribute_group_sizes"] = list(self.attribute_group_sizes)
         fields = [f"  {json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in header.items()]
         classes = ",\n".join(f"    {row}" for row in rows)
         write_text(path, "{\n" + ",\n".join(fields) + ',\n  "classes": [\n' + classes + "\n  ]\n}\n")

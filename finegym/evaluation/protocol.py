@@ -112,6 +112,7 @@ def evaluate(
         "num_expected": len(videos) if coverage is None else coverage.num_expected,
         **_sampling(processor, num_clips),
         **measure(scores, truth, labels),
+        **_measure_attributes([scored[position].attribute_scores for position in read], truth, model.config),
         "num_parameters": model.num_parameters(),
         "seconds": time.perf_counter() - start,
     }
@@ -151,6 +152,21 @@ def measure(scores: torch.Tensor, truth: torch.Tensor, labels: Labels) -> dict[s
             for name, accuracy in zip(labels.names, per_class, strict=True)
             if accuracy == accuracy
         },
+    }
+
+
+def _measure_attributes(scores: list[torch.Tensor | None], truth: torch.Tensor, config: Any) -> dict[str, float]:
+    """Return how often the attributes of a group are right, over videos and groups, and the accuracy of the class
+    whose attributes are likeliest together (TQN, arXiv 2104.09496); nothing for models that answer no attributes."""
+    if scores[0] is None or not config.class_attributes:
+        return {}
+    answers = torch.stack([one for one in scores if one is not None]).clamp_min(1e-12).log()  # (N, G, A)
+    table = torch.tensor(config.class_attributes)  # (C, G)
+    matches = torch.stack([answers[:, group, column] for group, column in enumerate(table.T)]).sum(0)  # (N, C)
+    return {
+        "attribute_accuracy": 100 * (answers.argmax(-1) == table[truth]).float().mean().item(),
+        "match_top1": top_k_accuracy(matches, truth),
+        "match_mean_class_accuracy": mean_class_accuracy(matches, truth),
     }
 
 

@@ -28,9 +28,13 @@ PAPER_RESULTS = {
     ("gym99", "finegym_vision", 1): (93.85, 90.26, "Table 1"),
     ("gym99", "finegym_vision", 3): (94.01, 90.54, "Table 1"),
     ("gym99", "finegym_video_text", 2): (94.57, 91.43, "Table 2"),
+    ("gym99", "tqn", 4): (93.80, 90.60, "Table 3"),
+    ("gym288", "tqn", 4): (89.60, 61.90, "Table 3"),
     ("gym288", "slowonly", None): (86.82, 51.29, "Table 2"),
     ("gym288", "finegym_video_text", 2): (90.10, 62.62, "Table 2"),
 }
+# What the evaluation of a model that answers attributes adds.
+ATTRIBUTE_METRICS = ("attribute_accuracy", "match_top1", "match_mean_class_accuracy")
 # The Hub's names for the licenses that data commonly has: https://huggingface.co/docs/hub/repositories-licenses.
 HUB_LICENSES = frozenset(
     ("apache-2.0", "mit", "cc0-1.0", "cc-by-4.0", "cc-by-3.0", "cc-by-sa-4.0", "cc-by-sa-3.0", "cc-by-nc-4.0")
@@ -178,6 +182,7 @@ def _description(checkpoint: Checkpoint) -> dict[str, Any]:
         "code_version": _code_version(checkpoint.folder),
         "num_attributes": len(attributes),
         "attribute_table": table(("id", "text"), rows) if rows else "",
+        "num_attribute_groups": len(config.get("attribute_group_sizes", ())),
         "has_confusion": (checkpoint.folder / "confusion.png").exists(),
         "has_calibration": (checkpoint.folder / "calibration.png").exists(),
         "has_curves": (checkpoint.folder / "curves.png").exists(),
@@ -228,6 +233,7 @@ def _results(checkpoint: Checkpoint) -> dict[str, Any]:
         "event_table": table(("event", "videos", "top-1", "mean class accuracy"), events) if events else "",
         "hardest_table": table(("class", "accuracy"), hardest) if hardest else "",
         "num_hardest": len(hardest),
+        "attribute_results": {name: metrics[name] for name in ATTRIBUTE_METRICS if name in metrics},
     }
 
 

@@ -125,6 +125,9 @@ def build_model(recipe: Recipe, labels: Labels) -> PreTrainedModel:
     settings |= {name: value for name, value in clip.items() if name in architecture.config_fields}
     if architecture.needs_attributes:
         settings["attribute_names"] = labels.attributes
+    if "attribute_group_sizes" in architecture.config_fields:
+        settings["attribute_group_sizes"] = labels.attribute_group_sizes
+        settings["class_attributes"] = labels.class_attributes
     backbone = None if recipe.model.backbone is None else load_backbone(recipe.model.backbone)
     if architecture.needs_backbone:
         check_normalization(recipe.model.backbone, build_processor(recipe.data))

@@ -18,8 +18,8 @@ class ModelRecipe:
 
     Attributes:
         architecture: The network to train: slowonly is the CNN alone, vision the 3D vision encoder, video_text the
-            video-text cross encoder.
-        backbone: The checkpoint folder or Hub id of the backbone. The encoders need one; slowonly starts from its
+            video-text cross encoder; the others are systems that the paper compares with.
+        backbone: The checkpoint folder or Hub id of the backbone. What is built on one needs it; a CNN starts from its
             weights, or at random without one.
         config: Overrides of the architecture's configuration class, such as `num_hidden_layers: 1`.
     """

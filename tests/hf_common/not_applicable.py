@@ -43,7 +43,7 @@ FOR_ALL = {
     ),
 }
 FOR_BACKBONES = {
-    "a CNN has no attention and one configuration": (
+    "it has no attention whose kernel is chosen by name": (
         "test_attention_outputs",
         "test_multimodal_outputs_are_returned",
         "test_eager_matches_sdpa_inference_",
@@ -56,7 +56,7 @@ FOR_BACKBONES = {
 
 
 # VideoResNetModelTest keeps them: it has attention, but none that is chosen by name
-BACKBONES = ("SlowOnlyModelTest", "S3DModelTest")
+BACKBONES = ("SlowOnlyModelTest", "S3DModelTest", "TqnModelTest")
 
 
 def why_not(class_name: str, name: str) -> str | None:

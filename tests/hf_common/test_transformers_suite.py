@@ -25,6 +25,9 @@ from modeling_finegym import (
     SlowOnlyConfig,
     SlowOnlyForVideoClassification,
     SlowOnlyModel,
+    TqnConfig,
+    TqnForVideoClassification,
+    TqnModel,
     VideoResNetConfig,
     VideoResNetForVideoClassification,
     VideoResNetModel,
@@ -45,6 +48,7 @@ for model_class, head_class in [
     (S3DModel, S3DForVideoClassification),
     (FineGymVisionModel, FineGymVisionForVideoClassification),
     (FineGymVideoTextModel, FineGymVideoTextForVideoClassification),
+    (TqnModel, TqnForVideoClassification),
 ]:
     model_type = model_class.config_class.model_type
     modeling_auto.MODEL_MAPPING_NAMES[model_type] = model_class.__name__
@@ -165,13 +169,13 @@ class S3DModelTester(VideoModelTester):
         return S3DConfig(width_multiplier=1 / 32, depths=(1, 1, 1), image_size=IMAGE_SIZE, classifier_dropout=0.0)
 
 
-class InceptionModelTest(BackboneModelTest):
+class SlowLoading:
     @pytest.mark.slow  # it loads hundreds of tensors dozens of times
     def test_bc_torch_dtype(self):
         super().test_bc_torch_dtype()
 
 
-class S3DModelTest(InceptionModelTest, unittest.TestCase):
+class S3DModelTest(SlowLoading, BackboneModelTest, unittest.TestCase):
     all_model_classes = (S3DModel, S3DForVideoClassification)
     model_tester_class = S3DModelTester
     hidden_shapes = [(6, 4, 4, 4), (8, 4, 4, 4), (16, 2, 2, 2), (26, 1, 1, 1)]
@@ -221,6 +225,38 @@ class FineGymVideoTextModelTest(CommonModelTest, unittest.TestCase):
     all_model_classes = (FineGymVideoTextModel, FineGymVideoTextForVideoClassification)
     model_tester_class = FineGymVideoTextModelTester
     config_common_properties = ["hidden_size", "num_attention_heads", "num_hidden_layers", "num_frames"]
+
+
+class TqnModelTester(VideoModelTester):
+    def get_config(self) -> TqnConfig:
+        return TqnConfig(
+            vision_config=small_slowonly_config(),
+            num_frames=NUM_FRAMES,
+            block_len=2,
+            num_hidden_layers=2,
+            intermediate_size=37,
+            hidden_dropout_prob=0.0,
+            classifier_dropout=0.0,
+            attribute_names=["", "salto", "twist"],
+            attribute_group_sizes=[1, 1],
+            class_attributes=[[1, 0], [0, 2]],
+        )
+
+
+class TqnModelTest(SlowLoading, CommonModelTest, unittest.TestCase):
+    all_model_classes = (TqnModel, TqnForVideoClassification)
+    model_tester_class = TqnModelTester
+    config_common_properties = ["hidden_size", "num_attention_heads", "num_hidden_layers", "num_frames"]
+    has_attentions = False  # its attention goes from queries to video and is returned as `cross_attentions`
+
+    def test_hidden_states_output(self):
+        """The common test expects one state for each token; TQN's are those of its queries."""
+        config, inputs = self.model_tester.prepare_config_and_inputs_for_common()
+        for model_class in self.all_model_classes:
+            with torch.no_grad():
+                outputs = model_class(config).eval()(**inputs, output_hidden_states=True, output_attentions=True)
+            self.assertEqual([tuple(state.shape) for state in outputs.hidden_states], [(2, 3, 32)] * 3)
+            self.assertEqual([tuple(one.shape) for one in outputs.cross_attentions], [(2, 4, 3, 4)] * 2)
 
 
 class FineGymVideoProcessorTester:
