@@ -87,6 +87,11 @@ ARCHITECTURES = {
         title="S3D",
         description="An S3D 3D CNN",
     ),
+    "bn_inception": Architecture(
+        "BNInception",
+        title="TSN (BN-Inception)",
+        description="A 2D CNN on frames of several segments (TSN)",
+    ),
     "vision": Architecture(
         "FineGymVision",
         title="3D vision encoder (B = {0.num_hidden_layers})",
@@ -103,6 +108,12 @@ ARCHITECTURES = {
         takes_features=True,
         needs_attributes=True,
         is_transformer=True,
+    ),
+    "trn": Architecture(
+        "Trn",
+        title="TRN (multi-scale)",
+        description="A temporal relation network over the features of a 2D CNN",
+        needs_backbone=True,
     ),
     "tqn": Architecture(
         "Tqn",

@@ -6,10 +6,11 @@ Importing this package registers its classes with Transformers' Auto classes.
 from transformers import AutoConfig, AutoModel, AutoModelForVideoClassification
 from transformers.models.auto.video_processing_auto import AutoVideoProcessor
 
-from .configuration_backbones import S3DConfig, SlowOnlyConfig, VideoResNetConfig
+from .configuration_backbones import BNInceptionConfig, S3DConfig, SlowOnlyConfig, VideoResNetConfig
 from .configuration_checks import __version__
 from .configuration_finegym import FineGymVideoTextConfig, FineGymVisionConfig
-from .configuration_peers import TqnConfig
+from .configuration_peers import TqnConfig, TrnConfig
+from .modeling_bn_inception import BNInceptionForVideoClassification, BNInceptionModel
 from .modeling_finegym import (
     FineGymVideoTextForVideoClassification,
     FineGymVideoTextModel,
@@ -19,6 +20,7 @@ from .modeling_finegym import (
 from .modeling_s3d import S3DForVideoClassification, S3DModel
 from .modeling_slowonly import SlowOnlyForVideoClassification, SlowOnlyModel
 from .modeling_tqn import TqnForVideoClassification, TqnModel
+from .modeling_trn import TrnForVideoClassification, TrnModel
 from .modeling_video_resnet import VideoResNetForVideoClassification, VideoResNetModel
 from .pipeline_finegym import FineGymPipeline
 from .video_processing_finegym import FineGymVideoProcessor
@@ -28,8 +30,10 @@ for config_class, model_class, classifier_class in (
     (SlowOnlyConfig, SlowOnlyModel, SlowOnlyForVideoClassification),
     (VideoResNetConfig, VideoResNetModel, VideoResNetForVideoClassification),
     (S3DConfig, S3DModel, S3DForVideoClassification),
+    (BNInceptionConfig, BNInceptionModel, BNInceptionForVideoClassification),
     (FineGymVisionConfig, FineGymVisionModel, FineGymVisionForVideoClassification),
     (FineGymVideoTextConfig, FineGymVideoTextModel, FineGymVideoTextForVideoClassification),
+    (TrnConfig, TrnModel, TrnForVideoClassification),
     (TqnConfig, TqnModel, TqnForVideoClassification),
 ):
     AutoConfig.register(config_class.model_type, config_class, exist_ok=True)
@@ -38,6 +42,9 @@ for config_class, model_class, classifier_class in (
     AutoVideoProcessor.register(config_class, FineGymVideoProcessor, exist_ok=True)
 
 __all__ = [
+    "BNInceptionConfig",
+    "BNInceptionForVideoClassification",
+    "BNInceptionModel",
     "FineGymPipeline",
     "FineGymVideoProcessor",
     "FineGymVideoTextConfig",
@@ -55,6 +62,9 @@ __all__ = [
     "TqnConfig",
     "TqnForVideoClassification",
     "TqnModel",
+    "TrnConfig",
+    "TrnForVideoClassification",
+    "TrnModel",
     "VideoResNetConfig",
     "VideoResNetForVideoClassification",
     "VideoResNetModel",

@@ -201,7 +201,7 @@ class InceptionConfig(BackboneConfig):
 
     Args:
         width_multiplier (`float`, defaults to 1.0): Factor on the channels of every layer.
-        depths (`list[int]`): Blocks of each stage, from its first; the default is all of them.
+        depths (`list[int]`): Blocks of each stage, the last ones; the default is all of them.
     """
 
     blocks = ()  # of each stage: the widths of each block's branches, those before a kernel beside those after it
@@ -223,7 +223,11 @@ class InceptionConfig(BackboneConfig):
 
     @property
     def hidden_size(self) -> int:
-        return self.count_channels(self.blocks[-1][self.depths[-1] - 1])
+        return self.count_channels(self.blocks[-1][-1])
+
+    def blocks_of(self, stage: int) -> tuple:
+        """Return the widths of a stage's blocks."""
+        return self.blocks[stage][-self.depths[stage] :]
 
 
 @strict
@@ -276,7 +280,54 @@ class S3DConfig(InceptionConfig):
         return math.ceil(math.ceil(self.num_frames / 2) / 2) // 2
 
 
-# The backbones whose code is published with the encoders, by their model_type.
-OWN_BACKBONE_CONFIGS = {config.model_type: config for config in (SlowOnlyConfig, VideoResNetConfig, S3DConfig)}
+@strict
+class BNInceptionConfig(InceptionConfig):
+    r"""
+    Configuration of [`BNInceptionModel`], the 2-D network of TSN and TRN: Inception with batch normalization
+    (arXiv 1502.03167), in the form that has been trained on ImageNet for Caffe. The arguments are those of
+    [`InceptionConfig`]; `num_frames` is 3 (FineGym's supplement, section 1.1: 3 segments), `depths` `(3, 5, 2)`.
+    """
 
-__all__ = ["S3DConfig", "SlowOnlyConfig", "VideoResNetConfig"]
+    model_type = "bn_inception"
+    # 1x1; 3x3 after its reduction; two 3x3 after theirs; the pool and its projection. Blocks that have no 1x1 and no
+    # projection halve height and width.
+    blocks = (
+        (
+            (64, (64, 64), (64, 96, 96), ("average", 32)),  # 3a
+            (64, (64, 96), (64, 96, 96), ("average", 64)),
+            (0, (128, 160), (64, 96, 96), ("max", 0)),
+        ),
+        (
+            (224, (64, 96), (96, 128, 128), ("average", 128)),  # 4a
+            (192, (96, 128), (96, 128, 128), ("average", 128)),
+            (160, (128, 160), (128, 160, 160), ("average", 128)),
+            (96, (128, 192), (160, 192, 192), ("average", 128)),
+            (0, (128, 192), (192, 256, 256), ("max", 0)),
+        ),
+        (
+            (352, (192, 320), (160, 224, 224), ("average", 128)),  # 5a
+            (352, (192, 320), (192, 224, 224), ("max", 128)),
+        ),
+    )
+
+    num_frames: int = 3
+    frame_interval: int = 1
+    depths: list[int] | tuple[int, ...] = (3, 5, 2)
+
+    def count_channels(self, widths: tuple, in_channels: int = 0) -> int:
+        """Return the channels of a block; where the pool has no projection, those of its input are among them."""
+        point, (_, middle), (_, _, large), (_, pooled) = widths
+        channels = [self.widen(width) for width in (point, middle, large, pooled) if width]
+        return sum(channels) + (0 if pooled else in_channels)
+
+    @property
+    def stem_width(self) -> int:
+        return self.widen(64)
+
+
+BACKBONE_CONFIGS = (SlowOnlyConfig, VideoResNetConfig, S3DConfig, BNInceptionConfig)
+
+# The backbones whose code is published with the encoders, by their model_type.
+OWN_BACKBONE_CONFIGS = {config.model_type: config for config in BACKBONE_CONFIGS}
+
+__all__ = ["BNInceptionConfig", "S3DConfig", "SlowOnlyConfig", "VideoResNetConfig"]

@@ -1,6 +1,6 @@
 """Configurations of the systems of the paper's table 3 that are built on a backbone."""
 
-from .configuration_backbones import S3DConfig
+from .configuration_backbones import BNInceptionConfig, S3DConfig
 from .configuration_finegym import OnBackboneConfig
 
 
@@ -91,4 +91,37 @@ class TqnConfig(OnBackboneConfig):
         return self.num_frames // self.block_len * self.vision_config.num_video_tokens
 
 
-__all__ = ["TqnConfig"]
+@strict
+class TrnConfig(OnBackboneConfig):
+    r"""
+    Configuration of [`TrnModel`], the multi-scale temporal relation network (arXiv 1711.08496): relations between two
+    and more frames of a clip. The arguments are those of [`OnBackboneConfig`], with a BN-Inception that learns,
+    `num_frames` 3 (FineGym's supplement, section 1.1), `classifier_dropout` 0.8 and `initializer_range` 0.001; the
+    last is of the projection alone, whose inputs the dropout is on. And:
+
+    Args:
+        hidden_size (`int`, defaults to 256): Channels of a frame after the projection, and of a relation.
+        num_sampled_relations (`int`, defaults to 3): Relations of each number of frames that a training step draws.
+    """
+
+    model_type = "trn"
+
+    num_frames: int | None = 3
+    freeze_backbone: bool = False
+    classifier_dropout: float | int = 0.8
+    initializer_range: float = 0.001
+    hidden_size: int = 256
+    num_sampled_relations: int = 3
+
+    def __post_init__(self, **kwargs):
+        super().__post_init__(**kwargs)
+        if not 2 <= self.num_video_tokens <= 12:  # 12 frames have 4083 relations
+            raise ValueError(f"Relations are between 2 to 12 frames, got {self.num_video_tokens}.")
+        if self.num_sampled_relations < 1:
+            raise ValueError(f"num_sampled_relations must be at least 1, got {self.num_sampled_relations}.")
+
+    def default_backbone(self) -> BNInceptionConfig:
+        return BNInceptionConfig()
+
+
+__all__ = ["TqnConfig", "TrnConfig"]

@@ -117,11 +117,12 @@ class FactorizedConv3d(nn.Conv3d):
 
 
 def convolve_and_normalize(
-    frames: torch.Tensor, num_frames: int, conv: FactorizedConv3d, norm: nn.BatchNorm2d
+    frames: torch.Tensor, num_frames: int, conv: nn.Module, norm: nn.BatchNorm2d
 ) -> torch.Tensor:
     """
-    Apply convolution and batch normalization. In eval mode without gradients, fold the normalization into the weights:
-    this passes over the weights in place of the output, so it is not done where the weights are larger.
+    Apply convolution, a [`FactorizedConv3d`] or another layer with its `convolve`, and batch normalization. In eval
+    mode without gradients, fold the normalization into the weights: this passes over the weights in place of the
+    output, so it is not done where the weights are larger.
     """
     num_positions = frames.shape[0] * frames.shape[2] * frames.shape[3] // conv.stride[1] ** 2
     folds = is_traced() or num_positions > conv.weight[0].numel()
@@ -129,8 +130,9 @@ def convolve_and_normalize(
     if norm.training or torch.is_grad_enabled() or is_offloaded or not folds:
         return norm(conv(frames, num_frames))
     scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
-    weight = (conv.weight * scale[:, None, None, None, None]).to(conv.weight.dtype)
-    bias = (norm.bias - norm.running_mean * scale).to(conv.weight.dtype)
+    weight = (conv.weight * scale.reshape(-1, *[1] * (conv.weight.ndim - 1))).to(conv.weight.dtype)
+    mean = norm.running_mean if conv.bias is None else norm.running_mean - conv.bias
+    bias = (norm.bias - mean * scale).to(conv.weight.dtype)
     return conv.convolve(frames, num_frames, weight, bias)
 
 

@@ -15,6 +15,7 @@ from transformers.utils.generic import can_return_tuple, merge_with_config_defau
 from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_finegym import FineGymVideoTextConfig, FineGymVisionConfig, OnBackboneConfig
+from .modeling_bn_inception import BNInceptionModel
 from .modeling_s3d import S3DModel
 from .modeling_slowonly import SlowOnlyModel, check_pixel_values
 from .modeling_video_resnet import VideoResNetModel
@@ -24,7 +25,9 @@ from .publishing_finegym import PublishedModelMixin
 VIDEO_TOKEN_TYPE, TEXT_TOKEN_TYPE = 0, 1
 
 # The backbones whose code is published with the encoders: they freeze themselves and compute their own features.
-OWN_BACKBONES = {model.config_class.model_type: model for model in (SlowOnlyModel, VideoResNetModel, S3DModel)}
+OWN_BACKBONES = {
+    model.config_class.model_type: model for model in (SlowOnlyModel, VideoResNetModel, S3DModel, BNInceptionModel)
+}
 
 
 class PositionEmbeddings(nn.Embedding):

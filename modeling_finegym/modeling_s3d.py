@@ -9,21 +9,10 @@ from torch import nn
 from torch.nn import functional as F
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from .configuration_backbones import InceptionConfig, S3DConfig
-from .factorized_conv import FactorizedConv3d, convolve_and_normalize, frames_to_planes, planes_to_frames
-from .modeling_slowonly import BatchNorm, SlowOnlyForVideoClassification, SlowOnlyModel, SlowOnlyPreTrainedModel
-
-
-class ConvNorm(nn.Module):
-    """A convolution, its normalization and a ReLU."""
-
-    def __init__(self, config: InceptionConfig, conv: nn.Module):
-        super().__init__()
-        self.conv = conv
-        self.norm = BatchNorm(config, conv.out_channels)
-
-    def forward(self, frames: torch.Tensor, num_frames: int) -> torch.Tensor:
-        return F.relu(convolve_and_normalize(frames, num_frames, self.conv, self.norm), inplace=True)
+from .configuration_backbones import S3DConfig
+from .factorized_conv import FactorizedConv3d, frames_to_planes, planes_to_frames
+from .modeling_bn_inception import ConvNorm
+from .modeling_slowonly import SlowOnlyForVideoClassification, SlowOnlyModel, SlowOnlyPreTrainedModel
 
 
 class SeparableConv(nn.Module):
@@ -116,9 +105,9 @@ class S3DStage(nn.Module):
         self.pool = self.pools[index]
         in_channels = config.widen(192)
         if index:
-            in_channels = config.count_channels(config.blocks[index - 1][config.depths[index - 1] - 1])
+            in_channels = config.count_channels(config.blocks_of(index - 1)[-1])
         self.blocks = nn.ModuleList()
-        for widths in config.blocks[index][: config.depths[index]]:
+        for widths in config.blocks_of(index):
             self.blocks.append(S3DBlock(config, in_channels, widths))
             in_channels = config.count_channels(widths)
 

@@ -23,11 +23,13 @@ def convert(
 ) -> str:
     """Turn the weights of another project into a checkpoint folder.
 
-    It reads mmaction2, pytorchvideo, PySlowFast, ImageNet ResNets of torchvision and timm, UniVL and BERT, and tells
-    them apart by the names of their tensors. It prints which tensors were taken, dropped and newly made.
+    It reads mmaction2, pytorchvideo, PySlowFast, ImageNet ResNets of torchvision and timm, torchvision's S3D,
+    BN-Inception, the repositories of TSN, TRN and TSM, UniVL and BERT, and tells them apart by the names of their
+    tensors. It prints which tensors were taken, dropped and newly made.
 
     Args:
-        source: A file, an https address, a Hub repository, or one of slow_r50, slowonly_gym99 and resnet50.
+        source: A file, an https address, a Hub repository, or one of slow_r50, slowonly_gym99, resnet50, i3d_r50
+            and s3d.
         output: The checkpoint folder to write.
         labels: The label file that names the classes.
         head: What to do with a classifier whose rows are not the labels. cut keeps the first rows, drop makes a new

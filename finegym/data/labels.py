@@ -44,8 +44,8 @@ class Labels:
     """All classes of a data set in the order of their ids, and the texts of its attributes (id 0 is the blank).
 
     A data set without attributes has an empty `attributes` list: the video-text cross encoder needs one, the others do
-    not. `synthetic` says that the videos were drawn by a program. `attribute_group_sizes` cuts the attributes from id 1
-    on into groups, of each of which a class has at most one; without them every attribute is a group of its own.
+    not. `synthetic` says that the videos were drawn by a program. `attribute_group_sizes` cuts the attributes
+    from id 1 on into groups, of each of which a class has at most one. By default each is a group of its own.
     """
 
     name: str

@@ -83,9 +83,8 @@ def evaluate(
     start, state = time.perf_counter(), this_process()
     share = range(state.process_index, len(videos), state.num_processes)
     loaded = _LoadedVideos(processor, videos, num_clips, features, share)
-    bar = tqdm(
-        total=len(share), desc=f"Evaluating {split}", unit="video", disable=not (progress and state.is_main_process)
-    )
+    is_quiet = not (progress and state.is_main_process)
+    bar = tqdm(total=len(share), desc=f"Evaluating {split}", unit="video", disable=is_quiet)
     was_training = model.training
     model.eval()
     with bar:

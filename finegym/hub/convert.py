@@ -1,9 +1,8 @@
 """`finegym convert`: from checkpoints of other projects to checkpoint folders, and back."""
 
 import re
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import torch
 from torch import nn
@@ -13,40 +12,18 @@ from finegym.architectures import ARCHITECTURES, Architecture, ArchitectureName
 from finegym.data.checkpoints import load_config, load_model, load_video_processor
 from finegym.data.files import replacing
 from finegym.data.labels import Labels
-from modeling_finegym import FineGymVideoProcessor, SlowOnlyConfig, SlowOnlyModel
+from modeling_finegym import FineGymVideoProcessor, SlowOnlyModel
 
+from .conversion import Head, Report, take_head
 from .foreign_files import RELEASES, locate, read_tensors
-from .layouts import BERT_PREFIXES, MMACTION2, Layout, find_depths, find_layout, key_map
+from .inception import find_inception, make_inception
+from .layouts import BERT_PREFIXES, MMACTION2, Layout, find_depths, find_layout, key_map, tidy
 
 
 # Frames and frame interval in the names of pytorchvideo, PySlowFast and mmaction2: SLOW_8x8_R50, .._4x16x1_120e_gym99.
 CLIP_IN_NAME = re.compile(r"(?<![0-9a-zA-Z])(\d+)x(\d+)(?:x\d+)?(?![0-9a-zA-Z])")
-
-Head = Literal["keep", "cut", "drop"]
-
-
-@dataclass
-class Report:
-    """The fate of every tensor. `taken` names ours, `dropped` theirs and `new` ours, each with the reason."""
-
-    source: str
-    layout: str
-    taken: dict[str, str] = field(default_factory=dict)
-    dropped: dict[str, str] = field(default_factory=dict)
-    new: dict[str, str] = field(default_factory=dict)
-
-    def __str__(self) -> str:
-        lines = [f"{self.source} ({self.layout})"]
-        for title in ("taken", "dropped", "new"):
-            tensors = getattr(self, title)
-            lines.append(f"  {title:<8} {len(tensors):>4} tensors")
-            reasons: dict[str, list[str]] = {}
-            for name, reason in tensors.items():
-                reasons.setdefault(reason, []).append(name)
-            for reason, names in reasons.items():
-                shown = ", ".join(names[:2]) + (f", … ({len(names)})" if len(names) > 2 else "")
-                lines.append(f"           {shown}: {reason}")
-        return "\n".join(lines)
+# Segments in the names of TSM and mmaction2: TSM_.._avg_segment8_e50, tsm_r50_1x1x8_50e_kinetics400_rgb.
+SEGMENTS_IN_NAME = re.compile(r"(?<![0-9a-zA-Z])(?:segment(\d+)|1x1x(\d+))(?![0-9a-zA-Z])")
 
 
 def convert(
@@ -64,11 +41,12 @@ def convert(
 ) -> str:
     """Turn the weights of another project into a checkpoint folder.
 
-    mmaction2, pytorchvideo, PySlowFast, ImageNet ResNets of torchvision and timm, UniVL and BERT are told apart by the
-    names of their tensors.
+    mmaction2, pytorchvideo, PySlowFast, ImageNet ResNets of torchvision and timm, torchvision's S3D, BN-Inception, the
+    repositories of TSN, TRN and TSM, UniVL and BERT are told apart by the names of their tensors.
 
     Args:
-        source: A file, an https address, a Hub repository, or one of slow_r50, slowonly_gym99 and resnet50.
+        source: A file, an https address, a Hub repository, or one of slow_r50, slowonly_gym99, resnet50, i3d_r50
+            and s3d.
         output: The new checkpoint folder.
         labels: The label file that names the classes.
         head: The treatment of a classifier whose rows are not the labels: "cut" it to the first rows or "drop" it.
@@ -92,19 +70,28 @@ def convert(
         raise ValueError(f"{output} is not empty: name a new folder for the checkpoint.")
     tensors = read_tensors(locate(source, sha256=sha256))
     known_labels = Labels.read(labels) if labels else None
-    layout = find_layout(set(tensors))
-    if layout:
-        row = ARCHITECTURES[architecture]
-        if row.needs_backbone:
-            raise ValueError(f"{source} holds a ResNet, and architecture {architecture} is an encoder: leave it out.")
-        model, report = make_resnet(tensors, layout, row, source=source, labels=known_labels, head=head)
-        model.config.num_frames, model.config.frame_interval = find_clip(source, layout, num_frames, frame_interval)
+    inception = find_inception(tensors)
+    if inception:
+        model, report = make_inception(tensors, inception, source=source, labels=known_labels, head=head)
+        if num_frames and model.config.num_frames != num_frames:
+            model.config.num_frames = num_frames
         processor = FineGymVideoProcessor(
-            image_mean=list(layout.mean),
-            image_std=list(layout.std),
+            image_mean=list(inception.mean),
+            image_std=list(inception.std),
             num_frames=model.config.num_frames,
-            frame_interval=model.config.frame_interval,
-            antialias=layout.antialias,
+            frame_interval=frame_interval or 1,
+            sampling=inception.sampling,
+            antialias=False,
+        )
+    elif _is_resnet(tensors):
+        model, processor, report = _convert_resnet(
+            tensors,
+            architecture,
+            source=source,
+            labels=known_labels,
+            head=head,
+            num_frames=num_frames,
+            frame_interval=frame_interval,
         )
     else:
         model, report = make_encoder(
@@ -122,6 +109,45 @@ def convert(
     clip += "" if processor.antialias else ", resized without antialiasing"
     values = f"mean {processor.image_mean}, std {processor.image_std}"
     return f"{report}\n  clips    {clip}; {values}\nWritten to {output}."
+
+
+def _is_resnet(tensors: dict[str, torch.Tensor]) -> bool:
+    return find_layout({name.removeprefix("base_model.") for name in tensors}) is not None
+
+
+def _convert_resnet(
+    tensors: dict[str, torch.Tensor],
+    architecture: ArchitectureName,
+    *,
+    source: str,
+    num_frames: int | None,
+    frame_interval: int | None,
+    **options: Any,
+) -> tuple[PreTrainedModel, FineGymVideoProcessor, Report]:
+    row = ARCHITECTURES[architecture]
+    if row.needs_backbone:
+        raise ValueError(f"{source} holds a ResNet, and architecture {architecture} is an encoder: leave it out.")
+    tensors, settings = tidy(tensors, source=source)
+    layout = find_layout(set(tensors))
+    # networks of videos whose kernels are those of images see frames of segments: TSN and TSM
+    sees_segments = not layout.of_images and tensors[f"{layout.stem}.weight"].ndim == 4
+    if settings or sees_segments:
+        row = ARCHITECTURES["video_resnet"]
+    model, report = make_resnet(tensors, layout, row, source=source, settings=settings, **options)
+    if sees_segments:
+        named = SEGMENTS_IN_NAME.search(source.rsplit("/", 1)[-1])
+        num_frames = num_frames or (int(named[1] or named[2]) if named else None)
+        frame_interval = 1
+    model.config.num_frames, model.config.frame_interval = find_clip(source, layout, num_frames, frame_interval)
+    processor = FineGymVideoProcessor(
+        image_mean=list(layout.mean),
+        image_std=list(layout.std),
+        num_frames=model.config.num_frames,
+        frame_interval=model.config.frame_interval,
+        sampling="segments" if sees_segments else "centers",
+        antialias=layout.antialias,
+    )
+    return model, processor, report
 
 
 def find_clip(source: str, layout: Layout, num_frames: int | None, frame_interval: int | None) -> tuple[int, int]:
@@ -150,6 +176,7 @@ def make_resnet(
     source: str,
     labels: Labels | None,
     head: Head | None,
+    settings: dict[str, Any] | None = None,
 ) -> tuple[PreTrainedModel, Report]:
     """Return a SlowOnly or video ResNet with the weights of `tensors`, which has a classifier if they or the labels
     give it one.
@@ -174,8 +201,12 @@ def make_resnet(
                 f"{source}: {theirs!r} is missing, so this is not a whole {layout.name} checkpoint of a SlowOnly. "
                 f"Without a place are {sorted(set(remaining) - set(names.values()))[:3]}."
             )
-    config = _read_sizes(state, depths, architecture.config_class, source=source, is_2d=layout.is_2d)
-    classifier = _take_head(remaining, layout, config, report, labels=labels, head=head)
+    is_2d = layout.is_2d or (layout is MMACTION2 and state["blocks.0.conv.weight"].ndim == 4)
+    sizes = _read_sizes(state, depths, source=source, is_2d=is_2d)
+    config = architecture.config_class(**sizes | (settings or {}))
+    classifier = take_head(
+        remaining, layout.head, config, report, of_images=layout.of_images, labels=labels, head=head
+    )
     for theirs in remaining:
         if not theirs.startswith(layout.ignored or ("\0",)):
             raise ValueError(f"{source}: {theirs!r} has no place in a SlowOnly: this is another network's checkpoint.")
@@ -196,11 +227,10 @@ def make_resnet(
 def _read_sizes(
     state: dict[str, torch.Tensor],
     depths: tuple[int, ...],
-    config_class: type[SlowOnlyConfig],
     *,
     source: str,
     is_2d: bool,
-) -> SlowOnlyConfig:
+) -> dict[str, Any]:
     stem = state["blocks.0.conv.weight"]
     stages = range(1, len(depths) + 1)
     first_convs = [state[f"blocks.{stage}.res_blocks.0.branch2.conv_a.weight"] for stage in stages]
@@ -213,54 +243,12 @@ def _read_sizes(
             )
     if stem.shape[1] != 3:
         raise ValueError(f"{source} takes {stem.shape[1]} channels, not RGB: it sees optical flow or poses.")
-    sizes = {"temporal_kernel_sizes": [conv.shape[2] for conv in first_convs]} if not is_2d else {}
-    return config_class(
-        stem_width=stem.shape[0], hidden_sizes=[conv.shape[0] for conv in last_convs], depths=list(depths), **sizes
-    )
-
-
-def _take_head(
-    remaining: dict[str, torch.Tensor],
-    layout: Layout,
-    config: SlowOnlyConfig,
-    report: Report,
-    *,
-    labels: Labels | None,
-    head: Head | None,
-) -> dict[str, torch.Tensor] | None:
-    """Move the classifier out of `remaining` and set the config's labels; return None if there is none to keep."""
-    names = [f"{layout.head}.{tensor}" for tensor in ("weight", "bias")]
-    weight, bias = (remaining.pop(name, None) for name in names)
-    if labels:
-        config.id2label, config.label2id = labels.id2label, labels.label2id
-    if weight is None or bias is None:
-        if weight is not None or bias is not None:
-            raise ValueError(f"{report.source}: of the classifier only one of {names} is there.")
-        return None
-    if weight.ndim != 2 or weight.shape[1] != config.hidden_size or bias.shape != weight.shape[:1]:
-        raise ValueError(
-            f"{report.source}: {names[0]!r} has shape {tuple(weight.shape)} and {names[1]!r} {tuple(bias.shape)}, "
-            f"expected (classes, {config.hidden_size}) and (classes,)."
-        )
-    num_rows, num_labels = len(weight), len(labels.classes) if labels else len(weight)
-    if layout.is_2d or head == "drop":
-        report.dropped |= dict.fromkeys(names, f"{num_rows} classes of images" if layout.is_2d else "as asked")
-        return None
-    if num_rows < num_labels or (num_rows > num_labels and head != "cut"):
-        advice = "Drop it (head=drop)"
-        if num_rows > num_labels:
-            advice += (
-                f", or cut it (head=cut) if its first {num_labels} rows are these labels: of the 400 rows of "
-                "mmaction2's Gym99 checkpoint the first 99 are"
-            )
-        raise ValueError(
-            f"{report.source}: its classifier has {num_rows} rows, the labels are {num_labels}. {advice}."
-        )
-    note = "as it is" if num_rows == num_labels else f"rows 0 to {num_labels - 1} of {num_rows}; the others dropped"
-    report.taken |= dict.fromkeys(("classifier.weight", "classifier.bias"), note)
-    if not labels:
-        config.num_labels = num_labels
-    return {"weight": weight[:num_labels], "bias": bias[:num_labels]}
+    sizes = {
+        "stem_width": stem.shape[0],
+        "hidden_sizes": [conv.shape[0] for conv in last_convs],
+        "depths": list(depths),
+    }
+    return sizes if is_2d else sizes | {"temporal_kernel_sizes": [conv.shape[2] for conv in first_convs]}
 
 
 def _load(

@@ -29,6 +29,8 @@ RELEASES = {
     "slowonly_gym99": "https://download.openmmlab.com/mmaction/recognition/slowonly/"
     "slowonly_imagenet_pretrained_r50_4x16x1_120e_gym99_rgb/"
     "slowonly_imagenet_pretrained_r50_4x16x1_120e_gym99_rgb_20201111-a9c34b54.pth",
+    "i3d_r50": "https://dl.fbaipublicfiles.com/pytorchvideo/model_zoo/kinetics/I3D_8x8_R50.pyth",
+    "s3d": "https://download.pytorch.org/models/s3d-d76dad2f.pth",
     "resnet50": "https://download.pytorch.org/models/resnet50-11ad3fa6.pth",
 }
 # mmaction2 and torchvision end their file names with the first digits of the file's SHA-256.

@@ -1,10 +1,14 @@
-"""How other projects name the tensors of a SlowOnly and of BERT layers.
+"""How other projects name the tensors of a SlowOnly, of other video ResNets and of BERT layers.
 
 Every SlowOnly layout is one row of name templates, from which `key_map` makes the bijection between its names and ours
 (which are pytorchvideo's), so that reading and writing follow from the same row.
 """
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
 
 
 NORM_TENSORS = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
@@ -50,6 +54,11 @@ class Layout:
     antialias: bool = False
     clip: tuple[int, int] | None = None
     is_2d: bool = False
+
+    @property
+    def of_images(self) -> bool:
+        """Whether its files are of networks of images, whose classes are not those of videos."""
+        return self.clip is not None
 
 
 OURS = Layout(
@@ -105,7 +114,9 @@ IMAGENET = Layout(
     clip=(32, 2),  # the paper's (section 4.2)
     is_2d=True,
 )
-LAYOUTS = (OURS, MMACTION2, PYSLOWFAST, IMAGENET)
+# the repository of TSM, whose names `tidy` has freed of the layers around them
+TSM = replace(IMAGENET, name="TSM", head="new_fc", antialias=False, clip=None)
+LAYOUTS = (OURS, MMACTION2, PYSLOWFAST, IMAGENET, TSM)
 
 # The prefixes of BERT layers, by the encoder they suit best: UniVL's visual and cross encoders, then a text BERT.
 BERT_PREFIXES = {
@@ -138,8 +149,44 @@ def key_map(layout: Layout, depths: tuple[int, ...]) -> dict[str, str]:
 
 
 def find_layout(keys: set[str]) -> Layout | None:
-    """Return the layout whose stem is among `keys`."""
-    return next((layout for layout in LAYOUTS if f"{layout.stem}.weight" in keys), None)
+    """Return the layout whose stem is among `keys`, and whose head as well where two have the same stem."""
+    found = [layout for layout in LAYOUTS if f"{layout.stem}.weight" in keys]
+    return next((layout for layout in found if f"{layout.head}.weight" in keys), found[0] if found else None)
+
+
+def tidy(tensors: dict[str, torch.Tensor], *, source: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Return the tensors of a ResNet under names without the layers that TSM wraps around it, and the settings of a
+    video ResNet that those or its kernels tell of.
+
+    Raises:
+        ValueError: If it is a network of mmaction2 that is not built here.
+    """
+    stem = tensors.get(f"{OURS.stem}.weight")
+    if stem is not None and stem.ndim == 5 and stem.shape[2] > 1 and "blocks.6.proj.weight" in tensors:
+        return _tidy_i3d(tensors)
+    shifted = any(name.endswith(("conv1.conv.net.weight", "conv1.net.weight")) for name in tensors)
+    renamed = {re.sub(r"\.net\.weight$", ".weight", name): tensor for name, tensor in tensors.items()}
+    renamed = {name.removeprefix("base_model."): tensor for name, tensor in renamed.items()}
+    stem = renamed.get(f"{MMACTION2.stem}.weight")
+    if stem is not None and stem.ndim == 5 and stem.shape[2] > 1:
+        raise ValueError(
+            f"{source}: mmaction2's I3D has strides in time that are not built here. Take pytorchvideo's: i3d_r50."
+        )
+    return renamed, {"temporal_shift_divisor": 8} if shifted else {}
+
+
+def _tidy_i3d(tensors: dict[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Renumber pytorchvideo's blocks, of which the pool after the first stage is one; here it is part of the stage."""
+    renamed = {}
+    for name, tensor in tensors.items():
+        block = re.match(r"blocks\.([3-6])\.", name)
+        renamed[name if block is None else f"blocks.{int(block[1]) - 1}.{name[block.end() :]}"] = tensor
+    kernels: list[list[int]] = []
+    for stage in range(1, 5):
+        convs = (f"blocks.{stage}.res_blocks.{block}.branch2.conv_a.weight" for block in range(64))
+        kernels.append([renamed[conv].shape[2] for conv in convs if conv in renamed])
+    time = tensors["blocks.0.conv.weight"].shape[2]
+    return renamed, {"stem_temporal_kernel_size": time, "temporal_kernel_sizes": kernels, "temporal_pool_size": 2}
 
 
 def find_depths(layout: Layout, keys: set[str]) -> tuple[int, ...]:

@@ -56,7 +56,7 @@ FOR_BACKBONES = {
 
 
 # VideoResNetModelTest keeps them: it has attention, but none that is chosen by name
-BACKBONES = ("SlowOnlyModelTest", "S3DModelTest", "TqnModelTest")
+BACKBONES = ("SlowOnlyModelTest", "S3DModelTest", "BNInceptionModelTest", "TrnModelTest", "TqnModelTest")
 
 
 def why_not(class_name: str, name: str) -> str | None:

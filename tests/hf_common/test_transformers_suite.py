@@ -12,6 +12,9 @@ import torch
 from transformers.models.auto import modeling_auto
 
 from modeling_finegym import (
+    BNInceptionConfig,
+    BNInceptionForVideoClassification,
+    BNInceptionModel,
     FineGymVideoProcessor,
     FineGymVideoTextConfig,
     FineGymVideoTextForVideoClassification,
@@ -28,6 +31,9 @@ from modeling_finegym import (
     TqnConfig,
     TqnForVideoClassification,
     TqnModel,
+    TrnConfig,
+    TrnForVideoClassification,
+    TrnModel,
     VideoResNetConfig,
     VideoResNetForVideoClassification,
     VideoResNetModel,
@@ -45,9 +51,11 @@ if importlib.util.find_spec("transformers_tests") is None:
 for model_class, head_class in [
     (SlowOnlyModel, SlowOnlyForVideoClassification),
     (VideoResNetModel, VideoResNetForVideoClassification),
+    (BNInceptionModel, BNInceptionForVideoClassification),
     (S3DModel, S3DForVideoClassification),
     (FineGymVisionModel, FineGymVisionForVideoClassification),
     (FineGymVideoTextModel, FineGymVideoTextForVideoClassification),
+    (TrnModel, TrnForVideoClassification),
     (TqnModel, TqnForVideoClassification),
 ]:
     model_type = model_class.config_class.model_type
@@ -178,7 +186,24 @@ class SlowLoading:
 class S3DModelTest(SlowLoading, BackboneModelTest, unittest.TestCase):
     all_model_classes = (S3DModel, S3DForVideoClassification)
     model_tester_class = S3DModelTester
-    hidden_shapes = [(6, 4, 4, 4), (8, 4, 4, 4), (16, 2, 2, 2), (26, 1, 1, 1)]
+    hidden_shapes = [(6, 4, 4, 4), (15, 4, 4, 4), (26, 2, 2, 2), (32, 1, 1, 1)]
+
+
+class BNInceptionModelTester(VideoModelTester):
+    def get_config(self) -> BNInceptionConfig:
+        return BNInceptionConfig(
+            num_frames=NUM_FRAMES,
+            width_multiplier=1 / 32,
+            depths=(1, 1, 1),
+            image_size=IMAGE_SIZE,
+            classifier_dropout=0.0,
+        )
+
+
+class BNInceptionModelTest(SlowLoading, BackboneModelTest, unittest.TestCase):
+    all_model_classes = (BNInceptionModel, BNInceptionForVideoClassification)
+    model_tester_class = BNInceptionModelTester
+    hidden_shapes = [(6, 4, 4, 4), (14, 4, 2, 2), (28, 4, 1, 1), (32, 4, 1, 1)]
 
 
 class EncoderModelTester(VideoModelTester):
@@ -225,6 +250,27 @@ class FineGymVideoTextModelTest(CommonModelTest, unittest.TestCase):
     all_model_classes = (FineGymVideoTextModel, FineGymVideoTextForVideoClassification)
     model_tester_class = FineGymVideoTextModelTester
     config_common_properties = ["hidden_size", "num_attention_heads", "num_hidden_layers", "num_frames"]
+
+
+class TrnModelTester(VideoModelTester):
+    num_frames = 3  # more would draw relations at random
+
+    def get_config(self) -> TrnConfig:
+        return TrnConfig(vision_config=small_slowonly_config(), num_frames=3, hidden_size=16, classifier_dropout=0.0)
+
+
+class TrnModelTest(CommonModelTest, unittest.TestCase):
+    all_model_classes = (TrnModel, TrnForVideoClassification)
+    model_tester_class = TrnModelTester
+    config_common_properties = ["hidden_size", "num_frames"]
+    has_attentions = False
+
+    def test_hidden_states_output(self):
+        """There are no layers: the frames after the projection are the only state."""
+        config, inputs = self.model_tester.prepare_config_and_inputs_for_common()
+        with torch.no_grad():
+            outputs = TrnModel(config).eval()(**inputs, output_hidden_states=True)
+        self.assertEqual(tuple(outputs.last_hidden_state.shape), (2, 3, 16))
 
 
 class TqnModelTester(VideoModelTester):

@@ -78,7 +78,7 @@ def test_saved_with_its_code_and_checkpointed(tmp_path):
         S3DConfig(width_multiplier=0.125, depths=[1, 2, 1], num_labels=5, classifier_dropout=0)
     )
     loaded = check_saving_and_checkpointing(model, clips(1, 8, 3, 40, 40).float(), tmp_path)
-    assert loaded.config.hidden_size == 104
+    assert loaded.config.hidden_size == 128
 
 
 def test_what_it_cannot_take_is_named():

@@ -18,9 +18,15 @@ from tests.training.tiny import write_recipe
 
 S3D = {"model": {"architecture": "s3d", "config": {"width_multiplier": 0.0625, "depths": [1, 1, 1]}}}
 CLIPS = {"data__clip_len": 8, "data__frame_interval": 1}
+TSN = {
+    "model": {"architecture": "bn_inception", "config": {"width_multiplier": 0.0625, "depths": [1, 1, 1]}},
+}
+SEGMENTS = {"data__clip_len": 3, "data__sampling": "segments", "data__num_clips": 1}
 # name -> the backbone, and what its recipe says
 PEERS = {
     "s3d": (None, S3D | CLIPS),
+    "bn_inception": (None, TSN | SEGMENTS),
+    "trn": ("bn_inception", {"model": {"architecture": "trn", "config": {"hidden_size": 8}}} | SEGMENTS),
     "tqn": (
         "s3d",
         {

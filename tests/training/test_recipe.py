@@ -18,7 +18,7 @@ SHIPPED = sorted(
     for path in (REPOSITORY / "configuration" / dataset).glob("*.yaml")
 )
 # Batches that cannot be divided without other statistics of batch normalization: refused on more processes.
-CNNS = ("slowonly", "tsn_rgb", "tsm_rgb", "i3d", "nl_i3d", "s3d", "tqn")
+CNNS = ("slowonly", "tsn_rgb", "tsn_bn_inception_rgb", "trn_rgb", "tsm_rgb", "i3d", "nl_i3d", "s3d", "tqn")
 ONE_PROCESS = [REPOSITORY / "configuration" / "synthgym" / f"{name}.yaml" for name in CNNS]
 
 
