@@ -152,6 +152,8 @@ def build_folder(
     for name in TELLING_FILES:
         if (folder / name).exists():
             hide_local_folders(folder / name)
+    if not read.shows_a_gymnast:
+        _name_recipe(folder / RECIPE, read.dataset)
     copy_code(folder)
     if example is not None:
         recode(example, folder / EXAMPLE)
@@ -204,6 +206,13 @@ def hide_local_folders(path: Path) -> None:
     is_json = path.suffix == ".json"
     text = json.dumps(published, indent=2) if is_json else yaml.safe_dump(published, sort_keys=False)
     path.write_text(text.rstrip() + "\n", encoding="utf-8")
+
+
+def _name_recipe(path: Path, dataset: str) -> None:
+    """Name a recipe after the data set it was trained on: it may still have the name of the shipped one it began as."""
+    recipe = read_yaml(path, what="recipe")
+    name = f"{dataset} {recipe['model']['architecture']}"
+    path.write_text(yaml.safe_dump(recipe | {"name": name}, sort_keys=False), encoding="utf-8")
 
 
 def write_example(path: Path, size: int = 144) -> None:

@@ -44,9 +44,14 @@ def _develop(frames: np.ndarray, look: Look, rng: np.random.Generator) -> np.nda
 def render(motion: Motion, rng: np.random.Generator, *, size: int = 112, look: Look | None = None) -> Rendering:
     """Film a motion from a random place: `size` is the side of the square frames in pixels."""
     look = look or Look.random(rng)
-    camera = Camera(motion, rng, size * SUPERSAMPLING)
+    return film(motion, Camera(motion, rng, size * SUPERSAMPLING), look, rng)
+
+
+def film(motion: Motion, camera: Camera, look: Look, rng: np.random.Generator) -> Rendering:
+    """Film a motion with a camera that has been set up."""
     hall = Hall(motion, camera, look, rng)
     athlete = Athlete(motion, camera, look)
+    size = camera.size // SUPERSAMPLING
     frames = np.empty((len(motion.joints), size, size, 3), np.uint8)
     for index in range(len(frames)):
         image = hall.backdrop(index)

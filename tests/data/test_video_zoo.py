@@ -8,8 +8,11 @@ import subprocess
 import av
 import numpy as np
 import pytest
+from footage import numbers_of
 from video_zoo import ENCODED, NUM_FRAMES, build_zoo
 
+from finegym.data.index import read_index
+from finegym.preparation.own_data import import_videos
 from modeling_finegym.video_decoding import VideoDecodingError, open_video
 from modeling_finegym.video_packets import are_frames, scan
 
@@ -86,6 +89,22 @@ def test_the_ffmpeg_program_gives_the_same_frames(zoo, name):
         frames = [frame for _, frame in video.decode(range(video.num_frames))]
         ours = [hashlib.md5(frame.to_ndarray().tobytes()).hexdigest() for frame in frames]
     assert ours == theirs
+
+
+def test_import_refuses_none_of_them_and_keeps_every_frame(zoo, tmp_path):
+    (tmp_path / "mine" / "class").mkdir(parents=True)
+    names = {name.replace(".", "_"): name for name in zoo}
+    for stem, name in names.items():
+        shutil.copy(zoo[name], tmp_path / "mine" / "class" / f"{stem}{zoo[name].suffix}")
+    report = import_videos(str(tmp_path / "mine"), tmp_path / "root", max_lost_share=0, num_workers=0)
+    assert "LOST" not in report
+    videos = [video for split in ("train", "val") for video in read_index(tmp_path / "root", split)]
+    assert len(videos) == len(zoo)
+    for video in videos:
+        name = names[video.path.stem]
+        expected = pictures(decode_all(zoo[name]))
+        assert video.num_frames == len(expected), name
+        assert numbers_of(pictures(decode_all(video.path))) == numbers_of(expected), name
 
 
 def test_what_the_packer_writes_is_what_it_says(zoo):

@@ -193,6 +193,11 @@ def test_own_data_is_published_without_a_gymnast_or_with_a_video_of_ones_own(che
     build = build_folder(checkpoint, tmp_path / "without", REPO)
     assert EXAMPLE not in {file.path for file in build.files}
     validate(build)
+    named = [file.path for file in build.files if b"synthgym" in (build.folder / file.path).read_bytes()]
+    assert [name for name in named if not name.endswith(".py")] == [
+        "labels.json"
+    ]  # whose name the test left as it was
+    assert yaml.safe_load((build.folder / "recipe.yaml").read_text())["name"] == "mine video_text"
     (tmp_path / "with").mkdir()
     build = build_folder(checkpoint, tmp_path / "with", REPO, example=video_path)
     assert EXAMPLE in {file.path for file in build.files}
