@@ -209,7 +209,7 @@ def hide_local_folders(path: Path) -> None:
 
 
 def _name_recipe(path: Path, dataset: str) -> None:
-    """Name a recipe after the data set it was trained on: it may still have the name of the shipped one it began as."""
+    """Name a recipe after its data set: it may still have the name of the shipped one that it was made from."""
     recipe = read_yaml(path, what="recipe")
     name = f"{dataset} {recipe['model']['architecture']}"
     path.write_text(yaml.safe_dump(recipe | {"name": name}, sort_keys=False), encoding="utf-8")
