@@ -70,6 +70,16 @@ MEASURED = {
         ("video file to augmented tensor, against the fastest other decoder", "speed_over_fastest_peer", "x"),
         ("the same, against pytorchvideo's EncodedVideo", "speed_over_pytorchvideo", "x"),
     ],
+    "any_video": [
+        ("video files of all kinds, compared frame by frame with FFmpeg's decoding", "files", "n"),
+        ("frames in them that differ, through single, sparse and sequential reads", "wrong_frames", "n"),
+        (
+            "largest loss of top-1 at 12.5, 25, 30, 50, 60 and varying frames per second",
+            "largest_frame_rate_drop",
+            "points",
+        ),
+        ("the same in other forms: XviD with packed B-frames, turned, ten bits", "largest_form_drop", "points"),
+    ],
     "features": [
         (
             "epoch of the vision encoder on cached features, against our backbone online",
@@ -107,6 +117,8 @@ def _format(value: float, unit: str) -> str:
         return f"{value:.2f}x" if value < 10 else f"{value:.0f}x"
     if unit == "%":
         return f"{100 * value:.1f} %"
+    if unit == "points":
+        return f"{value:.1f} points"
     return f"{value:.0f}" if unit == "n" else f"{value:.1e}"
 
 

@@ -111,7 +111,7 @@ class FineGymPipeline(VideoClassificationPipeline):
             try:
                 return self.video_processor.load_clips(file, **kwargs)
             except ValueError as error:
-                raise ValueError(f"{address}: {error}") from error
+                raise ValueError(str(error).replace(str(file), address)) from error
 
     def save_pretrained(self, save_directory, **kwargs):
         """Save model, code and video processor, so that `pipeline(model=save_directory)` loads this pipeline."""

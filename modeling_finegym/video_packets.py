@@ -2,7 +2,10 @@
 
 Where they do, frames are numbered without decoding any. Elsewhere only a decoder knows: demuxers invent times for AVI,
 program streams and raw streams; packed B-frames put two pictures into one packet and none into another; pictures that
-are not coded or not shown, and second fields, have a packet but no frame."""
+are not coded or not shown, and second fields, have a packet but no frame.
+
+A raw stream does not say how long it is. Where one ends within its last picture and the decoder does not notice, that
+picture is what FFmpeg makes of the part that is there."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple

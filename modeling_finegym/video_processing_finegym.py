@@ -3,9 +3,9 @@
 Written with torch alone, so that it works where torchvision is not installed.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import torch
@@ -52,6 +52,24 @@ class FineGymVideoProcessorKwargs(VideosKwargs, total=False):
     antialias: bool
     frame_rate: float | None
     protocol_counts_frames: bool
+
+
+class _UnreadClip(NamedTuple):
+    """The clip to read from an open file, and the device that its frames are transformed on."""
+
+    file: VideoFile
+    indices: list[int]
+    device: Any = None
+
+    def read(self, settings: dict[str, Any]) -> torch.Tensor:
+        """Return the transformed frames (T, C, h, w), and close the file; only one frame is held in full size."""
+
+        def pictures(indices: list[int]) -> Iterator[tuple[int, torch.Tensor]]:
+            for index, picture in self.file.pictures(indices):
+                yield index, picture.to(self.device)
+
+        with self.file:
+            return _stack([self.indices], pictures, settings)[0]
 
 
 class FineGymVideoProcessor(BaseVideoProcessor):
@@ -137,29 +155,37 @@ class FineGymVideoProcessor(BaseVideoProcessor):
         return np.array(shown)[clips[0]]
 
     def fetch_videos(self, video_url_or_urls, sample_indices_fn=None):
-        """Decode a path, or a list of them, with PyAV to frames (T, H, W, C) and their metadata."""
+        """Open a path, or a list of them, with PyAV; return what `_preprocess` reads of it, and its metadata."""
         if isinstance(video_url_or_urls, (list, tuple)):
             return list(zip(*(self.fetch_videos(path, sample_indices_fn) for path in video_url_or_urls)))
-        with open_video(video_url_or_urls) as video:
-            metadata = VideoMetadata(
-                total_num_frames=video.num_frames,
-                fps=video.fps,
-                width=video.width,
-                height=video.height,
-                duration=video.times[-1],
-                video_backend="pyav",
-            )
-            metadata.file = video
-            indices = (
-                np.arange(video.num_frames) if sample_indices_fn is None else sample_indices_fn(metadata=metadata)
-            )
-            del metadata.file
-            metadata.frames_indices = indices
-            return video.frames(indices.tolist()).numpy(), metadata
+        video = open_video(video_url_or_urls)
+        metadata = VideoMetadata(
+            total_num_frames=video.num_frames,
+            fps=video.fps,
+            width=video.width,
+            height=video.height,
+            duration=video.times[-1],
+            video_backend="pyav",
+        )
+        metadata.file = video
+        indices = np.arange(video.num_frames) if sample_indices_fn is None else sample_indices_fn(metadata=metadata)
+        del metadata.file
+        metadata.frames_indices = indices
+        return _UnreadClip(video, indices.tolist()), metadata
 
-    def _preprocess(self, videos: list[torch.Tensor], return_tensors=None, **settings) -> BatchFeature:
+    def _prepare_input_videos(self, videos, device=None, **kwargs) -> list:
+        if isinstance(videos[0], _UnreadClip):
+            return [clip._replace(device=device) for clip in videos]
+        return super()._prepare_input_videos(videos, device=device, **kwargs)
+
+    def _preprocess(self, videos: list, return_tensors=None, **settings) -> BatchFeature:
         # Frame by frame, so that only one frame, not a whole video, is held as full-size floats.
-        clips = [torch.cat([_transform(frame[None], **settings) for frame in video]) for video in videos]
+        clips = [
+            video.read(settings)
+            if isinstance(video, _UnreadClip)
+            else torch.cat([_transform(frame[None], **settings) for frame in video])
+            for video in videos
+        ]
         if return_tensors is not None and len({clip.shape for clip in clips}) > 1:
             raise ValueError(f"Videos of different shapes cannot be batched: {[tuple(clip.shape) for clip in clips]}.")
         return BatchFeature(data={"pixel_values": clips}, tensor_type=return_tensors)

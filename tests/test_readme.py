@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 import torchvision
+from transformers import VideoMAEConfig, VideoMAEImageProcessor, VideoMAEModel
 
 from finegym.data.video_writing import write_video
 from finegym.synthgym.generate import write_routines
@@ -32,6 +33,9 @@ SMALL = {
     "slowonly": "--optimization.batch_size 4 --optimization.micro_batch_size 2".split(),
     "vision": "--optimization.batch_size 4 --optimization.micro_batch_size 2 --features.views 1".split(),
     "video_text": "--optimization.batch_size 4 --optimization.micro_batch_size 2 --features.views 1".split(),
+    "small": "--data.clip_len 4 --data.short_side 40 --data.crop_size 32 --optimization.batch_size 4".split(),
+    "frozen": "--model.backbone published --data.clip_len 4 --data.short_side 40 --data.crop_size 32 "
+    "--optimization.batch_size 4 --features.views 1".split(),
     # the full-size network on frames of 32 pixels
     "gym99": "--data.clip_len 4 --data.short_side 40 --data.crop_size 32 --optimization.batch_size 4 "
     "--optimization.micro_batch_size 2".split(),
@@ -121,6 +125,9 @@ def test_training_on_own_clips(folder):
             )
     (folder / "own" / "configuration").symlink_to(ROOT / "configuration")
     (folder / "own" / "train.py").symlink_to(ROOT / "train.py")
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    VideoMAEModel(VideoMAEConfig(image_size=32, num_frames=4, **sizes)).save_pretrained(folder / "own" / "published")
+    VideoMAEImageProcessor(size={"shortest_edge": 40}).save_pretrained(folder / "own" / "published")
     for command in section("Train on your own videos"):
         run(adapted(command), folder / "own")
 

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset, Sampler
 from tqdm import tqdm
 
 from modeling_finegym.clip_sampling import random_clip
-from modeling_finegym.video_decoding import VideoDecodingError, open_video
+from modeling_finegym.video_decoding import VideoDecodingError, VideoFile, open_video
 
 from .index import Video
 from .transforms import clip_generator, resize_short_side
@@ -38,6 +38,9 @@ class ClipDataset(Dataset):
         frame_interval: The distance between two of these frames, in frames of the video.
         out_of_range: What follows the end of a short video: "loop" or "repeat_last".
         sampling: "segments" draws a frame from each of `clip_len` equal parts; anything else draws a window.
+        short_side: The length in pixels of the shorter side to which frames are resized as they are read, so that only
+            one is held in full size. If None, `transform` gets them as they are.
+        antialias: Whether to smooth frames that get smaller.
         transform: Frames uint8 (N, height, width, 3) and a generator -> (T, 3, H, W), see `transforms.augment`.
         num_views: The number of epochs after which windows, crops and flips repeat. If None, they never do.
         skip_unreadable: Whether to return a video that cannot be read as blank frames with the label that losses
@@ -54,6 +57,8 @@ class ClipDataset(Dataset):
         out_of_range: str = "loop",
         sampling: str = "centers",
         frame_rate: float | None = None,
+        short_side: int | None = None,
+        antialias: bool = True,
         transform: Callable[[torch.Tensor, torch.Generator], torch.Tensor],
         num_views: int | None = None,
         skip_unreadable: bool = False,
@@ -65,6 +70,8 @@ class ClipDataset(Dataset):
         self.out_of_range = out_of_range
         self.sampling = sampling
         self.frame_rate = frame_rate
+        self.short_side = short_side
+        self.antialias = antialias
         self.transform = transform
         self.num_views = num_views
         self.skip_unreadable = skip_unreadable
@@ -108,9 +115,7 @@ class ClipDataset(Dataset):
             views.append(self.transform(seen, generator)[[distinct.index(frame) for frame in window]])
         return views
 
-    def cache_frames(
-        self, short_side: int, *, antialias: bool = True, num_threads: int = 2, progress: bool = True
-    ) -> None:
+    def cache_frames(self, short_side: int, *, num_threads: int = 2, progress: bool = True) -> None:
         """Decode every video once and keep all its frames in memory as uint8 of this short side.
 
         Worth it for small videos on machines where decoding takes longer than the model: the memory is about
@@ -120,12 +125,9 @@ class ClipDataset(Dataset):
         def read(video: Video) -> torch.Tensor | Exception:
             try:
                 with open_video(video.path) as file:
-                    shown = file.select(video.start, video.end, self.frame_rate)
-                    frames = {
-                        index: resize_short_side(picture[None], short_side, antialias)[0]
-                        for index, picture in file.pictures(sorted(set(shown)))
-                    }
-                return torch.stack([frames[index] for index in shown])
+                    return _read(
+                        file, file.select(video.start, video.end, self.frame_rate), short_side, self.antialias
+                    )
             except (VideoDecodingError, OSError) as error:
                 return error
 
@@ -147,7 +149,10 @@ class ClipDataset(Dataset):
         video = self.videos[index]
         with open_video(video.path) as file:
             shown = file.select(video.start, video.end, self.frame_rate)
-            yield len(shown), lambda indices: file.frames([shown[index] for index in indices])
+            yield (
+                len(shown),
+                lambda indices: _read(file, [shown[index] for index in indices], self.short_side, self.antialias),
+            )
 
     def _window(self, num_frames: int, generator: torch.Generator) -> list[int]:
         return random_clip(
@@ -158,6 +163,17 @@ class ClipDataset(Dataset):
             sampling=self.sampling,
             generator=generator,
         )
+
+
+def _read(file: VideoFile, indices: Sequence[int], short_side: int | None, antialias: bool) -> torch.Tensor:
+    """Return frames (N, height, width, 3), each resized as soon as it is decoded."""
+    if short_side is None:
+        return file.frames(list(indices))
+    frames = {
+        index: resize_short_side(picture[None], short_side, antialias)[0]
+        for index, picture in file.pictures(sorted(set(indices)))
+    }
+    return torch.stack([frames[index] for index in indices])
 
 
 def collate(items: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -136,6 +136,7 @@ def _cut_source(
     written. Of a file that is cut off, only those that end before the cut are made."""
     left = list(cuts)
     reason = None
+    path = root
     try:
         with source.as_file(root) as path:
             reason = reason_of_damage(path, source.name)
@@ -144,10 +145,12 @@ def _cut_source(
                 results = _cut_video(video, [cut for cut in cuts if cut not in whole], root, encoding, stamps)
                 for cut, problem in itertools.chain(results, ((cut, reason) for cut in whole)):
                     left.remove(cut)
-                    yield cut, problem
+                    yield cut, problem and problem.replace(str(path), source.name)
     except (VideoDecodingError, FileNotFoundError) as error:
+        # The file may be a copy out of an archive, which is gone when somebody reads this.
+        problem = f"undecodable: {str(error).replace(str(path), source.name)}"
         for cut in left:
-            yield cut, reason or f"undecodable: {source.name}: {error}"
+            yield cut, reason or problem
 
 
 def _too_long(cut: Cut) -> CutResult | None:

@@ -191,6 +191,8 @@ def build_dataset(recipe: Recipe, videos: list[Video], *, skip_unreadable: bool 
         out_of_range=data.out_of_range,
         sampling=data.sampling,
         frame_rate=None if data.count_frames else measure_frame_rate(videos),
+        short_side=data.short_side if recipe.features.augment else None,
+        antialias=data.antialias,
         transform=transform,
         num_views=None if recipe.features.augment else 1,
         skip_unreadable=skip_unreadable,

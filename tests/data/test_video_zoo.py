@@ -182,3 +182,24 @@ def test_a_truncated_file_gives_no_frame_that_was_not_filmed(zoo, tmp_path, name
         except VideoDecodingError as error:
             assert name in str(error)
     assert num_given
+
+
+def test_a_raw_stream_that_ends_in_its_last_picture_gives_what_the_decoder_gives(zoo, tmp_path):
+    """It does not say how long it is: a picture that the decoder takes for whole is shown, all others are errors."""
+    content, path = zoo["raw.h264"].read_bytes(), tmp_path / "cut.h264"
+    num_given = num_refused = 0
+    for missing in range(1, 25):
+        path.write_bytes(content[:-missing])
+        decoded = decode_all(path)
+        with open_video(path) as video:
+            assert video.num_frames == len(decoded)
+            for index in (video.num_frames - 2, video.num_frames - 1):
+                try:
+                    [frame] = video.frames([index]).numpy()
+                except VideoDecodingError as error:
+                    assert decoded[index].is_corrupt and f"frame {index} cannot be decoded" in str(error)
+                    num_refused += 1
+                else:
+                    assert np.array_equal(frame, decoded[index].to_ndarray(format="rgb24"))
+                    num_given += 1
+    assert num_given and num_refused

@@ -12,7 +12,7 @@ import psutil
 import pytest
 from footage import encode, picture
 
-from finegym.preparation.cutting import Cut, Encoding, Job, run_jobs
+from finegym.preparation.cutting import Cut, Encoding, Job, cut_source, run_jobs
 from finegym.preparation.sources import Source
 
 
@@ -81,3 +81,12 @@ def test_an_impossible_encoding_is_refused():
     for wrong in ({"short_side": 255}, {"short_side": 8}, {"key_interval": 0}, {"crf": 52}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             Encoding(**wrong)
+
+
+def test_a_problem_names_the_video_and_no_copy_of_it(tmp_path):
+    (tmp_path / "root").mkdir()
+    (tmp_path / "all.tar").write_bytes(np.random.default_rng(0).bytes(4000))
+    source = Source(tmp_path / "all.tar", "a.mp4", offset=512, size=2000)
+    [result] = cut_source(Job(source, (Cut("a", "clips/a.mp4"),)), tmp_path / "root", Encoding(64, 12, 18))
+    assert result.problem.startswith("undecodable: a.mp4 is not a readable video")
+    assert str(tmp_path) not in result.problem

@@ -5,16 +5,21 @@ import shutil
 
 import numpy as np
 import pytest
+from transformers import VideoMAEConfig, VideoMAEImageProcessor, VideoMAEModel
 
+from finegym.data.checkpoints import load_video_processor
 from finegym.data.index import read_index
 from finegym.data.video_writing import write_video
 from finegym.evaluation.evaluate import Protocol, evaluate_checkpoints
 from finegym.evaluation.report import read_metrics
 from finegym.evaluation.table import compare_checkpoints
+from finegym.hub.card import render_card
+from finegym.hub.checkpoint import Checkpoint
 from finegym.paths import CONFIGURATION
 from finegym.preparation.own_data import import_videos
 from finegym.training.loop import train
 from finegym.training.recipe_parsing import parse_recipe
+from modeling_finegym import FineGymVideoProcessor, SlowOnlyConfig, SlowOnlyModel
 from tests.training.tiny import write_recipe
 
 
@@ -119,7 +124,41 @@ def test_rows_of_different_experiments_are_not_averaged(tmp_path):
     assert len(means) == 1 and means[0].startswith("d mean of 2 seeds") and "50.50 ± 0.71 %" in means[0]
 
 
+SLOWONLY = {"stem_width": 8, "hidden_sizes": (16, 32, 32, 64), "depths": (1, 1, 1, 1)}
+MEAN, STD = [0.45, 0.45, 0.45], [0.225, 0.225, 0.225]
+
+
+def write_backbone(folder, kind):
+    """Write what the recipes for own data start from, with a few random weights."""
+    crop = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}}
+    if kind == "frozen":
+        sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+        VideoMAEModel(VideoMAEConfig(image_size=32, num_frames=4, **sizes)).save_pretrained(folder)
+        VideoMAEImageProcessor(image_mean=MEAN, image_std=STD, **crop).save_pretrained(folder)
+    else:
+        SlowOnlyModel(SlowOnlyConfig(num_frames=4, image_size=32, **SLOWONLY)).save_pretrained(folder)
+        FineGymVideoProcessor(image_mean=MEAN, image_std=STD, num_frames=4, **crop).save_pretrained(folder)
+    return ["--model.backbone", str(folder)]
+
+
 @pytest.mark.parametrize("name", ["small", "frozen", "fine_tuned"])
-def test_the_recipes_for_own_videos_are_nobody_elses(name):
-    recipe = parse_recipe(["--config", str(CONFIGURATION / "own" / f"{name}.yaml")])
-    assert recipe.name.startswith("own-") and recipe.data.root == "data/mine" and recipe.data.mean is None
+def test_every_recipe_for_own_videos_trains(folded, tmp_path, name):
+    config = ["--config", str(CONFIGURATION / "own" / f"{name}.yaml")]
+    as_shipped = parse_recipe(config)
+    assert as_shipped.name == f"own-{name.replace('_', '-')}" and as_shipped.data.root == "data/mine"
+    assert as_shipped.data.mean is None
+    options = f"--data.root {folded} --output_dir {tmp_path / 'run'} --data.clip_len 4 --data.frame_interval 1".split()
+    options += "--data.short_side 32 --data.crop_size 32 --optimization.batch_size 4 --optimization.epochs 1".split()
+    options += "--optimization.warmup_epochs 0 --logging.trackers []".split()
+    if name != "small":
+        options += write_backbone(tmp_path / "backbone", name)
+    if name != "frozen":
+        options += [part for key, value in SLOWONLY.items() for part in (f"--model.config.{key}", json.dumps(value))]
+    metrics = train(parse_recipe([*config, *options]))
+    assert (metrics["dataset"], metrics["num_evaluated"]) == ("root", len(read_index(folded, "val")))
+    assert ("controls" in metrics) == (name == "frozen")
+    processor = load_video_processor(str(tmp_path / "run"))
+    assert processor.frame_rate == 25 and not processor.protocol_counts_frames
+    assert [*processor.image_mean] == (MEAN if name != "small" else [0.485, 0.456, 0.406])
+    card = str(render_card(Checkpoint.read(tmp_path / "run"), "someone/model"))
+    assert not any(word in card for word in ("synthgym", "SynthGym", "gymnast", "example.mp4", "finegym_"))
