@@ -5,6 +5,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from forms import FORMS, read_frames
@@ -26,9 +27,10 @@ from modeling_finegym.video_decoding import open_video
 # A leap, turns on one leg and a double salto, on the same floor: only the movement tells them apart.
 CLASSES = {7: "leap", 8: "turn", 15: "salto"}
 LARGEST_DROP = 3.0
-# Gray levels, on average over a frame, between an imported form and the imported original: two lossy encoders in a row
-# for XviD, another rounding for ten bits. Of the others, import reads the original's own pixels.
-MEAN_ERROR = {"xvid_packed.avi": 4.0, "ten_bits.mp4": 2.5, "rotated.mp4": 2.5}
+# Gray levels, on average over a video, between an imported form and the imported original: two lossy encoders in a row
+# for XviD, other roundings for ten bits and for turning, all of them of grainy pictures. Of the other forms, import
+# reads the original's own pixels.
+MEAN_ERROR = {"xvid_packed.avi": 6.0, "ten_bits.mp4": 4.0, "rotated.mp4": 4.0}
 PLAIN = {"do_resize": False, "do_center_crop": False, "do_rescale": False, "do_normalize": False}
 
 
@@ -67,6 +69,10 @@ def few(tmp_path_factory):
     return root, imported(folder / "original")
 
 
+def pixels(frames: list[av.VideoFrame]) -> np.ndarray:
+    return np.stack([frame.to_ndarray(format="rgb24") for frame in frames]).astype(np.int16)
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_import_gives_the_same_index_and_the_same_frames(few, tmp_path, form):
     root, original = few
@@ -84,9 +90,9 @@ def test_import_gives_the_same_index_and_the_same_frames(few, tmp_path, form):
             if keeps_frames:
                 assert video.num_frames == known.num_frames and video.fps == pytest.approx(known.fps)
                 assert np.allclose(their_times, times, atol=2e-3)
-                for ours, other in zip(frames, theirs, strict=True):
-                    error = np.abs(ours.to_ndarray(format="rgb24").astype(int) - other.to_ndarray(format="rgb24"))
-                    assert error.mean() < MEAN_ERROR[form]
+                errors = np.abs(pixels(theirs)[:, None] - pixels(frames)[None]).mean((2, 3, 4))
+                assert errors.argmin(1).tolist() == list(range(len(frames))), "no neighboring frame is nearer"
+                assert np.diag(errors).mean() < MEAN_ERROR[form]
             elif form != "variable.mp4" and round(known.fps) == 25:
                 [path] = (tmp_path / "own").rglob(f"{Path(video.id).name}.*")
                 [source] = (root / "clips").glob(f"{Path(video.id).name}.*")
