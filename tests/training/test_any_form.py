@@ -119,7 +119,7 @@ def test_top1_is_the_same_in_any_form_and_at_any_rate(tmp_path):
     """End to end: import, train, evaluate and classify by the pipeline's own path."""
     root = draw(tmp_path, 40, 50)
     original = train_small(root, tmp_path / "model")
-    runs = accuracies(str(tmp_path / "model"), root, 150)
+    runs = list(accuracies(str(tmp_path / "model"), root, 150))
     assert runs[0]["top1"] == pytest.approx(original["top1"], abs=LARGEST_DROP) and original["top1"] > 80
     assert {run["kind"] for run in runs[1:]} == {"drawn", "resampled", "form"}
     assert {(run["kind"], run["which"]): run["drop"] for run in runs[1:] if run["drop"] > LARGEST_DROP} == {}
