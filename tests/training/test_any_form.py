@@ -103,7 +103,7 @@ def test_import_gives_the_same_index_and_the_same_frames(few, tmp_path, form):
         frames, _ = read_frames(path)
         with open_video(path) as video:
             pictures = video.frames(list(range(video.num_frames))).numpy()
-        turns = 3 if form == "rotated.mp4" else 0
+        turns = 1 if form == "rotated.mp4" else 0
         for picture, frame in zip(pictures, frames, strict=True):
             assert np.array_equal(np.rot90(picture, turns), frame.to_ndarray(format="rgb24"))
 
@@ -120,7 +120,7 @@ def test_top1_is_the_same_in_any_form_and_at_any_rate(tmp_path):
     root = draw(tmp_path, 40, 50)
     original = train_small(root, tmp_path / "model")
     runs = list(accuracies(str(tmp_path / "model"), root, 150))
-    assert runs[0]["top1"] == pytest.approx(original["top1"], abs=LARGEST_DROP) and original["top1"] > 80
+    assert runs[0]["top1"] == pytest.approx(original["top1"], abs=LARGEST_DROP) and original["top1"] > 70
     assert {run["kind"] for run in runs[1:]} == {"drawn", "resampled", "form"}
     assert {(run["kind"], run["which"]): run["drop"] for run in runs[1:] if run["drop"] > LARGEST_DROP} == {}
     write_own(root, tmp_path / "mixed", list(FORMS))
