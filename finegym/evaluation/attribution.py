@@ -151,7 +151,7 @@ def _parts(
 
 
 def _input_gradients(parts, features: torch.Tensor, baseline: torch.Tensor, row: int) -> torch.Tensor:
-    gradient = Saliency(parts).attribute(features, target=row, abs=False)
+    gradient = Saliency(parts).attribute(features.clone().requires_grad_(), target=row, abs=False)
     return (gradient * (features - baseline)).sum(-1)[0].detach()
 
 
@@ -266,7 +266,7 @@ def attribute_network(model: PreTrainedModel, pixel_values: torch.Tensor, target
         camera = LayerGradCam(score, model.base_model.blocks[-1])
         space = camera.attribute(pixels.clone().requires_grad_(), target=0)[:, 0].detach()  # (T', h, w)
         num_moments = len(space)
-        gradient = Saliency(score).attribute(pixels, target=0, abs=False)
+        gradient = Saliency(score).attribute(pixels.clone().requires_grad_(), target=0, abs=False)
         gradients = (gradient * (pixels - baseline)).sum((0, 2, 3, 4))
         groups = torch.arange(pixels.shape[1], device=pixels.device) * num_moments // pixels.shape[1]
         with torch.no_grad():

@@ -1,7 +1,6 @@
 """Explanations of models whose answer is known, and of small random models against sums done by hand."""
 
 import json
-import warnings
 
 import numpy as np
 import pytest
@@ -64,13 +63,7 @@ def known():
     return model, features
 
 
-@pytest.fixture(autouse=True)
-def _quiet():
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Captum's, that inputs did not require gradients
-        yield
-
-
+@pytest.mark.filterwarnings("error")
 def test_every_method_finds_the_one_moment_and_the_one_attribute(known):
     model, features = known
     with torch.no_grad():
