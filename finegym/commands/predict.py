@@ -25,6 +25,7 @@ def predict(
     stride: float | None = None,
     min_score: float = 0.5,
     srt: Path | None = None,
+    video: Path | None = None,
 ) -> str:
     """Classify videos, or draw the timeline of a whole routine.
 
@@ -44,14 +45,22 @@ def predict(
         stride: The seconds from one window to the next. By default it is a quarter of the window.
         min_score: Leave stretches of a timeline blank whose best class scores less, from 0 to 1.
         srt: The folder to write a timeline to as subtitles too.
+        video: Write a copy of the video to this .mp4, with the top classes over its frames, or over each stretch of a
+            timeline.
 
     Examples:
         finegym predict clip.mp4 --model outputs/synthgym/video_text
-        finegym predict routine.mp4 --model outputs/synthgym/video_text --window 2
+        finegym predict routine.mp4 --model outputs/synthgym/video_text --window 2 --video labelled.mp4
     """
     if window is None and (srt is not None or stride is not None):
         raise UsageError("--stride and --srt belong to a timeline: give --window SECONDS.")
+    if video is not None and video.suffix.lower() != ".mp4":
+        raise UsageError(f"--video must end in .mp4, not {video.name}.")
     names = expand_names(videos)
+    if video is not None and len(names) > 1:
+        raise UsageError(f"--video writes one video, and {len(names)} are given.")
+    if video is not None and Path(names[0]).exists() and video.exists() and video.samefile(names[0]):
+        raise UsageError(f"--video {video} would replace the video itself: give another name.")
     files = [f"{Path(name).stem}.srt" for name in names]
     if srt is not None and len(set(files)) < len(files):
         repeated = next(file for file in files if files.count(file) > 1)
@@ -63,8 +72,11 @@ def predict(
     shared |= {"batch_size": batch_size, "device": device}
     if window is None:
         answers = predict(names, top_k=top_k, num_clips=num_clips, decode_apart=True, **shared)
+        if video is not None:
+            _draw(answers[0], video, start, end)
         return _as_json(answers) if json else _as_table(answers)
     timeline = {"window": window, "stride": stride, "min_score": min_score, "num_clips": num_clips or 1}
+    timeline |= {"draw": video, "top_k": top_k}
     found = {name: predict_timeline(name, **timeline, **shared) for name in names}
     if srt is not None:
         from finegym.evaluation.timeline import to_subtitles
@@ -76,6 +88,14 @@ def predict(
             [{"video": name, "segments": [segment.to_dict() for segment in found[name]]} for name in found]
         )
     return "\n\n".join("\n".join([name, *map(str, segments)]) for name, segments in found.items())
+
+
+def _draw(answer: dict, path: Path, start: float | None, end: float | None) -> None:
+    from finegym.evaluation.labelled_video import LabelledStretch, write_labelled_video
+
+    classes = [(score["label"], score["score"]) for score in answer["scores"]]
+    whole = LabelledStretch(0.0, float("inf"), classes)
+    write_labelled_video(answer["video"], path, [whole], start=start, end=end)
 
 
 def _as_json(answers: list[dict]) -> str:

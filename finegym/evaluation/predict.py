@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from modeling_finegym import FineGymPipeline
 from modeling_finegym.clip_scoring import VideoClips, score_videos
 
 from .apart import apart
+from .labelled_video import label_stretches, write_labelled_video
 from .timeline import Segment, find_segments, score_windows
 
 
@@ -132,6 +134,8 @@ def predict_timeline(
     batch_size: int = 8,
     device: str | None = None,
     progress: bool = True,
+    draw: Path | None = None,
+    top_k: int = 5,
 ) -> list[Segment]:
     """Find the actions of a whole routine by sliding a window over it.
 
@@ -143,6 +147,8 @@ def predict_timeline(
         min_score: The score below which a stretch is left blank.
         num_clips: The number of clips per window.
         start, end: The seconds of the file between which to look.
+        draw: The MP4 to write, with the best classes over the frames; None writes none.
+        top_k: The number of classes to draw.
 
     Raises:
         FileNotFoundError, ValueError: If the file or the model cannot be read, or a length is not positive.
@@ -160,5 +166,8 @@ def predict_timeline(
         batch_size=batch_size,
         progress=progress,
     )
-    names = classify.model.config.id2label
-    return find_segments(windows, scores, [names[label] for label in range(len(names))], min_score=min_score)
+    names = [classify.model.config.id2label[label] for label in range(classify.model.config.num_labels)]
+    if draw is not None:
+        stretches = label_stretches(windows, scores, names, top_k=top_k)
+        write_labelled_video(video, draw, stretches, start=start, end=end)
+    return find_segments(windows, scores, names, min_score=min_score)
