@@ -20,6 +20,7 @@ SOURCES = sorted(
     for folder in ("modeling_finegym", "finegym", "benchmarks", "examples")
     for path in (ROOT / folder).rglob("*.py")
 ) + [ROOT / "train.py", ROOT / "push_to_hub.py"]
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
 ROOMS = [PUBLISHED, *sorted(path.parent for path in (ROOT / "finegym").glob("*/__init__.py"))]
 # reads foreign checkpoints, with weights_only=True
 UNPICKLER = ROOT / "finegym" / "hub" / "foreign_files.py"
@@ -36,7 +37,7 @@ def calls(tree):
             yield ast.unparse(node.func), {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=name)
+@pytest.mark.parametrize("path", SOURCES + TESTS, ids=name)
 def test_files_classes_and_functions_can_be_read_in_one_sitting(path):
     """Docstrings count, but not a function's own, which may describe many arguments."""
     text = path.read_text()
@@ -47,6 +48,34 @@ def test_files_classes_and_functions_can_be_read_in_one_sitting(path):
         elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             num_docstring_lines = len((ast.get_docstring(node, clean=False) or "").splitlines())
             assert node.end_lineno - node.lineno + 1 - num_docstring_lines <= 60, node.name
+
+
+def _lines_that_say_something(path):
+    """Yield (line number, line) without indentation, leaving out blank lines, comments and imports."""
+    text = path.read_text()
+    imports = {
+        number
+        for node in (ast.walk(ast.parse(text)) if path.suffix == ".py" else ())
+        if isinstance(node, (ast.Import, ast.ImportFrom))
+        for number in range(node.lineno, node.end_lineno + 1)
+    }
+    for number, line in enumerate(map(str.strip, text.splitlines()), start=1):
+        if line and not line.startswith("#") and number not in imports:
+            yield number, line
+
+
+def test_no_ten_lines_are_written_twice():
+    templates = [path for kind in ("*.html", "*.md") for path in (ROOT / "finegym").rglob(kind)]
+    seen, twice = {}, []
+    for path in [*SOURCES, *templates]:
+        numbered = list(_lines_that_say_something(path))
+        for start in range(len(numbered) - 9):
+            run = tuple(line for _, line in numbered[start : start + 10])
+            place = f"{name(path)}:{numbered[start][0]}"
+            if run in seen:
+                twice.append(f"{seen[run]} and {place}")
+            seen.setdefault(run, place)
+    assert len(seen) > 10_000 and not twice
 
 
 def test_the_head_of_the_training_loop_explains_what_it_uses_of_a_run():

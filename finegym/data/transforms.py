@@ -9,6 +9,9 @@ import torch
 from torch.nn import functional as F
 
 
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
 def derive_seed(*key: int | str) -> int:
     """Return a number of 63 bits that depends on `key` alone, such as (seed, epoch, video id), and on no state of the
     process."""
@@ -72,8 +75,8 @@ def augment(
     ratio: Sequence[float] = (3 / 4, 4 / 3),
     flip: float = 0.5,
     antialias: bool = True,
-    mean: Sequence[float] = (0.485, 0.456, 0.406),
-    std: Sequence[float] = (0.229, 0.224, 0.225),
+    mean: Sequence[float] = IMAGENET_MEAN,
+    std: Sequence[float] = IMAGENET_STD,
 ) -> torch.Tensor:
     """Turn the decoded frames of one training clip into model input; every frame gets the same crop and flip.
 

@@ -3,6 +3,7 @@
 import base64
 import io
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +24,9 @@ FRAME_RATE = 15.0
 def thumbnails(video: Video, *, count: int = 3, short_side: int = 72) -> str | None:
     """Return `count` frames spread over a video, side by side, as the data address of a JPEG; None if it cannot be
     read."""
-    frames = _frames(video, lambda times: _spread(len(times), count), short_side)
-    if frames is None:
+    try:
+        frames = read_frames(video, lambda times: _spread(len(times), count), short_side)
+    except (VideoDecodingError, OSError):
         return None
     return picture_address(np.concatenate(list(frames), axis=1))
 
@@ -43,8 +45,9 @@ def film(video: Video) -> str | None:
         wanted = np.arange(0, min(times[-1] - times[0], MAX_SECONDS) + 1e-9, 1 / FRAME_RATE) + times[0]
         return np.clip(np.searchsorted(times, wanted, side="right") - 1, 0, len(times) - 1).tolist()
 
-    frames = _frames(video, regular, SHORT_SIDE)
-    if frames is None:
+    try:
+        frames = read_frames(video, regular, SHORT_SIDE)
+    except (VideoDecodingError, OSError):
         return None
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "film.mp4"
@@ -52,13 +55,23 @@ def film(video: Video) -> str | None:
         return _address(path.read_bytes(), "video/mp4")
 
 
-def _frames(video: Video, choose, short_side: int) -> np.ndarray | None:
-    try:
-        with open_video(video.path) as file:
-            first, stop = file.index_range(video.start, video.end)
-            frames = file.frames([first + place for place in choose(file.times[first:stop])])
-    except (VideoDecodingError, OSError):
-        return None
+def read_frames(video: Video, choose: Callable[[list[float]], list[int]], short_side: int) -> np.ndarray:
+    """Read frames of a video as they are, without a crop.
+
+    Args:
+        video: The video.
+        choose: A function from the times of its frames, in seconds, to the places of those to read.
+        short_side: The length in pixels of the shorter side of the result.
+
+    Returns:
+        uint8 RGB of shape (T, H, W, 3).
+
+    Raises:
+        VideoDecodingError, OSError: If the video cannot be read.
+    """
+    with open_video(video.path) as file:
+        first, stop = file.index_range(video.start, video.end)
+        frames = file.frames([first + place for place in choose(file.times[first:stop])])
     return resize_short_side(frames, short_side).numpy()
 
 

@@ -10,13 +10,14 @@ from typing import Any
 
 import torch
 
+from finegym.data.transforms import IMAGENET_MEAN, IMAGENET_STD
+
 
 NORM_TENSORS = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 
 # Bottlenecks per stage of ResNet-50, -101 and -152 (He et al. 2016, table 1); the deepest first, see `find_depths`.
 RESNET_DEPTHS = ((3, 8, 36, 3), (3, 4, 23, 3), (3, 4, 6, 3))
 
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 KINETICS_MEAN, KINETICS_STD = (0.45, 0.45, 0.45), (0.225, 0.225, 0.225)
 
 

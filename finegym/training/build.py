@@ -16,7 +16,7 @@ from finegym.data.dataset import ClipDataset, StepSampler, collate
 from finegym.data.index import LABELS_FILE, Coverage, Video, read_index
 from finegym.data.labels import Labels
 from finegym.data.leakage import datasets_seen_by, unseen_videos
-from finegym.data.transforms import augment
+from finegym.data.transforms import IMAGENET_MEAN, IMAGENET_STD, augment
 from finegym.features.backbones import check_normalization, find_processor
 from finegym.features.cache import EvaluationViews, Features, TrainingViews, build_features
 from finegym.features.dataset import FeatureDataset
@@ -28,7 +28,6 @@ from .recipe import DataRecipe, Recipe
 
 # Decoding one video takes milliseconds: a worker that is silent for this long is stuck.
 WORKER_TIMEOUT_SECONDS = 300
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def read_labels(recipe: Recipe) -> Labels:

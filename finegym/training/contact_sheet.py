@@ -14,10 +14,10 @@ import torch
 from finegym.data.files import replacing, write_text
 from finegym.data.index import LABELS_FILE, Video, read_index
 from finegym.data.labels import Labels
-from finegym.data.transforms import clip_generator, resize_short_side
-from finegym.evaluation.media import picture_address
+from finegym.data.transforms import clip_generator
+from finegym.evaluation.media import picture_address, read_frames
 from finegym.evaluation.pictures import new_figure
-from modeling_finegym.video_decoding import VideoDecodingError, open_video
+from modeling_finegym.video_decoding import VideoDecodingError
 
 from .build import build_dataset, build_processor
 from .recipe import Recipe
@@ -108,10 +108,7 @@ def _strip(
 ) -> Strip:
     try:
         if recipe is None:
-            with open_video(video.path) as file:
-                first, stop = file.index_range(video.start, video.end)
-                frames = file.frames([first + place for place in _spread(stop - first, num_frames)])
-            return Strip(video, resize_short_side(frames, SHORT_SIDE).numpy())
+            return Strip(video, read_frames(video, lambda times: _spread(len(times), num_frames), SHORT_SIDE))
         processor = build_processor(recipe.data, training_videos)
         if augmented:
             [pixels] = build_dataset(recipe, training_videos).views(training_videos.index(video), [0])

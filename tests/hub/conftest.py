@@ -8,6 +8,7 @@ import pytest
 import torch
 import yaml
 from huggingface_hub import HfApi, constants
+from torch import nn
 
 from finegym.data.labels import ActionClass, Labels
 from modeling_finegym import (
@@ -17,6 +18,7 @@ from modeling_finegym import (
     SlowOnlyConfig,
     SlowOnlyForVideoClassification,
 )
+from tests.hub.foreign import small_slow_r50
 from tests.hub.loopback_hub import LoopbackHub
 
 
@@ -114,3 +116,8 @@ def hub(monkeypatch, tmp_path):
 @pytest.fixture
 def api(hub) -> HfApi:
     return HfApi(endpoint=hub.url, token=hub.token)
+
+
+@pytest.fixture(scope="module")
+def slow_r50() -> nn.Module:
+    return small_slow_r50()
