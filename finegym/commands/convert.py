@@ -34,11 +34,10 @@ def convert(
         labels: The label file that names the classes.
         head: What to do with a classifier whose rows are not the labels. cut keeps the first rows, drop makes a new
             one.
-        num_frames: The number of frames of a clip, where the file's name does not tell, as slowonly_r50_4x16x1.pth
-            does.
-        frame_interval: The distance between two frames of a clip, in frames of the video, likewise.
-        architecture: The encoder to build from BERT layers.
-        backbone: The SlowOnly checkpoint folder to build that encoder on.
+        num_frames: The number of frames of a clip. Names such as slowonly_r50_4x16x1.pth tell it.
+        frame_interval: The distance between two frames of a clip, in frames of the video. The same names tell it.
+        architecture: What to build: a CNN from a ResNet, or an encoder (vision, video_text) from BERT layers.
+        backbone: The SlowOnly checkpoint folder to build an encoder on.
         num_hidden_layers: The number of BERT layers to take, from the first. By default all are taken.
         sha256: The digits that the file's SHA-256 must begin with.
 

@@ -248,7 +248,10 @@ def read_coverage(root: str | Path, split: str, *, fold: int | None = None) -> C
     path = Path(root) / COVERAGE_FILE
     report = read_json(path, what="coverage report", remedy="`finegym prepare` writes one.")
     try:
-        part = report["splits"][split] if fold is None or split == "test" else report["folds"][fold][split]
+        parts = report["splits"] if fold is None or split == "test" else report["folds"][fold]
+        if split not in parts:
+            raise ValueError(f"it has {', '.join(parts)}")
+        part = parts[split]
         missing, empty_classes = part["missing"], part["empty_classes"]
         if not isinstance(missing, dict) or not all(isinstance(reason, str) for reason in missing.values()):
             raise ValueError("`missing` does not give a reason for each id")
@@ -265,7 +268,8 @@ def read_coverage(root: str | Path, split: str, *, fold: int | None = None) -> C
             empty_classes=[check_count(label) for label in empty_classes],
         )
     except (IndexError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} has no coverage of split {split!r} ({type(error).__name__}: {error}).") from error
+        reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+        raise ValueError(f"{path} has no coverage of split {split!r} ({reason}).") from error
 
 
 def _check_row(row: Mapping[str, Any], path: Path) -> None:

@@ -77,6 +77,12 @@ def _check(recipe: Recipe, labels: Labels, videos: list[Video], coverage: Covera
             f"{recipe.data.root} was prepared from annotation {version}, and the recipe asks for "
             f"data.annotation_version: {wanted}. Prepare that version, or change the recipe."
         )
+    batch_size = recipe.optimization.batch_size
+    if len(videos) < batch_size:
+        raise ValueError(
+            f"{recipe.data.root} has {len(videos)} training videos, too few for one batch of optimization.batch_size "
+            f"{batch_size}. Lower it."
+        )
     highest = max(videos, key=lambda video: video.label)
     if highest.label >= len(labels.classes):
         raise ValueError(

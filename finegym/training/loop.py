@@ -6,7 +6,7 @@ What the loop uses of a run, which `run.py` puts together:
     inputs             what the recipe names: labels, videos, the number of steps
     is_complete        whether an earlier run wrote the whole folder
     step               completed steps; a state restores it
-    loader             this process's share of every batch, from `step` on
+    loader             this process's share of every batch, from `step` on; cut into `num_pieces` forward passes
     model              the bare model; `wrapped_model` is called in training (autocast, DDP)
     optimizer          by parameter name; `average` is the moving average of the weights, or None
     bad_videos         training videos that could not be read: id -> reason
@@ -111,12 +111,11 @@ def pieces(
     changes its masks.
     """
     process, device = run.accelerator.process_index, run.accelerator.device
-    num_pieces = run.recipe.optimization.pieces_per_process(run.accelerator.num_processes)
-    size = len(batch["labels"]) // num_pieces
-    for number in range(num_pieces):
+    size = len(batch["labels"]) // run.num_pieces
+    for number in range(run.num_pieces):
         piece = {name: values[number * size : (number + 1) * size] for name, values in batch.items()}
-        torch.manual_seed(derive_seed(run.recipe.seed, "dropout", run.step, process * num_pieces + number))
-        is_last = number == num_pieces - 1
+        torch.manual_seed(derive_seed(run.recipe.seed, "dropout", run.step, process * run.num_pieces + number))
+        is_last = number == run.num_pieces - 1
         context = contextlib.nullcontext() if is_last else run.accelerator.no_sync(run.wrapped_model)
         yield {name: values.to(device, non_blocking=True) for name, values in piece.items()}, context
 

@@ -71,8 +71,8 @@ def start_processes(recipe: Recipe) -> Accelerator:
         )
     if recipe.optimization.micro_batch_size is None:
         logger.info(
-            "optimization.micro_batch_size is not set: these losses are those of "
-            f"{accelerator.num_processes} process(es), another number computes others."
+            "optimization.micro_batch_size is not set: another number of processes than this "
+            f"({accelerator.num_processes}) computes other losses."
         )
     return accelerator
 

@@ -61,6 +61,7 @@ class Run:
     # what moves it
     accelerator: Accelerator
     exchange: Exchange  # with the other processes
+    num_pieces: int  # forward passes of this process in a step
     wrapped_model: nn.Module
     val_features: Features | None
     controls: dict[str, Any] | None  # of cached features
@@ -74,6 +75,7 @@ class Run:
         self.folder = Path(recipe.output_dir)
         self.accelerator = start_processes(recipe)
         self.exchange = Exchange(self.accelerator)
+        self.num_pieces = recipe.optimization.pieces_per_process(self.accelerator.num_processes)
         self.step, self.best, self.bad_videos, self.seconds_before = 0, {}, {}, 0.0
         self._stack = contextlib.ExitStack()
 

@@ -223,6 +223,6 @@ def test_flops_are_those_of_the_paper_backbone():
 
 def test_fewer_clips_than_a_batch_is_an_error_that_says_what_to_do(recipe):
     with pytest.raises(
-        ValueError, match="A batch of 64 clips cannot be filled from 16 training videos; lower batch_size"
+        ValueError, match="has 16 training videos, too few for one batch of optimization.batch_size 64"
     ):
         train(parse_recipe([*recipe("slowonly"), "--optimization.batch_size", "64"]))
