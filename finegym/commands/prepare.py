@@ -43,9 +43,18 @@ def prepare(
         finegym prepare VIDEOS data/gym99
         finegym prepare VIDEOS data/gym288 --dataset gym288 --annotation_version v1.1
     """
-    labels = None if labels is None else shipped(labels)
-    from finegym.preparation.prepare import prepare
+    label_file = shipped(f"{dataset}/labels.json" if labels is None else labels)
+    from finegym.data.index import INDEX_FILE
+    from finegym.data.labels import Labels
+    from finegym.preparation.annotations import read_annotation
+    from finegym.preparation.assemble import assemble
+    from finegym.preparation.coverage import describe_coverage
+    from finegym.preparation.cutting import Encoding
+    from finegym.preparation.plan import plan_finegym
+    from finegym.preparation.sources import find_video_files
 
-    return prepare(
-        source, root, dataset, annotations, annotation_version, labels, short_side, key_interval, crf, num_workers
-    )
+    encoding = Encoding(short_side, key_interval, crf)
+    annotation = read_annotation(annotations, dataset, annotation_version, Labels.read(label_file))
+    plan = plan_finegym(find_video_files(source), annotation, source=source)
+    report = assemble(plan, root, encoding, num_workers)
+    return f"{describe_coverage(report, plan.labels)}\n  Index: {root / INDEX_FILE}"

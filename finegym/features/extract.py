@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Literal
 
 from finegym.data.files import VIDEO_SUFFIXES
 from finegym.data.index import Video
@@ -20,38 +19,20 @@ def extract(
     *,
     model: str,
     output: Path,
-    num_clips: int = 8,
-    clip_len: int | None = None,
-    frame_interval: int | None = None,
-    batch_size: int = 8,
-    num_workers: int = 0,
-    dtype: Literal["float16", "bfloat16", "float32"] = "float16",
+    num_clips: int,
+    clip_len: int | None,
+    frame_interval: int | None,
+    batch_size: int,
+    num_workers: int,
+    dtype: str,
 ) -> str:
     """Write a frozen backbone's features of a video, or of every video in a folder.
 
-    Each video yields one tensor (K, T', D), for its K distinct clips, under its path relative to the folder. Three
-    lines read them:
-
-        from safetensors.torch import load_file
-        for shard in Path("features").glob("*.safetensors"):
-            features = load_file(shard)  # {"vault/0001.mp4": tensor of shape (K, T', D), ...}
-
-    A stopped run resumes where it was; new and changed videos are added, finished ones are not computed again.
-    `accelerate launch -m finegym features ...` shares the work among any number of GPUs and machines.
-
-    Args:
-        videos: A video file, or a folder that is searched with all its subfolders.
-        model: A checkpoint folder or Hub id: one of this project's, or any vision or video model of Transformers.
-        output: The folder to write.
-        num_clips: The number of windows spread over each video; equal ones are computed once.
-        clip_len: The number of frames of a clip; by default the model's.
-        frame_interval: The distance between two of these frames; by default the model's.
-        batch_size: The number of clips in a forward pass.
-        num_workers: The number of processes that decode ahead.
-        dtype: The data type of the features.
+    Each video yields one tensor (K, T', D), for its K distinct clips, under its path relative to the folder. The
+    arguments, their defaults and how to read the result are those of `finegym features`.
 
     Returns:
-        What was written, as text.
+        What was written, as text; empty on all but the main process.
 
     Raises:
         FileNotFoundError: If there is no such video or no video in the folder.

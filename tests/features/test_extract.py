@@ -18,9 +18,9 @@ from transformers import (
     VivitImageProcessor,
 )
 
+from finegym.commands.features import features as write_features
 from finegym.data.video_writing import write_video
 from finegym.features.backbones import load_feature_model, load_processor
-from finegym.features.extract import extract
 from modeling_finegym import FineGymVideoProcessor, SlowOnlyConfig, SlowOnlyForVideoClassification
 
 
@@ -66,7 +66,7 @@ def read(folder):
 
 
 def test_each_video_has_a_tensor_under_its_path(videos, checkpoint, tmp_path):
-    text = extract(videos, model=str(checkpoint), output=tmp_path / "features", dtype="float32")
+    text = write_features(videos, model=str(checkpoint), output=tmp_path / "features", dtype="float32")
     assert "features of 3 of 3 videos" in text
     features = read(tmp_path / "features")
     assert set(features) == set(LENGTHS)
@@ -80,11 +80,11 @@ def test_each_video_has_a_tensor_under_its_path(videos, checkpoint, tmp_path):
 
 def test_new_and_changed_videos_are_added_and_old_features_go(videos, checkpoint, tmp_path):
     output = tmp_path / "features"
-    extract(videos, model=str(checkpoint), output=output)
+    write_features(videos, model=str(checkpoint), output=output)
     before = {name: tensor.clone() for name, tensor in read(output).items()}
     write_scene(videos / "vault/b.mp4", 30, seed=9)
     write_scene(videos / "new.mp4", 12, seed=10)
-    extract(videos, model=str(checkpoint), output=output)
+    write_features(videos, model=str(checkpoint), output=output)
     tensors = [load_file(shard) for shard in output.glob("*.safetensors")]
     assert sorted(name for shard in tensors for name in shard) == sorted([*LENGTHS, "new.mp4"]), "one tensor a name"
     after = read(output)
@@ -94,25 +94,25 @@ def test_new_and_changed_videos_are_added_and_old_features_go(videos, checkpoint
 
 def test_unreadable_videos_are_listed(videos, checkpoint, tmp_path):
     (videos / "vault" / "a.mp4").write_bytes(b"not a video")
-    text = extract(videos, model=str(checkpoint), output=tmp_path / "features")
+    text = write_features(videos, model=str(checkpoint), output=tmp_path / "features")
     assert "features of 2 of 3 videos" in text and "vault/a.mp4" in text.splitlines()[1]
     assert "vault/a.mp4" not in read(tmp_path / "features")
 
 
 def test_one_file_is_enough(videos, checkpoint, tmp_path):
-    extract(videos / "vault" / "b.mp4", model=str(checkpoint), output=tmp_path / "features", num_clips=1)
+    write_features(videos / "vault" / "b.mp4", model=str(checkpoint), output=tmp_path / "features", num_clips=1)
     assert read(tmp_path / "features")["b.mp4"].shape == (1, 4, 8)
 
 
 def test_mistakes_are_named(videos, checkpoint, tmp_path):
     with pytest.raises(FileNotFoundError, match="no video at .*empty"):
         (tmp_path / "empty").mkdir()
-        extract(tmp_path / "empty", model=str(checkpoint), output=tmp_path / "features")
-    with pytest.raises(ValueError, match="nowhere cannot be loaded"):
-        extract(videos, model=str(tmp_path / "nowhere"), output=tmp_path / "features")
-    extract(videos, model=str(checkpoint), output=tmp_path / "features")
+        write_features(tmp_path / "empty", model=str(checkpoint), output=tmp_path / "features")
+    with pytest.raises(FileNotFoundError, match="no checkpoint folder .*nowhere"):
+        write_features(videos, model=str(tmp_path / "nowhere"), output=tmp_path / "features")
+    write_features(videos, model=str(checkpoint), output=tmp_path / "features")
     with pytest.raises(ValueError, match="computed with another views"):
-        extract(videos, model=str(checkpoint), output=tmp_path / "features", num_clips=2)
+        write_features(videos, model=str(checkpoint), output=tmp_path / "features", num_clips=2)
 
 
 def test_a_foreign_backbone_brings_its_own_processor(videos, tmp_path):
@@ -140,7 +140,7 @@ def test_a_foreign_backbone_brings_its_own_processor(videos, tmp_path):
         tokens = own_model(ours[None]).last_hidden_state  # (1, 2 tubelets * 2 * 2 patches, 16)
         expected = tokens.view(1, 2, 4, 16).mean(2)
         torch.testing.assert_close(model.get_video_features(ours[None]), expected)
-    extract(videos, model=str(tmp_path / "videomae"), output=tmp_path / "features", frame_interval=3)
+    write_features(videos, model=str(tmp_path / "videomae"), output=tmp_path / "features", frame_interval=3)
     assert read(tmp_path / "features")["vault/a.mp4"].shape == (1, 2, 16)
 
 
@@ -174,7 +174,7 @@ def test_two_launched_processes_share_the_work(videos, checkpoint, tmp_path):
     for number in range(40):
         write_scene(videos / f"more/{number}.mp4", 20, seed=100 + number)
     alone = tmp_path / "alone"
-    extract(videos, model=str(checkpoint), output=alone)
+    write_features(videos, model=str(checkpoint), output=alone)
     command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "-m", "finegym"]
     command += ["features", str(videos), "--model", str(checkpoint), "--output", str(tmp_path / "together")]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}

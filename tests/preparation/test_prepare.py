@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from footage import encode, mark_rotated, numbers_of, picture
 
+from finegym.commands.prepare import prepare
 from finegym.data.index import read_coverage, read_index
 from finegym.data.labels import ActionClass, Labels
 from finegym.preparation.annotations import EVENT_ID_LENGTH, VIDEO_ID_LENGTH
-from finegym.preparation.prepare import prepare
 from finegym.synthgym.generate import write_routines
 from modeling_finegym.video_decoding import open_video
 
@@ -222,7 +222,7 @@ def test_nothing_that_fits_is_said_with_the_names_expected(tmp_path, annotations
     with pytest.raises(ValueError, match=r"finegym_annotation_info_v1\.0\.json.*finegym fetch"):
         run(tmp_path)
     with pytest.raises(FileNotFoundError, match="no folder"):
-        prepare(tmp_path / "nowhere", tmp_path / "root", "mini", annotations, labels=annotations / "labels.json")
+        prepare(tmp_path / "nowhere", tmp_path / "root", annotations=annotations, labels=annotations / "labels.json")
 
 
 def member(name: str, content: bytes = b"", **fields) -> tuple[tarfile.TarInfo, io.BytesIO]:
@@ -329,11 +329,12 @@ def test_a_killed_run_goes_on_to_the_same_result(tmp_path, annotations):
 IN_A_PROCESS = """
 import sys
 from pathlib import Path
-from finegym.preparation.prepare import prepare
+from finegym.commands.prepare import prepare
 if __name__ == "__main__":
     folder, root, labels = map(Path, sys.argv[1:])
     print("ready", flush=True)
-    prepare(folder / "videos", root, "synthgym", folder / "annotations", "v1.0", labels, 112, num_workers=2)
+    options = {"dataset": "synthgym", "annotations": folder / "annotations", "labels": labels}
+    prepare(folder / "videos", root, **options, short_side=112, num_workers=2)
 """
 
 
@@ -359,8 +360,8 @@ def test_a_run_of_two_workers_killed_twenty_times_goes_on_to_the_same_result(tmp
 
 def test_routines_of_rendered_gymnasts_come_back_as_rendered(tmp_path):
     truth = write_routines(tmp_path, num_performances=6, size=112)
-    folders = (tmp_path / "videos", tmp_path / "root", "synthgym", tmp_path / "annotations")
-    prepare(*folders, labels=SYNTHGYM, short_side=112, num_workers=0)
+    options = {"dataset": "synthgym", "annotations": tmp_path / "annotations", "labels": SYNTHGYM}
+    prepare(tmp_path / "videos", tmp_path / "root", **options, short_side=112, num_workers=0)
     videos = [*read_index(tmp_path / "root", "train"), *read_index(tmp_path / "root", "val")]
     assert {video.id for video in videos} == truth.keys()
     for video in videos:
