@@ -149,12 +149,14 @@ def test_every_command_explains_itself(command, typed):
         assert sentence or action.help == argparse.SUPPRESS, (action.dest, action.help)
 
 
-def test_debug_shows_where_an_error_arose(tmp_path):
-    plain = run("table", tmp_path)
-    assert plain.returncode == 1 and "Traceback" not in plain.stderr
-    for shown in (run("table", tmp_path, "--debug"), run("table", tmp_path, FINEGYM_DEBUG="1")):
-        assert shown.returncode == 1 and shown.stderr.startswith("Traceback")
-        assert shown.stderr.endswith(plain.stderr)
+def test_debug_shows_where_an_error_arose(typed, tmp_path, monkeypatch):
+    status, _, plain = typed("table", tmp_path)
+    assert status == 1 and len(plain.splitlines()) == 1
+    debugged = [typed("table", tmp_path, "--debug")]
+    monkeypatch.setenv("FINEGYM_DEBUG", "1")
+    debugged.append(typed("table", tmp_path))
+    for status, _, errors in debugged:
+        assert status == 1 and errors.startswith("Traceback") and errors.endswith(plain)
 
 
 def test_dashes_and_underscores_are_the_same(typed):

@@ -12,7 +12,7 @@ from finegym.data.index import Coverage, Video
 from finegym.data.labels import ActionClass, Labels
 from finegym.data.video_writing import write_video
 from finegym.evaluation.metrics import mean_class_accuracy, top_k_accuracy
-from finegym.evaluation.protocol import Evaluation, evaluate
+from finegym.evaluation.protocol import Evaluation, evaluate, measure
 from finegym.features.cache import EvaluationViews, build_features
 from modeling_finegym import FineGymVideoProcessor
 from modeling_finegym.clip_sampling import clip_indices
@@ -181,3 +181,12 @@ def test_several_processes_score_each_video_once(world_size, videos, labels, tmp
     for _, _, scores, unreadable in results:
         torch.testing.assert_close(torch.tensor(scores), expected.scores, rtol=0, atol=1e-6)
         assert unreadable == ["broken"]
+
+
+@pytest.mark.parametrize(("num_classes", "top5"), [(3, None), (5, None), (6, 50.0)])
+def test_five_of_five_classes_are_no_achievement(num_classes, top5):
+    """The true classes are ranked first and last."""
+    classes = [ActionClass(number, f"c{number}", f"c{number}") for number in range(num_classes)]
+    scores = torch.arange(num_classes, 0, -1).expand(2, -1).float().softmax(-1)
+    metrics = measure(scores, torch.tensor([0, num_classes - 1]), Labels("some", classes, []))
+    assert metrics.get("top5") == top5 and metrics["top1"] == 50.0

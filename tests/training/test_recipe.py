@@ -14,12 +14,14 @@ from tests.training.launching import REPOSITORY
 
 SHIPPED = sorted(
     path
-    for dataset in ("synthgym", "gym99", "gym288")
+    for dataset in ("synthgym", "gym99", "gym288", "own")
     for path in (REPOSITORY / "configuration" / dataset).glob("*.yaml")
 )
 # Batches that cannot be divided without other statistics of batch normalization: refused on more processes.
 CNNS = ("slowonly", "tsn_rgb", "tsn_bn_inception_rgb", "trn_rgb", "tsm_rgb", "i3d", "nl_i3d", "s3d", "tqn")
-ONE_PROCESS = [REPOSITORY / "configuration" / "synthgym" / f"{name}.yaml" for name in CNNS]
+ONE_PROCESS = [
+    REPOSITORY / "configuration" / name for name in ("own/small.yaml", *(f"synthgym/{name}.yaml" for name in CNNS))
+]
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: f"{path.parent.name}/{path.stem}")
@@ -115,8 +117,9 @@ def test_shipped_recipes_are_valid(path):
     recipe = parse_recipe(["--config", str(path)])
     config_class = ARCHITECTURES[recipe.model.architecture].config_class
     config_class(**recipe.model.config)
-    assert recipe.output_dir == f"outputs/{path.parent.name}/{path.stem}"
-    for world_size in (1,) if path in ONE_PROCESS else (1, 2) if path.parent.name == "synthgym" else (1, 2, 4):
+    assert recipe.output_dir == f"outputs/{'mine' if path.parent.name == 'own' else path.parent.name}/{path.stem}"
+    on_one_machine = path.parent.name in ("synthgym", "own")
+    for world_size in (1,) if path in ONE_PROCESS else (1, 2) if on_one_machine else (1, 2, 4):
         assert recipe.optimization.pieces_per_process(world_size) >= 1
 
 
