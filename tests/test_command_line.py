@@ -1,5 +1,4 @@
 import argparse
-import os
 import re
 import subprocess
 import sys
@@ -9,11 +8,6 @@ import pytest
 import finegym
 from finegym.commands.line import COMMANDS, GROUPS, main
 from finegym.commands.parsing import build_parser
-
-
-def run(*arguments, **environment):
-    command = [sys.executable, "-m", "finegym", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, env={**os.environ, **environment})
 
 
 @pytest.fixture
