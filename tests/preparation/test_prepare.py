@@ -77,8 +77,8 @@ def annotations(tmp_path) -> Path:
 def run(tmp_path: Path, **changes) -> str:
     annotations = tmp_path / "annotations"
     options = {"dataset": "mini", "annotations": annotations, "labels": annotations / "labels.json"}
-    options |= {"short_side": 64, "num_workers": 0}
-    return prepare(tmp_path / "source", tmp_path / "root", **(options | changes))
+    options |= {"source": tmp_path / "source", "root": tmp_path / "root", "short_side": 64, "num_workers": 0}
+    return prepare(**(options | changes))
 
 
 def shown(root: Path) -> dict[str, list[int]]:
@@ -222,7 +222,7 @@ def test_nothing_that_fits_is_said_with_the_names_expected(tmp_path, annotations
     with pytest.raises(ValueError, match=r"finegym_annotation_info_v1\.0\.json.*finegym fetch"):
         run(tmp_path)
     with pytest.raises(FileNotFoundError, match="no folder"):
-        prepare(tmp_path / "nowhere", tmp_path / "root", annotations=annotations, labels=annotations / "labels.json")
+        run(tmp_path, source=tmp_path / "nowhere")
 
 
 def member(name: str, content: bytes = b"", **fields) -> tuple[tarfile.TarInfo, io.BytesIO]:
