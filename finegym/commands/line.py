@@ -25,6 +25,7 @@ from .explain import explain
 from .export import export
 from .features import features
 from .fetch import fetch
+from .fuse import fuse
 from .import_ import import_
 from .parsing import Report, name_of, parse, summary_of
 from .predict import predict
@@ -40,7 +41,7 @@ from .train import train
 GROUPS: dict[str, tuple[Callable, ...]] = {
     "Data": (synthgym, fetch, prepare, import_),
     "Train": (doctor, convert, features, train),
-    "Look": (show, evaluate, table, predict, explain, demo),
+    "Look": (show, evaluate, fuse, table, predict, explain, demo),
     "Publish": (push, export),
 }
 COMMANDS = {name_of(command): command for group in GROUPS.values() for command in group}
