@@ -33,9 +33,10 @@ SMALL = {
     "slowonly": "--optimization.batch_size 4 --optimization.micro_batch_size 2".split(),
     "vision": "--optimization.batch_size 4 --optimization.micro_batch_size 2 --features.views 1".split(),
     "video_text": "--optimization.batch_size 4 --optimization.micro_batch_size 2 --features.views 1".split(),
-    "small": "--data.clip_len 4 --data.short_side 40 --data.crop_size 32 --optimization.batch_size 4".split(),
+    "small": "--data.clip_len 4 --data.short_side 40 --data.crop_size 32 --optimization.batch_size 4 "
+    "--optimization.micro_batch_size 4".split(),
     "frozen": "--model.backbone published --data.clip_len 4 --data.short_side 40 --data.crop_size 32 "
-    "--optimization.batch_size 4 --features.views 1".split(),
+    "--optimization.batch_size 4 --optimization.micro_batch_size 4 --features.views 1".split(),
     # the full-size network on frames of 32 pixels
     "gym99": "--data.clip_len 4 --data.short_side 40 --data.crop_size 32 --optimization.batch_size 4 "
     "--optimization.micro_batch_size 2".split(),
