@@ -2,12 +2,17 @@
 
 import importlib.util
 import socket
+import tempfile
+from pathlib import Path
 
 from finegym.data.arguments import UsageError
 from finegym.paths import require_path_or_hub_id
 
 
 HOST = "127.0.0.1"
+# Visitors wait for one another up to this number, and larger uploads are refused.
+MAX_WAITING = 32
+MAX_FILE_SIZE = "500mb"
 
 
 def demo(
@@ -15,6 +20,8 @@ def demo(
 ) -> None:
     """Open a page on this machine that classifies uploaded videos.
 
+    It shows the best classes, what each clip of the video says, and the actions of a whole routine. A model of
+    SynthGym's classes has drawn gymnasts to try.
     The page is served to this machine alone, until Ctrl-C. It needs the `demo` extra: pip install 'finegym[demo]'.
 
     Args:
@@ -38,12 +45,16 @@ def demo(
             probe.bind((HOST, port))
         except OSError as error:
             raise OSError(f"Port {port} cannot be used ({error.strerror}): give another --port.") from error
-    from finegym.data.markdown import plain
     from finegym.evaluation.apart import ApartProcessor
-    from finegym.evaluation.demo import build_page
+    from finegym.evaluation.demo import build_page, draw_examples
     from finegym.evaluation.predict import load_pipeline
 
     classify = load_pipeline(model, revision=revision, device=device)
     classify.video_processor = ApartProcessor(classify.video_processor)
-    page = build_page(classify, title=plain(model), window=window)
-    page.launch(server_name=HOST, server_port=port, share=False)
+    with tempfile.TemporaryDirectory() as folder:
+        examples = draw_examples(Path(folder), list(classify.model.config.id2label.values()))
+        page = build_page(classify, name=model, window=window, examples=examples)
+        page.queue(max_size=MAX_WAITING)
+        page.launch(
+            server_name=HOST, server_port=port, share=False, max_file_size=MAX_FILE_SIZE, allowed_paths=[folder]
+        )

@@ -1,6 +1,7 @@
 """The page of `finegym demo`, called over HTTP as its buttons call it, and used in a browser."""
 
 import contextlib
+import json
 import shutil
 import socket
 import sys
@@ -9,7 +10,6 @@ from collections.abc import Iterator
 import pytest
 
 from finegym.commands.line import main
-from finegym.data.markdown import plain
 from finegym.evaluation.predict import load_pipeline, predict_timeline
 from modeling_finegym import FineGymVideoProcessor
 from tests.small import small_model
@@ -42,11 +42,11 @@ def test_a_port_that_is_taken_is_named(checkpoint, capsys):
 
 
 @contextlib.contextmanager
-def served(classify) -> Iterator[str]:
+def served(classify, examples=()) -> Iterator[str]:
     """The address of the page while it is served."""
     from finegym.evaluation.demo import build_page
 
-    page = build_page(classify, title=plain("<b>model</b>"))
+    page = build_page(classify, name="<b>model</b>", examples=examples)
     _, address, _ = page.launch(server_name="127.0.0.1", prevent_thread_lock=True, quiet=True)
     try:
         yield address
@@ -54,7 +54,7 @@ def served(classify) -> Iterator[str]:
         page.close()
 
 
-def test_the_page_answers_like_the_pipeline(checkpoint, video_path, tmp_path):
+def test_the_page_answers_like_the_pipeline(checkpoint, video_path, tmp_path, capfd):
     pytest.importorskip("gradio", reason="the demo extra is not installed")
     from gradio_client import Client, handle_file
     from gradio_client.exceptions import AppError
@@ -63,20 +63,27 @@ def test_the_page_answers_like_the_pipeline(checkpoint, video_path, tmp_path):
     with served(classify) as address:
         client = Client(address, verbose=False)
         file = handle_file(str(video_path))
-        answer = client.predict(file, 0.4, 1.2, api_name="/classify")
+        answer, clips, as_json, code = client.predict(file, 0.4, 1.2, api_name="/classify")
         expected = classify(str(video_path), start=0.4, end=1.2)
         assert answer["label"] == expected[0]["label"]
         shown = {entry["label"]: entry["confidence"] for entry in answer["confidences"]}
         assert shown == pytest.approx({entry["label"]: entry["score"] for entry in expected}, abs=1e-6)
 
+        assert {entry["label"]: entry["score"] for entry in json.loads(as_json)} == pytest.approx(shown, abs=1e-6)
+        assert "start=0.4, end=1.2" in code and "model='<b>model</b>'" in code
+        assert sum(float(row[1].rstrip("%")) for row in clips["data"]) == pytest.approx(100, abs=len(clips["data"]))
+
         rows = client.predict(file, 1.0, api_name="/timeline")["data"]
-        segments = predict_timeline(str(video_path), model=checkpoint, window=1.0, device="cpu", progress=False)
+        options = {"window": 1.0, "min_score": 0.0, "device": "cpu", "progress": False}
+        segments = predict_timeline(str(video_path), model=checkpoint, **options)
         assert [row[2] for row in rows if row[2]] == [segment.label for segment in segments]
 
         (tmp_path / "broken.mp4").write_bytes(b"no video")
         for mistake in (None, handle_file(str(tmp_path / "broken.mp4"))):
-            with pytest.raises(AppError):
+            with pytest.raises(AppError) as told:
                 client.predict(mistake, None, None, api_name="/classify")
+            assert "/" not in str(told.value) and "rrno" not in str(told.value), "no path of the server"
+    assert "Traceback" not in capfd.readouterr().err
 
 
 @pytest.mark.slow
@@ -101,7 +108,8 @@ def test_the_page_works_in_a_browser(checkpoint, video_path, tmp_path):
         browser.get(address)
         wait = WebDriverWait(browser, 60)
         title = wait.until(lambda page: page.find_element(By.TAG_NAME, "h1"))
-        assert title.text == "<b>model</b>", "a model's name is text, not markup"
+        assert title.text == "What does the gymnast do?"
+        assert "<b>model</b>" in browser.find_element(By.TAG_NAME, "body").text, "a model's name is text, not markup"
         wait.until(lambda page: page.find_element(By.CSS_SELECTOR, "input[type=file]")).send_keys(str(video_path))
         wait.until(lambda page: page.find_element(By.TAG_NAME, "video"))
         browser.find_element(By.XPATH, "//button[normalize-space()='Classify']").click()
