@@ -138,7 +138,12 @@ def accuracies(checkpoint: str, root: Path, num_videos: int) -> Iterator[dict]:
         return torch.tensor([predict(path) for path in paths]) == labels
 
     original = are_right(video.path for video in videos)
-    yield {"kind": "original", "num_videos": len(videos), "top1": 100 * original.double().mean().item()}
+    yield {
+        "kind": "original",
+        "model": classify.model.config.model_type,
+        "num_videos": len(videos),
+        "top1": 100 * original.double().mean().item(),
+    }
     for (kind, which), write in kinds.items():
         with tempfile.TemporaryDirectory() as folder:
             right = are_right(write(Path(folder)))
