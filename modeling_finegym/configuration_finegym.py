@@ -145,6 +145,10 @@ class FineGymVisionConfig(OnBackboneConfig):
             about twenty times larger: start them larger where there are only a few thousand steps to learn order.
         normalize_features (`bool`, defaults to `False`): LayerNorm on the backbone's features (UniVL's
             NormalizeVideo).
+        standardize_features (`bool`, defaults to `False`): In its place, standardize every channel of the features by
+            its mean and deviation over the training features, which the checkpoint keeps.
+        num_pooled_parts (`int`, defaults to 0): With P parts, the mean of the video tokens is followed by the means of
+            P parts of the clip, so that the classifier knows them apart. The paper pools with the mean alone.
     """
 
     model_type = "finegym_vision"
@@ -160,9 +164,26 @@ class FineGymVisionConfig(OnBackboneConfig):
     use_position_embeddings: bool = True
     position_initializer_range: float = 0.02
     normalize_features: bool = False
+    standardize_features: bool = False
+    num_pooled_parts: int = 0
     # read by transformers' BertLayer
     is_decoder: bool = False
     add_cross_attention: bool = False
+
+    def __post_init__(self, **kwargs):
+        super().__post_init__(**kwargs)
+        if self.normalize_features and self.standardize_features:
+            raise ValueError("normalize_features and standardize_features exclude each other; set one of them.")
+        if not 0 <= self.num_pooled_parts <= self.num_video_tokens:
+            raise ValueError(
+                f"num_pooled_parts must lie between 0 and the {self.num_video_tokens} video tokens of a clip, got "
+                f"{self.num_pooled_parts}."
+            )
+
+    @property
+    def pooled_video_size(self) -> int:
+        """Return the channels of the pooled video tokens."""
+        return (1 + self.num_pooled_parts) * self.hidden_size
 
 
 @strict

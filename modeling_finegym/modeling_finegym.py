@@ -34,6 +34,18 @@ class PositionEmbeddings(nn.Embedding):
     """The position embeddings of the video tokens: (T', D). Their initial scale is a setting of its own."""
 
 
+class FeatureStandardization(nn.Module):
+    """Every channel minus its mean, over its deviation, both measured on the training features: (.., C) -> (.., C)."""
+
+    def __init__(self, num_channels: int):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(num_channels))
+        self.register_buffer("std", torch.ones(num_channels))
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return (features - self.mean) / self.std
+
+
 class EmbeddingOutput(nn.Module):
     """The end of every embedding of BERT and UniVL: LayerNorm and dropout."""
 
@@ -51,7 +63,11 @@ class VideoEmbeddings(nn.Module):
 
     def __init__(self, config: FineGymVisionConfig):
         super().__init__()
-        self.feature_norm = nn.LayerNorm(config.video_feature_size) if config.normalize_features else nn.Identity()
+        self.feature_norm = nn.Identity()
+        if config.normalize_features:
+            self.feature_norm = nn.LayerNorm(config.video_feature_size)
+        elif config.standardize_features:
+            self.feature_norm = FeatureStandardization(config.video_feature_size)
         self.projection = nn.Linear(config.video_feature_size, config.hidden_size)
         self.position_embeddings = (
             PositionEmbeddings(config.num_video_tokens, config.hidden_size) if config.use_position_embeddings else None
@@ -102,6 +118,14 @@ class CrossEmbeddings(nn.Module):
         return self.output(embeddings)
 
 
+def pool_parts(tokens: torch.Tensor, num_parts: int) -> torch.Tensor:
+    """Return the mean over time, followed by the means of P parts, which may share a token where P does not divide
+    T': (B, T', D) -> (B, (1 + P) D)."""
+    num_tokens = tokens.shape[1]
+    edges = [(part * num_tokens // num_parts, -(-(part + 1) * num_tokens // num_parts)) for part in range(num_parts)]
+    return torch.cat([tokens.mean(1), *(tokens[:, start:stop].mean(1) for start, stop in edges)], dim=-1)
+
+
 class FineGymPreTrainedModel(PublishedModelMixin, PreTrainedModel):
     main_input_name = "pixel_values"
     supports_gradient_checkpointing = True
@@ -117,6 +141,9 @@ class FineGymPreTrainedModel(PublishedModelMixin, PreTrainedModel):
         super()._init_weights(module)
         if isinstance(module, PositionEmbeddings):
             init.normal_(module.weight, std=self.config.position_initializer_range)
+        elif isinstance(module, FeatureStandardization):
+            init.zeros_(module.mean)
+            init.ones_(module.std)
         elif isinstance(module, (nn.Linear, nn.Embedding)):
             init.normal_(module.weight, std=self.config.initializer_range)
             if getattr(module, "bias", None) is not None:
@@ -223,7 +250,7 @@ class FineGymModel(OnBackboneModel):
 
 
 class FineGymVisionModel(FineGymVisionPreTrainedModel, FineGymModel):
-    """The 3D vision encoder (paper, section 3.1): BERT layers over video tokens, and the mean of these."""
+    """The 3D vision encoder (paper, section 3.1): BERT layers over video tokens, and these pooled."""
 
     def __init__(self, config: FineGymVisionConfig):
         super().__init__(config)
@@ -245,14 +272,15 @@ class FineGymVisionModel(FineGymVisionPreTrainedModel, FineGymModel):
 
         Returns:
             `last_hidden_state` of shape `(batch_size, num_video_tokens, hidden_size)` and `pooler_output` of shape
-            `(batch_size, hidden_size)`.
+            `(batch_size, pooled_video_size)`: the mean of the tokens, then those of `num_pooled_parts` parts.
 
         Raises:
             `ValueError`: neither or both are given, or one has another shape.
         """
         video_tokens = self.embed_video(pixel_values, video_features)
         encoded = self.encoder(video_tokens, **kwargs).last_hidden_state  # (B, T', D)
-        return BaseModelOutputWithPooling(last_hidden_state=encoded, pooler_output=encoded.mean(1))
+        pooled = pool_parts(encoded, self.config.num_pooled_parts)
+        return BaseModelOutputWithPooling(last_hidden_state=encoded, pooler_output=pooled)
 
 
 @dataclass
@@ -261,8 +289,8 @@ class FineGymVideoTextModelOutput(BaseModelOutputWithPooling):
     Args:
         last_hidden_state (`torch.FloatTensor` of shape `(batch_size, num_video_tokens + num_texts, hidden_size)`):
             Video tokens, then text tokens.
-        pooler_output (`torch.FloatTensor` of shape `(batch_size, 2 * hidden_size)`): The mean of the video tokens,
-            then the mean of the text tokens.
+        pooler_output (`torch.FloatTensor` of shape `(batch_size, pooled_video_size + hidden_size)`): The mean of the
+            video tokens, those of `num_pooled_parts` parts of them, and the mean of the text tokens.
         hidden_states, attentions: Returned with `output_hidden_states=True` and `output_attentions=True`.
     """
 
@@ -305,9 +333,8 @@ class FineGymVideoTextModel(FineGymVideoTextPreTrainedModel, FineGymModel):
         embeddings = self.cross_embeddings(video_tokens, text_tokens)
         encoded = self.encoder(embeddings, **kwargs).last_hidden_state  # (B, T'+N, D)
         video, text = encoded.split([video_tokens.shape[1], text_tokens.shape[1]], dim=1)
-        return FineGymVideoTextModelOutput(
-            last_hidden_state=encoded, pooler_output=torch.cat([video.mean(1), text.mean(1)], dim=-1)
-        )
+        pooled = torch.cat([pool_parts(video, self.config.num_pooled_parts), text.mean(1)], dim=-1)
+        return FineGymVideoTextModelOutput(last_hidden_state=encoded, pooler_output=pooled)
 
     def _check_attribute_ids(self, attribute_ids: torch.Tensor | None, video_tokens: torch.Tensor) -> torch.Tensor:
         batch_size, num_attributes = video_tokens.shape[0], self.config.num_attributes
@@ -358,7 +385,7 @@ class FineGymVisionForVideoClassification(FineGymVisionPreTrainedModel, FineGymF
     def __init__(self, config: FineGymVisionConfig):
         super().__init__(config)
         self.finegym_vision = FineGymVisionModel(config)
-        self._add_classifier(config.hidden_size)
+        self._add_classifier(config.pooled_video_size)
 
     @can_return_tuple
     def forward(
@@ -384,7 +411,7 @@ class FineGymVideoTextForVideoClassification(FineGymVideoTextPreTrainedModel, Fi
     def __init__(self, config: FineGymVideoTextConfig):
         super().__init__(config)
         self.finegym_video_text = FineGymVideoTextModel(config)
-        self._add_classifier(2 * config.hidden_size)
+        self._add_classifier(config.pooled_video_size + config.hidden_size)
 
     @can_return_tuple
     def forward(

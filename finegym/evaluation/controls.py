@@ -16,7 +16,6 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
-from torch.nn import functional as F
 
 from finegym.data.files import write_text
 from finegym.data.index import Video
@@ -24,6 +23,7 @@ from finegym.data.labels import Labels
 from finegym.data.text import read_json
 from finegym.features.cache import Features
 from finegym.features.fingerprints import fingerprint
+from modeling_finegym.modeling_finegym import pool_parts
 
 from .metrics import mean_class_accuracy, top_k_accuracy
 
@@ -113,7 +113,7 @@ def fit_control(
         for view in range(used_views)
         if train.names[index * num_views + view] not in train.failed
     ]
-    inputs = torch.cat([pool(train[place], NUM_PARTS[name]) for _, place in places]).numpy()
+    inputs = torch.cat([pool_parts(train[place].float(), NUM_PARTS[name]) for _, place in places]).numpy()
     truth = np.array([train_videos[index].label for index, _ in places])
     groups = np.array([train_videos[index].group or f"\0{train_videos[index].id}" for index, _ in places])
     scaler = StandardScaler().fit(inputs)
@@ -126,7 +126,7 @@ def fit_control(
     readable = [place for place in range(len(val_videos)) if val.names[place] not in val.failed]
     scores = []
     for place in readable:
-        clips = scaler.transform(pool(val[place], NUM_PARTS[name]).numpy())
+        clips = scaler.transform(pool_parts(val[place].float(), NUM_PARTS[name]).numpy())
         probabilities = torch.zeros(len(clips), len(labels.classes))
         probabilities[:, model.classes_] = torch.from_numpy(model.predict_proba(clips)).to(probabilities.dtype)
         scores.append(val.video_clips(place).weights @ probabilities)
@@ -139,17 +139,6 @@ def fit_control(
         "num_train_views": used_views,
     }
     return Control(stacked, val_truth, [val_videos[place].id for place in readable], metrics)
-
-
-def pool(features: torch.Tensor, num_parts: int) -> torch.Tensor:
-    """Return the mean over time, followed by the means of `num_parts` parts of equal length: (K, T', D) -> (K, (1 + P)
-    D)."""
-    features = features.float()
-    mean = features.mean(1)
-    if not num_parts:
-        return mean
-    parts = F.adaptive_avg_pool1d(features.transpose(1, 2), num_parts)  # (K, D, P)
-    return torch.cat([mean, parts.transpose(1, 2).flatten(1)], 1)
 
 
 def _choose_weight_decay(inputs: np.ndarray, truth: np.ndarray, groups: np.ndarray) -> float:

@@ -21,6 +21,7 @@ from finegym.features.backbones import check_normalization, find_processor
 from finegym.features.cache import EvaluationViews, Features, TrainingViews, build_features
 from finegym.features.dataset import FeatureDataset
 from modeling_finegym import FineGymVideoProcessor
+from modeling_finegym.modeling_finegym import FeatureStandardization
 
 from .processes import start_worker
 from .recipe import DataRecipe, Recipe
@@ -239,6 +240,33 @@ def build_features_of(
     train_features = build_features(model, views, **options)
     tests = EvaluationViews(processor, val_videos, num_clips=recipe.data.num_clips)
     return FeatureDataset(train_features, views), build_features(model, tests, **options)
+
+
+@torch.no_grad()
+def measure_features(model: PreTrainedModel, dataset: Dataset) -> None:
+    """Give a model with `standardize_features` the mean and deviation of every channel over the training videos.
+
+    Raises:
+        ValueError: If the features are not cached, so that they are not known before training.
+    """
+    modules = [module for module in model.modules() if isinstance(module, FeatureStandardization)]
+    if not modules:
+        return
+    if not isinstance(dataset, FeatureDataset):
+        raise ValueError(
+            "model.config.standardize_features needs the features before training: set features.mode cached."
+        )
+    total, squares, count = 0.0, 0.0, 0
+    for index in range(len(dataset)):
+        item = dataset[0, index]
+        if "error" not in item:
+            tokens = item["video_features"].double()
+            total, squares, count = total + tokens.sum(0), squares + tokens.square().sum(0), count + len(tokens)
+    mean = total / max(1, count)
+    std = (squares / max(1, count) - mean.square()).clamp_min(0).sqrt()
+    for module in modules:
+        module.mean.copy_(mean)
+        module.std.copy_(std.clamp_min(1e-6))
 
 
 def build_loader(recipe: Recipe, dataset: Dataset, sampler: StepSampler, device: torch.device) -> DataLoader:

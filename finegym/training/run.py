@@ -24,6 +24,7 @@ from .build import (
     build_loader,
     build_model,
     fit_controls,
+    measure_features,
     with_normalization,
 )
 from .inputs import RunInputs, read_inputs
@@ -111,6 +112,7 @@ class Run:
         self.exchange.from_main(lambda: drop_metrics(self.folder))
         self.model.to(self.accelerator.device)
         dataset, self.val_features = self._build_dataset(backbone)
+        measure_features(self.model, dataset)
         self.optimizer = build_optimizer(self.model, settings)
         self.average = None if settings.ema_decay is None else MovingAverage(self.model, settings.ema_decay)
         if state is not None:

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from finegym.data.index import Video
 from finegym.data.labels import ActionClass, Labels
 from finegym.evaluation import controls
-from finegym.evaluation.controls import controls_of, fit_control, pool
+from finegym.evaluation.controls import controls_of, fit_control
 from finegym.features.cache import Features
 from finegym.features.shards import CachedVideo
 
@@ -45,14 +45,6 @@ def drawn(folder, num_videos, seed, *, ordered, num_views=1, num_clips=1):
             values.append(value)
             names.append(f"{seed}-{index}#{view}" if num_views > 1 else f"{seed}-{index}")
     return features(folder, values, names), videos
-
-
-def test_parts_of_any_length_of_time():
-    values = torch.arange(12.0).reshape(1, 6, 2)
-    assert pool(values, 0).tolist() == [[5.0, 6.0]]
-    assert pool(values, 3).tolist() == [[5.0, 6.0, 1.0, 2.0, 5.0, 6.0, 9.0, 10.0]]
-    assert pool(values[:, :1], 3).tolist() == [[0.0, 1.0] * 4]
-    assert pool(values[:, :2], 3).shape == (1, 8)
 
 
 def test_only_parts_know_the_order(tmp_path):

@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from torch.nn.functional import adaptive_avg_pool1d
 from transformers import AutoModel, AutoModelForVideoClassification, BertConfig
 from transformers.models.bert.modeling_bert import BertLayer
 
@@ -16,6 +17,7 @@ from modeling_finegym import (
     SlowOnlyConfig,
     SlowOnlyForVideoClassification,
 )
+from modeling_finegym.modeling_finegym import pool_parts
 from tests.small import LABELS, small_model, small_slowonly_config
 
 
@@ -188,6 +190,8 @@ def test_a_wrong_input_says_what_was_expected(family, inputs, message, pixel_val
         (FineGymVisionConfig, {"vision_config": {"model_type": "dinov2"}}, "set num_frames"),
         (FineGymVisionConfig, {"vision_config": {"model_type": "resnet"}, "num_frames": 8}, "token layout"),
         (FineGymVisionConfig, {"hidden_size": "wide"}, "hidden_size"),
+        (FineGymVisionConfig, {"normalize_features": True, "standardize_features": True}, "exclude each other"),
+        (FineGymVisionConfig, {"num_pooled_parts": 33}, "between 0 and the 32 video tokens"),
     ],
 )
 def test_a_wrong_config_is_refused(config, values, message):
@@ -221,6 +225,33 @@ def test_bf16_keeps_the_normalization_in_float32(model, tmp_path, pixel_values):
     assert half.classifier.weight.dtype == torch.bfloat16
     with torch.no_grad():
         assert torch.allclose(half(pixel_values).logits.float(), model(pixel_values).logits, atol=0.05)
+
+
+@pytest.mark.parametrize("num_tokens", [1, 2, 6, 16])
+def test_parts_are_those_of_adaptive_pooling(num_tokens):
+    tokens = torch.rand(2, num_tokens, 3, dtype=torch.float64)
+    for num_parts in (1, 2, 3, 5):
+        parts = adaptive_avg_pool1d(tokens.transpose(1, 2), num_parts).transpose(1, 2).flatten(1)
+        torch.testing.assert_close(pool_parts(tokens, num_parts), torch.cat([tokens.mean(1), parts], 1))
+    assert torch.equal(pool_parts(tokens, 0), tokens.mean(1))
+
+
+@pytest.mark.parametrize("family", ["vision", "video_text"])
+def test_pooled_parts_and_standardized_features(family, pixel_values, tmp_path):
+    """Constant channels, which are taken off again, and their scale change no answer; the checkpoint keeps both."""
+    model = small_model(family, num_pooled_parts=2, standardize_features=True)
+    features = model.get_video_features(pixel_values)
+    outputs = model.base_model(video_features=features)
+    assert outputs.pooler_output.shape == (2, (3 + (family == "video_text")) * model.config.hidden_size)
+    assert model(video_features=features).logits.shape == (2, model.config.num_labels)
+    logits = model(video_features=features).logits
+    norm = model.base_model.video_embeddings.feature_norm
+    norm.mean += 5
+    norm.std *= 3
+    torch.testing.assert_close(model(video_features=3 * features + 5).logits, logits)
+    model.save_pretrained(tmp_path)
+    loaded = AutoModelForVideoClassification.from_pretrained(tmp_path)
+    assert torch.equal(loaded(video_features=3 * features + 5).logits, model(video_features=3 * features + 5).logits)
 
 
 def test_overfits_eight_clips(request):

@@ -161,6 +161,25 @@ def test_online_and_cached_features_give_the_same_losses(recipe, tmp_path):
     assert losses["online"] == pytest.approx(losses["cached"], rel=1e-5)
 
 
+def test_features_are_standardized_by_those_of_the_training_videos(recipe, tmp_path):
+    changes = {"features__folder": str(tmp_path / "features"), "model__config": {"standardize_features": True}}
+    changes["model__config"] |= {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 32}
+    arguments = recipe("vision", **changes)
+    train(parse_recipe(arguments))
+    tensors = {}
+    for path in (tmp_path / "features").rglob("*.safetensors"):
+        tensors |= load_file(path)
+    first_views = [tensor for name, tensor in tensors.items() if name.startswith("train_") and name.endswith("#0")]
+    assert len(first_views) == 16
+    tokens = torch.cat(first_views).flatten(0, 1)
+    weights = load_file(tmp_path / "run" / "model.safetensors")
+    norm = "finegym_vision.video_embeddings.feature_norm"
+    torch.testing.assert_close(weights[f"{norm}.mean"], tokens.mean(0))
+    torch.testing.assert_close(weights[f"{norm}.std"], tokens.std(0, correction=0).clamp_min(1e-6))
+    with pytest.raises(ValueError, match=r"set features\.mode cached"):
+        train(parse_recipe([*arguments, "--features.mode", "online", "--output_dir", str(tmp_path / "online")]))
+
+
 def test_tensorboard_gets_the_curves(recipe, tmp_path):
     run(recipe("slowonly", logging__trackers=["tensorboard"], evaluation__every_epochs=1), log=tmp_path / "log")
     [events] = (tmp_path / "run" / "logs").rglob("events.out.tfevents.*.0")
