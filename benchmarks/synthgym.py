@@ -11,6 +11,7 @@ Everything is written below `--folder`; a stopped run resumes. Takes about an ho
 import argparse
 import json
 import logging
+import signal
 import statistics
 import time
 from dataclasses import dataclass
@@ -93,7 +94,7 @@ def train_and_score(recipe: Recipe) -> dict[str, Any]:
     """Train a recipe, unless that is already done, and write the scores of every validation video beside it."""
     folder = Path(recipe.output_dir)
     metrics = train(recipe)
-    if metrics is None:
+    if isinstance(metrics, signal.Signals):
         raise SystemExit("Stopped. The same command resumes from here.")
     if not (folder / "scores.parquet").exists():
         write_scores(folder / "scores.parquet", score(recipe))
