@@ -12,7 +12,8 @@ from transformers import AutoConfig, PreTrainedConfig
 
 
 # The order of the tokens in the `last_hidden_state` of a Transformers vision model: how many come before the patches,
-# and whether the patches run over time first ("time") or over space first ("space"). Read from the models' embeddings.
+# beside registers, and whether a whole frame's patches follow one another ("time"), a place's moments do ("space"), or
+# the model sees one frame ("frame"). Read from the models' embeddings.
 TOKEN_LAYOUTS = {
     "videomae": (0, "time"),
     "vjepa2": (0, "time"),
@@ -20,6 +21,11 @@ TOKEN_LAYOUTS = {
     "timesformer": (1, "space"),
     "vit": (1, "frame"),
     "dinov2": (1, "frame"),
+    "dinov2_with_registers": (1, "frame"),
+    "dinov3_vit": (1, "frame"),
+    "clip_vision_model": (1, "frame"),
+    "siglip_vision_model": (0, "frame"),
+    "ijepa": (0, "frame"),
 }
 
 

@@ -227,6 +227,31 @@ def test_bf16_keeps_the_normalization_in_float32(model, tmp_path, pixel_values):
         assert torch.allclose(half(pixel_values).logits.float(), model(pixel_values).logits, atol=0.05)
 
 
+@pytest.mark.parametrize(
+    ("model_type", "options", "num_prefix_tokens"),
+    [
+        ("dinov2_with_registers", {"num_register_tokens": 2, "mlp_ratio": 2}, 3),
+        ("dinov3_vit", {"num_register_tokens": 4}, 5),
+        ("clip_vision_model", {}, 1),
+        ("siglip_vision_model", {}, 0),
+        ("ijepa", {}, 0),
+    ],
+)
+def test_image_models_give_one_token_per_frame(model_type, options, num_prefix_tokens):
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    backbone = {"model_type": model_type, "image_size": 32, "patch_size": 16, **sizes, **options}
+    model = FineGymVisionModel(FineGymVisionConfig(vision_config=backbone, num_frames=4, hidden_size=24)).eval()
+    frames = torch.randn(2, 4, 3, 32, 32)
+    features = model.get_video_features(frames)
+    assert features.shape == (2, 4, 16) and model.config.num_prefix_tokens == num_prefix_tokens
+    tokens = model.backbone(frames[1]).last_hidden_state
+    assert tokens.shape == (4, num_prefix_tokens + 4, 16)
+    torch.testing.assert_close(features[1], tokens[:, -4:].mean(1))
+    frames[0, 2] += 1
+    moved = (model.get_video_features(frames) - features).abs().amax(-1) > 1e-4
+    assert moved.tolist() == [[False, False, True, False], [False] * 4]
+
+
 @pytest.mark.parametrize("num_tokens", [1, 2, 6, 16])
 def test_parts_are_those_of_adaptive_pooling(num_tokens):
     tokens = torch.rand(2, num_tokens, 3, dtype=torch.float64)
