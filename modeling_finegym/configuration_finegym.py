@@ -29,6 +29,9 @@ TOKEN_LAYOUTS = {
 }
 
 
+MAX_POOLED_PARTS = 64
+
+
 @strict
 class OnBackboneConfig(PreTrainedConfig):
     r"""
@@ -180,10 +183,9 @@ class FineGymVisionConfig(OnBackboneConfig):
         super().__post_init__(**kwargs)
         if self.normalize_features and self.standardize_features:
             raise ValueError("normalize_features and standardize_features exclude each other; set one of them.")
-        if not 0 <= self.num_pooled_parts <= self.num_video_tokens:
+        if not 0 <= self.num_pooled_parts <= MAX_POOLED_PARTS:
             raise ValueError(
-                f"num_pooled_parts must lie between 0 and the {self.num_video_tokens} video tokens of a clip, got "
-                f"{self.num_pooled_parts}."
+                f"num_pooled_parts must lie between 0 and {MAX_POOLED_PARTS}, got {self.num_pooled_parts}."
             )
 
     @property

@@ -191,7 +191,7 @@ def test_a_wrong_input_says_what_was_expected(family, inputs, message, pixel_val
         (FineGymVisionConfig, {"vision_config": {"model_type": "resnet"}, "num_frames": 8}, "token layout"),
         (FineGymVisionConfig, {"hidden_size": "wide"}, "hidden_size"),
         (FineGymVisionConfig, {"normalize_features": True, "standardize_features": True}, "exclude each other"),
-        (FineGymVisionConfig, {"num_pooled_parts": 33}, "between 0 and the 32 video tokens"),
+        (FineGymVisionConfig, {"num_pooled_parts": 65}, "between 0 and 64"),
     ],
 )
 def test_a_wrong_config_is_refused(config, values, message):
