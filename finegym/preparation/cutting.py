@@ -4,12 +4,9 @@ as there are cores."""
 import contextlib
 import itertools
 import json
-import multiprocessing
-import multiprocessing.connection
 import os
-import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,6 +16,7 @@ import av
 
 from finegym.data.files import replacing
 from finegym.data.video_writing import VideoWriter
+from finegym.data.worker_pool import worker_pool
 from modeling_finegym.video_decoding import VideoDecodingError, VideoFile, open_video
 
 from .damage import reason_of_damage
@@ -100,7 +98,7 @@ def run_jobs(jobs: Sequence[Job], root: Path, encoding: Encoding, num_workers: i
         return
     unfinished = list(jobs)
     while unfinished:
-        with contextlib.suppress(BrokenProcessPool), _process_pool(num_workers) as pool:
+        with contextlib.suppress(BrokenProcessPool), worker_pool(num_workers, __name__) as pool:
             futures = {pool.submit(cut_source, job, root, encoding): job for job in unfinished}
             for future in as_completed(futures):
                 results = future.result()
@@ -227,33 +225,9 @@ def _reason_against(video: VideoFile, cut: Cut) -> str | None:
 
 
 def _cut_alone(job: Job, root: Path, encoding: Encoding) -> list[CutResult]:
-    with _process_pool(1) as pool:
+    with worker_pool(1, __name__) as pool:
         try:
             return pool.submit(cut_source, job, root, encoding).result()
         except BrokenProcessPool:
             reason = f"undecodable: {job.source.name} kills the decoder"
             return [CutResult(cut.id, problem=reason) for cut in job.cuts]
-
-
-@contextlib.contextmanager
-def _process_pool(num_workers: int) -> Iterator[ProcessPoolExecutor]:
-    # Workers are forked from a small server that has imported this module, and not from this process with its threads.
-    method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-    context = multiprocessing.get_context(method)
-    if method == "forkserver":
-        context.set_forkserver_preload([__name__])
-    pool = ProcessPoolExecutor(num_workers, mp_context=context, initializer=_end_with_parent)
-    try:
-        yield pool
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _end_with_parent() -> None:
-    """Let a worker end when the process that started it is killed; otherwise it would wait for work forever."""
-
-    def watch(sentinel: int) -> None:
-        multiprocessing.connection.wait([sentinel])
-        os._exit(1)
-
-    threading.Thread(target=watch, args=(multiprocessing.parent_process().sentinel,), daemon=True).start()

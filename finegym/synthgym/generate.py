@@ -4,9 +4,7 @@ import json
 import os
 import string
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +15,7 @@ from finegym.data.index import COVERAGE_FILE, INDEX_FILE, LABELS_FILE, read_inde
 from finegym.data.labels import Labels
 from finegym.data.text import read_json
 from finegym.data.video_writing import write_video
+from finegym.data.worker_pool import worker_pool
 from finegym.paths import CONFIGURATION
 from finegym.preparation.annotations import EVENT_ID_LENGTH, EVENTS, VIDEO_ID_LENGTH, segments_file, split_file
 
@@ -289,7 +288,7 @@ def render_videos(
         for task in tqdm(tasks, **bar):
             _render_video(task)
         return
-    with ProcessPoolExecutor(num_workers, mp_context=get_context("spawn")) as pool:
+    with worker_pool(num_workers, __name__) as pool:
         for _ in tqdm(pool.map(_render_video, tasks, chunksize=4), **bar):
             pass
 
