@@ -20,6 +20,8 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from modeling_finegym.modeling_finegym import pool_parts
+
 
 try:
     from captum.attr import (
@@ -135,15 +137,15 @@ def _parts(
 ) -> Callable[[torch.Tensor], torch.Tensor]:
     """Return the function from features (B, T', D) to the parts of the logit (B, R); with the bias they sum to it."""
     weight = target.of(model.classifier.weight.detach().float().T)  # (channels,)
+    size = model.config.pooled_video_size
 
     def parts(features: torch.Tensor) -> torch.Tensor:
         tokens = model.base_model(video_features=features).last_hidden_state.float()  # (B, T'+N, D)
-        width = tokens.shape[-1]
         video, text = tokens.split([tokens.shape[1] - num_attributes, num_attributes], dim=1)
-        of_video = (video @ weight[:width]).mean(1, keepdim=True)
+        of_video = (pool_parts(video, model.config.num_pooled_parts) @ weight[:size])[:, None]
         if not num_attributes:
             return of_video
-        of_text = text @ weight[width:] / num_attributes  # (B, N)
+        of_text = text @ weight[size:] / num_attributes  # (B, N)
         own = of_text[:, list(attributes)]
         return torch.cat([own, of_text.sum(1, keepdim=True) - own.sum(1, keepdim=True), of_video], dim=1)
 

@@ -58,6 +58,12 @@ def read_metrics(folder: str | Path) -> dict[str, Any]:
         isinstance(row, dict) and all(isinstance(row.get(key), str) for key in keys) for row in seen
     ):
         raise ValueError(f"{path}: `trained_on` must be a list of mappings of {' and '.join(keys)} to texts.")
+    for key in ("dataset", "split", "experiment"):
+        if not isinstance(metrics.get(key, ""), str):
+            raise ValueError(f"{path}: `{key}` must be a text. `finegym evaluate` writes the file again.")
+    for key in ("seed", "fold"):
+        if not isinstance(metrics.get(key), int | None):
+            raise ValueError(f"{path}: `{key}` must be a whole number. `finegym evaluate` writes the file again.")
     return _with_current_names(metrics)
 
 

@@ -84,9 +84,10 @@ def test_every_method_finds_the_one_moment_and_the_one_attribute(known):
             assert values[[0, 1, 3]].abs().max() < 0.02 * values[ATTRIBUTE], name
 
 
+@pytest.mark.parametrize("num_pooled_parts", [0, 3])
 @pytest.mark.parametrize("family", ["video_text", "vision"])
-def test_integrated_gradients_are_complete_and_occlusion_is_a_difference_of_logits(family):
-    model = small_model(family)
+def test_integrated_gradients_are_complete_and_occlusion_is_a_difference_of_logits(family, num_pooled_parts):
+    model = small_model(family, num_pooled_parts=num_pooled_parts)
     features = torch.randn(1, 8, 64, generator=torch.Generator().manual_seed(0))
     baseline = features.mean(1, keepdim=True).expand(-1, 8, -1)
     for target in (Target(2), Target(2, contrast=0)):
