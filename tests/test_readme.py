@@ -29,6 +29,7 @@ COMMANDS = [
 SNIPPETS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 SHORT = "--optimization.epochs 1 --optimization.warmup_epochs 0 --logging.trackers [] --data.num_workers 0".split()
+SHORT += ["--logging.pictures", "false"]
 SMALL = {
     "slowonly": "--optimization.batch_size 4 --optimization.micro_batch_size 2".split(),
     "vision": "--optimization.batch_size 4 --optimization.micro_batch_size 2 --features.views 1".split(),

@@ -64,8 +64,9 @@ def write_checkpoint(
         os.replace(file, folder / file.name)
     temporary.rmdir()
     write_scores(folder / SCORES_FILE, evaluation)
-    draw_confusion(folder / "confusion.png", evaluation, inputs.labels)
-    draw_calibration(folder / "calibration.png", evaluation)
+    if recipe.logging.pictures:
+        draw_confusion(folder / "confusion.png", evaluation, inputs.labels)
+        draw_calibration(folder / "calibration.png", evaluation)
     write_metrics(folder, evaluation.metrics)
 
 

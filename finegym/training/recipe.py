@@ -252,10 +252,12 @@ class LoggingRecipe:
     Attributes:
         every_steps: The number of steps between two lines.
         trackers: The trackers to write to. trackio must be installed.
+        pictures: Whether to draw curves, confusion and calibration, which takes some seconds.
     """
 
     every_steps: int = 20
     trackers: list[Literal["tensorboard", "trackio"]] = field(default_factory=lambda: ["tensorboard"])
+    pictures: bool = True
 
 
 @dataclass(frozen=True)

@@ -176,7 +176,7 @@ class Reporter:
             f"step {step}/{self.num_steps}  " + "  ".join(f"{name} {value:.2f} %" for name, value in row.items())
         )
         self.accelerator.log({f"val/{name}": value for name, value in row.items()}, step=step)
-        if self.accelerator.is_main_process:
+        if self.accelerator.is_main_process and self.recipe.logging.pictures:
             draw_curves(self.rows, self.folder / "curves.png", title=self.recipe.name)
 
     def close(self) -> None:

@@ -119,7 +119,13 @@ def test_what_import_is_not_given_to_import(complaint, tmp_path):
 def test_an_interrupted_command_ends_as_a_shell_expects(tmp_path):
     """Ctrl-C reaches every process of a terminal's job."""
     command = [sys.executable, "-m", "finegym", "synthgym", str(tmp_path / "root"), "--seed", "1"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+    with subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # jobs in the background inherit another
+    ) as process:
         deadline = time.monotonic() + 300
         while not (tmp_path / "root").is_dir() and time.monotonic() < deadline:
             assert process.poll() is None

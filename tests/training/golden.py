@@ -61,6 +61,7 @@ SMALL = {
     "evaluation.every_epochs": 0,
     "logging.every_steps": 1,
     "logging.trackers": [],
+    "logging.pictures": False,
     "model.config.classifier_dropout": 0.0,
 }
 SMALL_SLOWONLY = {"stem_width": 4, "hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1]}

@@ -74,13 +74,16 @@ def test_an_unreadable_clip_changes_nothing_but_its_own_share(recipe, tmp_path):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_checkpoint_folder_is_complete_and_loads(family, recipe, tmp_path):
-    run(recipe(family), log=tmp_path / "log")
+    pictures = family == "vision"
+    run(recipe(family, logging__pictures=pictures), log=tmp_path / "log")
     folder = tmp_path / "run"
     names = {"config.json", "model.safetensors", "video_preprocessor_config.json", "recipe.yaml", "metrics.json"}
-    names |= {"labels.json", "training.json", "history.jsonl", "curves.png", "modeling_finegym.py"}
+    names |= {"labels.json", "training.json", "history.jsonl", "modeling_finegym.py"}
     assert names <= {path.name for path in folder.iterdir()}
-    assert (folder / "curves.png").read_bytes().startswith(b"\x89PNG")
-    given, saved = parse_recipe(recipe(family)), parse_recipe(["--config", str(folder / "recipe.yaml")])
+    for name in ("curves", "confusion", "calibration"):
+        assert (folder / f"{name}.png").is_file() == (folder / f"{name}.pdf").is_file() == pictures
+    given = parse_recipe(recipe(family, logging__pictures=pictures))
+    saved = parse_recipe(["--config", str(folder / "recipe.yaml")])
     assert (saved.data.mean, saved.data.std) == (tuple(IMAGENET_DEFAULT_MEAN), tuple(IMAGENET_DEFAULT_STD)), (
         "what was left out is resolved"
     )

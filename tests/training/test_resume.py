@@ -83,7 +83,8 @@ def test_a_shipped_recipe_sees_the_same_losses_on_two_processes(root, tmp_path):
     """Batch normalization's statistics are those of a piece, whose size is the same on any number of processes."""
     arguments = ["--config", REPOSITORY / "configuration" / "synthgym" / "slowonly.yaml"]
     small = {"data.root": root, "data.clip_len": 4, "data.short_side": 32, "data.crop_size": 32}
-    small |= {"optimization.epochs": 2, "logging.every_steps": 1, "logging.trackers": [], "evaluation.every_epochs": 0}
+    small |= {"optimization.epochs": 2, "logging.every_steps": 1, "logging.trackers": [], "logging.pictures": False}
+    small |= {"evaluation.every_epochs": 0}
     small |= {"model.config.stem_width": 8, "model.config.hidden_sizes": [8, 16, 16, 32]}
     small |= {"optimization.micro_batch_size": 4}
     arguments += [str(part) for name, value in small.items() for part in (f"--{name}", value)]

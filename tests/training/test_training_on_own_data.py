@@ -150,6 +150,7 @@ def test_every_recipe_for_own_videos_trains(folded, tmp_path, name):
     options = f"--data.root {folded} --output_dir {tmp_path / 'run'} --data.clip_len 4 --data.frame_interval 1".split()
     options += "--data.short_side 32 --data.crop_size 32 --optimization.batch_size 4 --optimization.epochs 1".split()
     options += "--optimization.micro_batch_size 4 --optimization.warmup_epochs 0 --logging.trackers []".split()
+    options += ["--logging.pictures", "false"]
     if name != "small":
         options += write_backbone(tmp_path / "backbone", name)
     if name != "frozen":

@@ -67,7 +67,7 @@ def write_recipe(
             "scale": [0.5, 1.0],
         },
         "optimization": {"learning_rate": 0.05, "batch_size": 4, "epochs": 2, "grad_clip": 40.0},
-        "logging": {"every_steps": 1, "trackers": []},
+        "logging": {"every_steps": 1, "trackers": [], "pictures": False},
     }
     if family == "slowonly":
         recipe["model"]["config"] = {
