@@ -15,8 +15,8 @@ TABLE = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 MODELS = {
     "slowonly": "SlowOnly",
-    "linear_control": "linear refit on its mean features (control)",
-    "pyramid_control": "linear refit on mean and three parts",
+    "linear_control": "linear refit on its mean features",
+    "pyramid_control": "linear refit on mean and three parts (control)",
     "vision_encoder_b1": "3D vision encoder, B = 1",
     "vision_encoder_b3": "3D vision encoder, B = 3",
     "video_text": "video-text cross encoder",
