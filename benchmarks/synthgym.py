@@ -80,8 +80,8 @@ class Bench:
             changes["model.backbone"] = self.folder / f"seed{seed}" / "class" / "slowonly"
         if model != "slowonly":
             changes["features.folder"] = self.folder / "features"
-        if not positions:
-            changes["model.config.use_position_embeddings"] = "false"
+        if not positions:  # nor anything else that tells the order
+            changes |= {"model.config.use_position_embeddings": "false", "model.config.num_pooled_parts": 0}
         if split == "order":
             changes |= ORDER_CHANGES[model]
         if self.smoke:
