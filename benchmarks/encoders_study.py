@@ -18,7 +18,6 @@ from benchmarks.common import write_results
 from benchmarks.synthgym import Bench, read_scores, train_and_score
 from finegym.evaluation import controls
 from finegym.evaluation.metrics import paired_difference, top_k_accuracy
-from finegym.training.recipe_parsing import parse_recipe
 
 
 AS_PRINTED = {"model.config.standardize_features": "false", "model.config.num_pooled_parts": 0}
@@ -42,13 +41,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 def run_variant(bench: Bench, name: str, seed: int) -> dict[str, Any]:
     """Train one variant on the backbone of one seed, and return its row."""
-    shipped = bench.recipe("vision_encoder_b3", seed, "class")
     folder = bench.folder / f"seed{seed}" / "study" / name.replace(" ", "_").replace(",", "")
-    path = bench.folder / f"seed{seed}" / "study.yaml"
-    shipped.save(path)
-    changes = VARIANTS[name] | {"output_dir": folder}
-    arguments = [part for key, value in changes.items() for part in (f"--{key}", str(value))]
-    metrics = train_and_score(parse_recipe(["--config", str(path), *arguments]))
+    others = VARIANTS[name] | {"output_dir": folder}
+    metrics = train_and_score(bench.recipe("vision_encoder_b3", seed, "class", others=others))
     print(f"seed {seed}  {name:<50} top-1 {metrics['top1']:.2f} %", flush=True)
     kept = {key: metrics[key] for key in ("top1", "train_seconds", "num_parameters")}
     return {"seed": seed, "model": name, "split": "class", "positions": True, "folder": str(folder)} | kept

@@ -14,6 +14,7 @@ import logging
 import signal
 import statistics
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,8 +66,10 @@ class Bench:
     def root(self, split: str) -> Path:
         return self.class_root if split == "class" else self.order_root
 
-    def recipe(self, model: str, seed: int, split: str, *, positions: bool = True) -> Recipe:
-        """Return a recipe of configuration/synthgym with this seed, on this split."""
+    def recipe(
+        self, model: str, seed: int, split: str, *, positions: bool = True, others: Mapping[str, Any] | None = None
+    ) -> Recipe:
+        """Return a recipe of configuration/synthgym with this seed, on this split, and with other changes."""
         name = model if positions else f"{model}_without_positions"
         changes: dict[str, Any] = {
             "seed": seed,
@@ -84,6 +87,7 @@ class Bench:
             changes |= {"model.config.use_position_embeddings": "false", "model.config.num_pooled_parts": 0}
         if split == "order":
             changes |= ORDER_CHANGES[model]
+        changes |= others or {}
         if self.smoke:
             changes |= {"optimization.epochs": 1, "optimization.warmup_epochs": 0}
         arguments = [part for key, value in changes.items() for part in (f"--{key}", str(value))]

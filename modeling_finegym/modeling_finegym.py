@@ -358,7 +358,7 @@ class FineGymVideoTextModel(FineGymVideoTextPreTrainedModel, FineGymModel):
 
 
 class FineGymForVideoClassification(FineGymPreTrainedModel):
-    """What the two classifiers share: dropout and a linear layer over the pooled output of a base model."""
+    """What classifiers on a backbone share: its features, and dropout and a linear layer over a pooled output."""
 
     def _add_classifier(self, pooled_size: int) -> None:
         self.num_labels = self.config.num_labels

@@ -20,7 +20,7 @@ from transformers.utils import ModelOutput
 from transformers.utils.generic import can_return_tuple
 
 from .configuration_peers import TqnConfig
-from .modeling_finegym import FineGymPreTrainedModel, OnBackboneModel
+from .modeling_finegym import FineGymForVideoClassification, FineGymPreTrainedModel, OnBackboneModel
 
 
 @dataclass
@@ -189,22 +189,14 @@ class TqnModel(TqnPreTrainedModel, OnBackboneModel):
         )
 
 
-class TqnForVideoClassification(TqnPreTrainedModel):
+class TqnForVideoClassification(TqnPreTrainedModel, FineGymForVideoClassification):
     """TQN with one linear classifier for all groups of attributes and one for the classes."""
 
     def __init__(self, config: TqnConfig):
         super().__init__(config)
-        self.num_labels = config.num_labels
         self.tqn = TqnModel(config)
-        self.dropout = nn.Dropout(config.classifier_dropout)
         self.attribute_classifier = nn.Linear(config.hidden_size, config.num_attributes)
-        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
-        self.post_init()
-        self.train(self.training)
-
-    def get_video_features(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """Map frames (B, T, C, H, W) to (B, T', features); see [`OnBackboneModel.get_video_features`]."""
-        return self.tqn.get_video_features(pixel_values)
+        self._add_classifier(config.hidden_size)
 
     @can_return_tuple
     def forward(

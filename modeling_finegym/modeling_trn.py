@@ -15,7 +15,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling, ImageClass
 from transformers.utils.generic import can_return_tuple
 
 from .configuration_peers import TrnConfig
-from .modeling_finegym import FineGymPreTrainedModel, OnBackboneModel
+from .modeling_finegym import FineGymForVideoClassification, FineGymPreTrainedModel, OnBackboneModel
 
 
 class FrameProjection(nn.Linear):
@@ -105,7 +105,7 @@ class Relations(nn.Module):
         return self.num_sampled * self.classifier(hidden)
 
 
-class TrnForVideoClassification(TrnPreTrainedModel):
+class TrnForVideoClassification(TrnPreTrainedModel, FineGymForVideoClassification):
     """TRN: the sum of the logits of all scales, from all frames of a clip down to two."""
 
     def __init__(self, config: TrnConfig):
@@ -115,10 +115,6 @@ class TrnForVideoClassification(TrnPreTrainedModel):
         self.relations = nn.ModuleList(Relations(config, scale) for scale in range(config.num_video_tokens, 1, -1))
         self.post_init()
         self.train(self.training)
-
-    def get_video_features(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """Map frames (B, T, C, H, W) to (B, T', features); see [`OnBackboneModel.get_video_features`]."""
-        return self.trn.get_video_features(pixel_values)
 
     @can_return_tuple
     def forward(

@@ -29,6 +29,17 @@ def randomize(network: nn.Module) -> None:
             module.running_var.uniform_(0.8, 1.2)
 
 
+def check_training_step(ours: nn.Module, theirs: nn.Module, output: torch.Tensor, expected: torch.Tensor) -> None:
+    """Check that both networks, which list their layers in the same order, have the same gradients and statistics."""
+    (expected**2).sum().backward()
+    (output**2).sum().backward()
+    largest = max(parameter.grad.abs().max() for parameter in theirs.parameters())
+    for (name, parameter), other in zip(ours.named_parameters(), theirs.parameters(), strict=True):
+        assert (parameter.grad - other.grad).abs().max() < 1e-9 * largest, name
+    for (name, buffer), other in zip(ours.named_buffers(), theirs.buffers(), strict=True):
+        torch.testing.assert_close(buffer, other, rtol=1e-9, atol=1e-11, msg=name)
+
+
 def check_saving_and_checkpointing(
     model: PreTrainedModel, pixel_values: torch.Tensor, folder, label: int = 3
 ) -> PreTrainedModel:

@@ -14,7 +14,7 @@ from modeling_finegym import (
     TrnConfig,
     TrnForVideoClassification,
 )
-from tests.modeling.parity import check_saving_and_checkpointing, clips, randomize, relative_error
+from tests.modeling.parity import check_saving_and_checkpointing, check_training_step, clips, randomize, relative_error
 
 
 @pytest.fixture
@@ -47,13 +47,7 @@ def test_gradients_and_running_statistics_of_a_training_step(pair):
     theirs, ours = (network.train() for network in pair)
     pixel_values = clips(2, 2, 3, 64, 64)
     expected, output = theirs.features(pixel_values.flatten(0, 1)), ours(pixel_values).last_hidden_state
-    (expected**2).sum().backward()
-    (output**2).sum().backward()
-    largest = max(parameter.grad.abs().max() for parameter in theirs.parameters())
-    for (name, parameter), other in zip(ours.named_parameters(), theirs.parameters(), strict=True):
-        assert (parameter.grad - other.grad).abs().max() < 1e-9 * largest, name
-    for (name, buffer), other in zip(ours.named_buffers(), theirs.buffers(), strict=True):
-        torch.testing.assert_close(buffer, other, rtol=1e-9, atol=1e-11, msg=name)
+    check_training_step(ours, theirs, output, expected)
 
 
 def test_the_logits_are_the_mean_of_the_frames(pair):
