@@ -20,6 +20,8 @@ from tests.small import FAMILIES, small_model  # noqa: E402
 
 def pytest_collection_modifyitems(items):
     for item in items:
+        if "slow" in item.keywords:
+            item.add_marker(pytest.mark.timeout(7200))
         if "gpu" in item.keywords and not torch.cuda.is_available():
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device, and this machine has none"))
 

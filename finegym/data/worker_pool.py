@@ -6,32 +6,71 @@ In: a number of processes and the module whose functions they run. Out: an execu
 import contextlib
 import multiprocessing
 import multiprocessing.connection
+import multiprocessing.forkserver
+import multiprocessing.resource_tracker
 import os
+import signal
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from multiprocessing.context import BaseContext
 
 
 @contextlib.contextmanager
 def worker_pool(num_workers: int, module: str) -> Iterator[ProcessPoolExecutor]:
     """Start processes for functions of a module; at an error or interrupt, waiting work is dropped."""
-    # Workers are forked from a small server that has imported the module, not from this process with its threads.
-    method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-    context = multiprocessing.get_context(method)
-    if method == "forkserver":
-        context.set_forkserver_preload([module])
-    pool = ProcessPoolExecutor(num_workers, mp_context=context, initializer=_end_with_parent)
+    context = server_context(module)
+    pool = ProcessPoolExecutor(num_workers, mp_context=context, initializer=_begin)
     try:
+        with _interrupts_wait():
+            for _ in range(num_workers):
+                pool.submit(int)
         yield pool
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _end_with_parent() -> None:
-    """Let a worker end when the process that started it is killed; otherwise it would wait for work forever."""
+def server_context(module: str) -> BaseContext:
+    """Return a context whose processes are forked from a small server that has imported `module`, and not from this
+    process with its threads. They leave Ctrl-C, which a terminal sends to every process, to this one."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([module])
+    multiprocessing.resource_tracker.ensure_running()  # which, starting, unblocks what is blocked here
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        multiprocessing.forkserver.ensure_running()  # and inherits the mask, as its children do
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    return context
+
+
+@contextlib.contextmanager
+def _interrupts_wait() -> Iterator[None]:
+    """Hold Ctrl-C back during the block: a worker that is half begun would end with a traceback."""
+    if threading.current_thread() is not threading.main_thread():  # where Ctrl-C never arrives
+        yield
+        return
+    waiting = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: waiting.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if waiting:
+            signal.raise_signal(signal.SIGINT)
+
+
+def _begin() -> None:
+    """Let a worker end at once with Ctrl-C, and when the process that started it is killed; otherwise it would go on
+    with its work, and wait for more forever."""
 
     def watch(sentinel: int) -> None:
         multiprocessing.connection.wait([sentinel])
         os._exit(1)
 
     threading.Thread(target=watch, args=(multiprocessing.parent_process().sentinel,), daemon=True).start()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])

@@ -13,6 +13,7 @@ from typing import Any
 import safetensors.torch
 import torch
 
+from finegym.data.worker_pool import server_context
 from modeling_finegym.clip_scoring import VideoClips
 from modeling_finegym.video_processing_finegym import FineGymVideoProcessor
 
@@ -76,11 +77,7 @@ class ApartProcessor:
             self._process = self._connection = None
 
     def _start(self) -> None:
-        # forked from a server that has imported this module, and not from this process with its threads
-        method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-        context = multiprocessing.get_context(method)
-        if method == "forkserver":
-            context.set_forkserver_preload([__name__])
+        context = server_context(__name__)
         self._connection, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, self.processor), daemon=True)
         self._process.start()

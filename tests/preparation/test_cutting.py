@@ -47,9 +47,9 @@ def test_a_source_that_kills_its_process_costs_its_own_clips_only(tmp_path):
 
 WAITING = """
 import sys, time
-from finegym.preparation.cutting import _process_pool
+from finegym.data.worker_pool import worker_pool
 if __name__ == "__main__":
-    with _process_pool(2) as pool:
+    with worker_pool(2, "time") as pool:
         print(pool.submit(time.time).result(), flush=True)
         pool.submit(time.sleep, 600).result()
 """

@@ -2,7 +2,6 @@ import io
 import json
 import os
 import random
-import signal
 import subprocess
 import sys
 import tarfile
@@ -17,6 +16,7 @@ from footage import encode, mark_rotated, numbers_of, picture
 from finegym.commands.prepare import prepare
 from finegym.data.index import read_coverage, read_index
 from finegym.data.labels import ActionClass, Labels
+from finegym.data.worker_pool import server_context
 from finegym.preparation.annotations import EVENT_ID_LENGTH, VIDEO_ID_LENGTH
 from finegym.synthgym.generate import write_routines
 from modeling_finegym.video_decoding import open_video
@@ -74,11 +74,15 @@ def annotations(tmp_path) -> Path:
     return folder
 
 
-def run(tmp_path: Path, **changes) -> str:
+def arguments(tmp_path: Path, **changes) -> dict:
     annotations = tmp_path / "annotations"
     options = {"dataset": "mini", "annotations": annotations, "labels": annotations / "labels.json"}
     options |= {"source": tmp_path / "source", "root": tmp_path / "root", "short_side": 64, "num_workers": 0}
-    return prepare(**(options | changes))
+    return options | changes
+
+
+def run(tmp_path: Path, **changes) -> str:
+    return prepare(**arguments(tmp_path, **changes))
 
 
 def shown(root: Path) -> dict[str, list[int]]:
@@ -312,15 +316,15 @@ def test_a_killed_run_goes_on_to_the_same_result(tmp_path, annotations):
     run(tmp_path, short_side=128)
     duration = time.monotonic() - started
     (tmp_path / "root").rename(tmp_path / "undisturbed")
+    context = server_context("finegym.commands.prepare")
     draw = random.Random(0)
     for _ in range(4):
-        child = os.fork()
-        if child == 0:
-            run(tmp_path, short_side=128)
-            os._exit(0)
+        # from a server and not from this process, which shares the lock of its progress bars with its forks
+        process = context.Process(target=prepare, kwargs=arguments(tmp_path, short_side=128))
+        process.start()
         time.sleep(draw.uniform(0.1, 0.9) * duration)
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
+        process.kill()
+        process.join()
         whole_clips(tmp_path / "root")
     run(tmp_path, short_side=128)
     hold_to_an_undisturbed_run(tmp_path)
