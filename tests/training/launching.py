@@ -165,3 +165,4 @@ def _become_a_command(output: str, errors: str) -> None:
     for path, standard in ((output, 1), (errors, 2)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), standard)
     multiprocessing.set_start_method("fork", force=True)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])  # `worker_pool` may have started the server
