@@ -29,6 +29,21 @@ MAX_ASPECT_RATIO = 16
 MAX_SECONDS = 86_400.0
 MAX_FRAMES = 2**21
 MAX_STREAMS = 64
+# Formats that only name other files or addresses, which a video of a stranger's must not make us read.
+PLAYLIST_FORMATS = {
+    "avisynth",
+    "concat",
+    "concatf",
+    "dash",
+    "hls",
+    "image2",
+    "imf",
+    "rtp",
+    "rtsp",
+    "sap",
+    "sdp",
+    "vapoursynth",
+}
 # Jump to a key frame where that saves decoding at least this many frames.
 MIN_JUMP = 8
 # Where a key frame turns out not to be one (wrong flags, imprecise seeking), read again from this many before it.
@@ -56,8 +71,10 @@ class _IndexedFile:
             raise
 
     def _open(self) -> None:
+        formats = ",".join(sorted(av.formats_available - PLAYLIST_FORMATS))
+        options = {"protocol_whitelist": "file", "format_whitelist": formats}
         try:
-            self._container = av.open(f"file:{self.path}", options={"protocol_whitelist": "file"})
+            self._container = av.open(f"file:{self.path}", options=options)
         except (av.FFmpegError, ValueError) as error:
             raise VideoDecodingError(f"{self.path} is not a readable video: {error}") from error
         try:

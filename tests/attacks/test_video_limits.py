@@ -114,6 +114,16 @@ def test_frames_are_bounded(tmp_path, monkeypatch, suffix):
         open_video(tmp_path / f"long.{suffix}")
 
 
+@pytest.mark.parametrize(
+    "text", ["ffconcat version 1.0\nfile film.mp4\n", "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nfilm.mp4\n"]
+)
+def test_a_list_of_other_files_is_no_video(tmp_path, text):
+    encode(tmp_path / "film.mp4", [picture(number) for number in range(4)], np.arange(4) / 25)
+    (tmp_path / "list.mp4").write_text(text)
+    with pytest.raises(VideoDecodingError, match=r"list\.mp4 is not a readable video"):
+        open_video(tmp_path / "list.mp4")
+
+
 def clips_of_training(path: Path) -> torch.Tensor:
     transform = functools.partial(augment, short_side=64, crop_size=56)
     dataset = ClipDataset(
