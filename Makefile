@@ -12,7 +12,7 @@ WORKERS ?= 2
 IN_PARALLEL := -n $(WORKERS) --dist worksteal
 BENCHES := synthgym encoders_study slowonly decode features resume explanations
 
-.PHONY: install train test fuzz test-kernels test-slow lint bench $(addprefix bench-,$(BENCHES)) clean
+.PHONY: install train test fuzz test-kernels test-slow lint bench $(addprefix bench-,$(BENCHES)) bench-gpu clean
 
 install: $(INSTALLED)
 
@@ -71,6 +71,10 @@ $(EXPORT_INSTALLED): $(INSTALLED)
 
 $(addprefix bench-,$(BENCHES)): bench-%: $(EXPORT_INSTALLED)
 	$(BIN)/python -m benchmarks.$*
+
+# Nine minutes on a machine with a GPU; needs torch and what `finegym` needs, nothing of the network.
+bench-gpu: $(INSTALLED)
+	$(BIN)/python -m benchmarks.gpu
 
 clean:
 	rm -rf .venv build .ruff_cache .pytest_cache

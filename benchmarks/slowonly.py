@@ -201,9 +201,9 @@ def bench_grid(
 # ------------------------------------------------------------------------------------------------ training, memory
 
 
-def training_variants(num_frames: int, size: int, device: str = "cpu") -> Variants:
-    theirs, ours = (network.to(device).train() for network in build_networks())
-    pixel_values, labels = clips(1, num_frames, size).to(device), torch.tensor([3], device=device)
+def training_variants(num_frames: int, size: int) -> Variants:
+    theirs, ours = (network.train() for network in build_networks())
+    pixel_values, labels = clips(1, num_frames, size), torch.tensor([3])
     video = pixel_values.transpose(1, 2).contiguous()
 
     def step_of_theirs():
@@ -251,39 +251,6 @@ def bench_memory(num_frames: int, size: int) -> tuple[dict[str, float], list[dic
     return {"peak_memory_over_pytorchvideo": num_bytes["ours"] / num_bytes["pytorchvideo"]}, runs
 
 
-# ------------------------------------------------------------------------------------------------ CUDA
-
-
-@torch.inference_mode()
-def bench_cuda(num_rounds: int, num_clips: int = 8) -> tuple[dict[str, float], list[dict[str, Any]]]:
-    """Measure bfloat16 on a GPU as a share of what a large matrix product reaches there; without one, state why
-    not."""
-    if not torch.cuda.is_available():
-        return {}, [{"what": "CUDA", "skipped": "this machine has no CUDA device"}]
-    theirs, ours = build_networks()
-    flops = num_clips * count_flops(theirs, clips(1, 32, 224))
-    theirs, ours = theirs.cuda().bfloat16(), to_bfloat16(ours).cuda()
-    pixel_values = clips(num_clips, 32, 224).cuda().bfloat16()
-    video = pixel_values.transpose(1, 2).contiguous()
-    channels_last = video.contiguous(memory_format=torch.channels_last_3d)
-    compiled = torch.compile(ours)
-    matrix = torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16)
-    variants = {
-        "pytorchvideo": partial(theirs, video),
-        "pytorchvideo, channels-last-3d input": partial(theirs, channels_last),
-        "ours": partial(ours, pixel_values),
-        "ours, torch.compile": partial(compiled, pixel_values),
-        "matrix product": partial(torch.mm, matrix, matrix),
-    }
-    seconds = time_in_turns(variants, num_rounds=num_rounds, num_warmups=3)
-    peak = 2 * 8192**3 / min(seconds["matrix product"])
-    figures = {
-        "cuda_bf16_speedup_over_pytorchvideo": median_ratio(seconds["pytorchvideo"], seconds["ours"]),
-        "cuda_bf16_share_of_peak": flops / median(seconds["ours"]) / peak,
-    }
-    return figures, [run("forward on CUDA", name, num_clips, 32, values) for name, values in seconds.items()]
-
-
 def run(what: str, variant: str, num_clips: int, num_frames: int, seconds: Sequence[float]) -> dict[str, Any]:
     place = {"num_clips": num_clips, "num_frames": num_frames}
     return {"what": what, "variant": variant, **place, "seconds": [round(value, 4) for value in seconds]}
@@ -312,7 +279,6 @@ def main() -> None:
         bench_forward(num_rounds, num_frames, size),
         bench_training(few_rounds, num_frames, size),
         bench_grid(few_rounds - few_rounds // 2, grid, size),
-        bench_cuda(num_rounds),
     ):
         figures |= more_figures
         runs += more_runs
