@@ -14,7 +14,6 @@ Finished measurements are kept in `--folder`: the same command resumes, and anot
 import argparse
 import json
 import os
-import resource
 import shlex
 import statistics
 import subprocess
@@ -39,17 +38,15 @@ STAGES = {
 
 
 def run_command(checkout: Path, *command: str | Path, log: Path) -> dict[str, Any]:
-    """Run Python in a checkout, and return wall-clock seconds, CPU seconds and the exit status."""
+    """Run Python in a checkout, and return wall-clock seconds and the exit status."""
     environment = os.environ | {"PYTHONPATH": str(checkout)}
     log.parent.mkdir(parents=True, exist_ok=True)
-    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    start = time.perf_counter()
     with open(log, "w", encoding="utf-8") as output:
         status = subprocess.run(
             [sys.executable, *map(str, command)], cwd=checkout, env=environment, stdout=output, stderr=output
         ).returncode
-    seconds, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
-    processor = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return {"seconds": seconds, "processor_seconds": processor, "status": status}
+    return {"seconds": time.perf_counter() - start, "status": status}
 
 
 def command_of_make(checkout: Path, target: str, word: str) -> list[str]:
@@ -129,12 +126,10 @@ def compute_figures(before: Path, runs: list[dict]) -> dict[str, float]:
         most = max(run["videos_per_class"] for run in trains)
         trains = [run for run in trains if run["videos_per_class"] == most]
         rounds = [number for number in {run["round"] for run in trains} if _is_whole(trains, number)]
-        for clock, name in (("seconds", "train_ratio"), ("processor_seconds", "train_processor_ratio")):
-            ratios = [
-                _total(trains, number, "after", clock) / _total(trains, number, "before", clock) for number in rounds
-            ]
-            if ratios:
-                figures |= {name: statistics.median(ratios), f"{name}_low": min(ratios), f"{name}_high": max(ratios)}
+        ratios = [_total(trains, number, "after") / _total(trains, number, "before") for number in rounds]
+        if ratios:
+            figures |= {"train_ratio": statistics.median(ratios)}
+            figures |= {"train_ratio_low": min(ratios), "train_ratio_high": max(ratios)}
         for stage in STAGES:
             for version in ("before", "after"):
                 seconds = [r["seconds"] for r in trains if (r["stage"], r["version"]) == (stage, version)]
@@ -169,8 +164,8 @@ def _is_whole(runs: list[dict], number: int) -> bool:
     return sum(run["round"] == number for run in runs) == 2 * len(STAGES)
 
 
-def _total(runs: list[dict], number: int, version: str, clock: str) -> float:
-    return sum(run[clock] for run in runs if (run["round"], run["version"]) == (number, version))
+def _total(runs: list[dict], number: int, version: str) -> float:
+    return sum(run["seconds"] for run in runs if (run["round"], run["version"]) == (number, version))
 
 
 def main() -> None:
