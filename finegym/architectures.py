@@ -3,7 +3,8 @@
 A row says what a recipe calls the architecture, which classes it has, how cards describe it and what a recipe may ask
 of it. To add one: its modeling file in `modeling_finegym/` (which also exports and registers its classes), a row here,
 a recipe in `configuration/` and a test. Its published code is the file that defines its classes. A model that others
-are built on offers `get_video_features` and is named in `OWN_BACKBONES` of `modeling_finegym.py` as well.
+are built on offers `get_video_features` and is named in `OWN_BACKBONES` of `modeling_on_backbone.py` as
+well.
 """
 
 from dataclasses import dataclass

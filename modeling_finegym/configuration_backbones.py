@@ -24,7 +24,7 @@ class BackboneConfig(PreTrainedConfig):
         batch_norm_eps (`float`, defaults to 1e-5), batch_norm_momentum (`float`, defaults to 0.1): torch's defaults.
         classifier_dropout (`float`, defaults to 0.5): Dropout before the classifier.
         freeze_backbone (`bool`, defaults to `False`): Keep stem and stages in eval mode and without gradients.
-        num_trainable_stages (`int`, defaults to 0): With `freeze_backbone`, how many of the last stages are
+        num_trainable_blocks (`int`, defaults to 0): With `freeze_backbone`, how many of the last stages are
             trained nevertheless.
         initializer_range (`float`, defaults to 0.01): Standard deviation of the classifier's initial weights.
     """
@@ -37,26 +37,33 @@ class BackboneConfig(PreTrainedConfig):
     batch_norm_momentum: float = 0.1
     classifier_dropout: float | int = 0.5
     freeze_backbone: bool = False
-    num_trainable_stages: int = 0
+    num_trainable_blocks: int = 0
     initializer_range: float = 0.01
 
     def __post_init__(self, **kwargs):
+        # the name that earlier versions wrote
+        self.num_trainable_blocks = kwargs.pop("num_trainable_stages", self.num_trainable_blocks)
         check_sizes(self, kwargs.get("num_labels"))
-        self.check_stages()
+        self.check_blocks()
         super().__post_init__(**kwargs)
         check_labels(self)
 
-    def check_stages(self) -> None:
-        """Raise a `ValueError` unless there are as many stages as `num_trainable_stages` says."""
-        if not 0 <= self.num_trainable_stages <= len(self.depths):
+    def check_blocks(self) -> None:
+        """Raise a `ValueError` unless there are as many stages as `num_trainable_blocks` says."""
+        if not 0 <= self.num_trainable_blocks <= len(self.depths):
             raise ValueError(
-                f"num_trainable_stages must lie between 0 and {len(self.depths)}, got {self.num_trainable_stages}."
+                f"num_trainable_blocks must lie between 0 and {len(self.depths)}, got {self.num_trainable_blocks}."
             )
 
     @property
     def num_video_tokens(self) -> int:
         """Return T', the time steps of the last stage."""
         return self.num_frames
+
+    def count_places(self, size: int) -> int:
+        """Return the places along a side of the last stage's maps for frames of a height or width in pixels: they are
+        halved twice in the stem and once before every stage but the first, rounded up."""
+        return -(-size // 2 ** (1 + len(self.depths)))
 
     @property
     def num_hidden_layers(self) -> int:
@@ -225,6 +232,10 @@ class InceptionConfig(BackboneConfig):
     def hidden_size(self) -> int:
         return self.count_channels(self.blocks[-1][-1])
 
+    def count_places(self, size: int) -> int:
+        """See [`BackboneConfig.count_places`]; here each of the three stages halves them."""
+        return -(-size // 32)
+
     def blocks_of(self, stage: int) -> tuple:
         """Return the widths of a stage's blocks."""
         return self.blocks[stage][-self.depths[stage] :]
@@ -268,6 +279,10 @@ class S3DConfig(InceptionConfig):
         super().__post_init__(**kwargs)
         if self.num_video_tokens < 1:
             raise ValueError(f"num_frames must be at least 5, got {self.num_frames}: S3D divides time by eight.")
+
+    def count_places(self, size: int) -> int:
+        """See [`BackboneConfig.count_places`]; the last time they are rounded down."""
+        return -(-size // 16) // 2
 
     def count_channels(self, widths: tuple) -> int:
         """Return the channels of a block: those of its four branches together."""

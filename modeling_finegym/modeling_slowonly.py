@@ -187,14 +187,14 @@ class SlowOnlyModel(SlowOnlyPreTrainedModel):
             [self.stem_class(config), *(self.stage_class(config, index) for index in range(len(config.depths)))]
         )
         self.freeze_backbone = config.freeze_backbone
-        self.num_trainable_stages = config.num_trainable_stages
+        self.num_trainable_blocks = config.num_trainable_blocks
         self.post_init()
         self.train(self.training)
 
     @property
     def num_frozen_blocks(self) -> int:
         """Return how many blocks, counted from the stem, are in eval mode and without gradients."""
-        return len(self.blocks) - self.num_trainable_stages if self.freeze_backbone else 0
+        return len(self.blocks) - self.num_trainable_blocks if self.freeze_backbone else 0
 
     def train(self, mode: bool = True):
         super().train(mode)

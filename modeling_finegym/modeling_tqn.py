@@ -14,13 +14,13 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 from torch.nn import functional as F
-from transformers import initialization as init
-from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils import ModelOutput
 from transformers.utils.generic import can_return_tuple
 
 from .configuration_peers import TqnConfig
-from .modeling_finegym import FineGymForVideoClassification, FineGymPreTrainedModel, OnBackboneModel
+from .modeling_finegym import FineGymForVideoClassification
+from .modeling_on_backbone import FineGymPreTrainedModel, OnBackboneModel
+from .query_decoder import QueryDecoderLayer
 
 
 @dataclass
@@ -61,44 +61,12 @@ class AttributeClassifierOutput(ModelOutput):
     cross_attentions: tuple[torch.FloatTensor, ...] | None = None
 
 
-class TqnDecoderLayer(GradientCheckpointingLayer):
-    """Attention among the queries, attention to the video, and a network of two layers; each normalized before."""
-
-    def __init__(self, config: TqnConfig):
-        super().__init__()
-        size, dropout = config.hidden_size, config.hidden_dropout_prob
-        self.self_attn = nn.MultiheadAttention(size, config.num_attention_heads, dropout, batch_first=True)
-        self.multihead_attn = nn.MultiheadAttention(size, config.num_attention_heads, dropout, batch_first=True)
-        self.linear1 = nn.Linear(size, config.intermediate_size)
-        self.linear2 = nn.Linear(config.intermediate_size, size)
-        self.LayerNorm1, self.LayerNorm2, self.LayerNorm3 = (nn.LayerNorm(size) for _ in range(3))
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(
-        self, queries: torch.Tensor, video: torch.Tensor, padding: torch.Tensor | None, output_attentions: bool
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """(B, Q, D), (B, T', D), (B, T') -> (B, Q, D) and, if asked for, attention (B, heads, Q, T')."""
-        normed = self.LayerNorm1(queries)
-        queries = queries + self.dropout(self.self_attn(normed, normed, normed, need_weights=False)[0])
-        attended, attention = self.multihead_attn(
-            self.LayerNorm2(queries),
-            video,
-            video,
-            key_padding_mask=padding,
-            need_weights=output_attentions,
-            average_attn_weights=False,
-        )
-        queries = queries + self.dropout(attended)
-        inner = self.dropout(F.relu(self.linear1(self.LayerNorm3(queries))))
-        return queries + self.dropout(self.linear2(inner)), attention
-
-
 class TqnDecoder(nn.Module):
     """Layers and a normalization. Neither queries nor video have positions: order is seen within blocks alone."""
 
     def __init__(self, config: TqnConfig):
         super().__init__()
-        self.layers = nn.ModuleList(TqnDecoderLayer(config) for _ in range(config.num_hidden_layers))
+        self.layers = nn.ModuleList(QueryDecoderLayer(config) for _ in range(config.num_hidden_layers))
         self.LayerNorm = nn.LayerNorm(config.hidden_size)
 
 
@@ -106,16 +74,9 @@ class TqnPreTrainedModel(FineGymPreTrainedModel):
     config_class = TqnConfig
     base_model_prefix = "tqn"
     input_modalities = ("video",)
-    _no_split_modules = ["S3DBlock", "SlowOnlyResidualBlock", "TqnDecoderLayer"]
+    _no_split_modules = ["S3DBlock", "SlowOnlyResidualBlock", "QueryDecoderLayer"]
     _supports_attention_backend = False  # torch's attention chooses its own kernel
     _can_record_outputs = {}
-
-    @torch.no_grad()
-    def _init_weights(self, module):
-        super()._init_weights(module)
-        if isinstance(module, nn.MultiheadAttention):
-            init.normal_(module.in_proj_weight, std=self.config.initializer_range)
-            init.zeros_(module.in_proj_bias)
 
 
 class TqnModel(TqnPreTrainedModel, OnBackboneModel):

@@ -15,7 +15,8 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling, ImageClass
 from transformers.utils.generic import can_return_tuple
 
 from .configuration_peers import TrnConfig
-from .modeling_finegym import FineGymForVideoClassification, FineGymPreTrainedModel, OnBackboneModel
+from .modeling_finegym import FineGymForVideoClassification
+from .modeling_on_backbone import FineGymPreTrainedModel, OnBackboneModel
 
 
 class FrameProjection(nn.Linear):

@@ -13,16 +13,21 @@ import torch
 from packaging.requirements import Requirement
 
 from finegym.architectures import ARCHITECTURES
+from finegym.data.checkpoints import load_config
 from finegym.data.index import COVERAGE_FILE, INDEX_FILE, LABELS_FILE, read_coverage, read_index
 from finegym.data.labels import Labels
+from finegym.features.backbones import load_feature_model
+from finegym.features.token_experiment import examine_tokens
 from finegym.paths import CONFIGURATION, require_path_or_hub_id
 from finegym.preparation.annotations import VERSIONS, segments_file
 from finegym.preparation.fetch import KNOWN_SHA256
 from finegym.preparation.sources import free_bytes
 from finegym.training.recipe import Recipe
 from finegym.training.recipe_parsing import parse_recipe
+from modeling_finegym.token_layouts import TOKEN_LAYOUTS
 
 
+CLIP_LEN_OF_IMAGE_MODELS = 8
 # Gym288 v1.1 with a short side of 256 at the default rate takes less than this; so does Gym99.
 CLIPS_GIGABYTES = 10
 
@@ -44,6 +49,39 @@ def examine(recipe: Path | None, annotations: Path) -> list[Finding]:
     """
     findings = [*_packages(), *_machine(), *_annotations(annotations)]
     return findings if recipe is None else [*findings, *_recipe(parse_recipe(["--config", str(recipe)]), recipe)]
+
+
+def examine_backbone(name: str, clip_len: int | None) -> list[Finding]:
+    """Say what a backbone gives and takes, and prove the order of its tokens.
+
+    Raises:
+        ValueError: If the checkpoint cannot be read or has no known order of tokens; the message names it.
+    """
+    model_type = load_config(name).model_type
+    if clip_len is None and TOKEN_LAYOUTS.get(model_type, ("", ""))[1] == "frame":
+        clip_len = CLIP_LEN_OF_IMAGE_MODELS
+    model, processor = load_feature_model(name, clip_len=clip_len, spatial_grid_size="all")
+    config, size = model.config, dict(processor.crop_size)["height"]
+    report = examine_tokens(model, size)
+    num_tokens = report.num_moments * report.num_places
+    kind = f"{model_type}, {sum(one.numel() for one in model.backbone.parameters()):,} weights"
+    clip = f"a clip of {config.num_frames} frames of {size} x {size}"
+    before = f", {config.num_prefix_tokens} left out before them" if config.num_prefix_tokens else ""
+    tokens = f"{report.num_moments} moments x {report.num_places} places x {report.num_channels} channels"
+    proof = (
+        f"order of the tokens: one frame changed moves its moment {report.time_contrast:.1f}x as far as any other, "
+        f"one corner its place {report.space_contrast:.1f}x"
+    )
+    sizes = {f"spatial_grid_size {grid}": report.feature_bytes(grid) for grid in (1, 2, 4)}
+    sizes["all"] = report.feature_bytes(None)
+    memory = ", ".join(f"{size / 2**10:,.0f} KiB with {grid}" for grid, size in sizes.items())
+    return [
+        Finding(True, f"{name}: {kind}"),
+        Finding(True, f"{clip} gives {num_tokens:,} tokens: {tokens}{before}"),
+        Finding(report.is_proved, proof, "set model.config.num_prefix_tokens and token_layout to the model's own"),
+        Finding(True, f"its cached features in float16: {memory}"),
+        Finding(True, f"training through all of it keeps {report.trained_bytes / 2**20:,.0f} MiB for each clip"),
+    ]
 
 
 def render(findings: Sequence[Finding]) -> str:

@@ -15,6 +15,7 @@ def features(
     num_clips: Count = 8,
     clip_len: Count | None = None,
     frame_interval: Count | None = None,
+    spatial_grid_size: Count | Literal["all"] = 1,
     batch_size: Count = 8,
     num_workers: CountOrZero = 0,
     dtype: Literal["float16", "bfloat16", "float32"] = "float16",
@@ -42,6 +43,8 @@ def features(
         clip_len: The number of frames of a clip. By default it is the model's.
         frame_interval: The distance between two frames of a clip, in frames of the video. By default it is the
             model's.
+        spatial_grid_size: The cells per side of the grid in which the features of a moment are averaged, so that T'
+            moments give T' x its square tokens, or all places. An encoder has its own.
         batch_size: The number of clips in a forward pass.
         num_workers: The number of processes that decode ahead.
         dtype: The number format of the features.
@@ -61,6 +64,7 @@ def features(
         num_clips=num_clips,
         clip_len=clip_len,
         frame_interval=frame_interval,
+        spatial_grid_size=spatial_grid_size,
         batch_size=batch_size,
         num_workers=num_workers,
         dtype=dtype,

@@ -9,7 +9,8 @@ makes a map of attribute x time whose sum is the whole effect on the logit. The 
 network adds by way of it; that the gymnast performs the attribute does not follow (`benchmarks/explanations.py`
 measures how often it is so).
 
-Shapes: N attributes, R rows of a map, T' moments (video tokens), D channels.
+Shapes: N attributes, R rows of a map, T' moments, P places of each (1 in the paper), C channels. A moment has P video
+tokens, which are taken as one: features (.., T'P, C) are explained as (.., T', PC).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -19,8 +20,6 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import nn
 from transformers import PreTrainedModel
-
-from modeling_finegym.modeling_finegym import pool_parts
 
 
 try:
@@ -96,11 +95,11 @@ def attribute_encoder(
 
     Args:
         model: The vision encoder or the cross encoder, in eval mode.
-        video_features: The clip's features (1, T', D), as `get_video_features` returns them.
+        video_features: The clip's features (1, T'P, C), as `get_video_features` returns them.
         target: What is explained.
         attributes: The attributes that have rows of their own; the others share one.
     """
-    features = video_features.detach().float()
+    features = _join_places(model, video_features.detach().float())
     baseline = features.mean(1, keepdim=True).expand_as(features).contiguous()
     num_attributes = getattr(model.config, "num_attributes", 0) or 0
     parts = _parts(model, target, attributes, num_attributes)
@@ -111,8 +110,8 @@ def attribute_encoder(
             name: torch.stack([method(parts, features, baseline, row) for row in range(len(rows))])
             for name, method in TIME_METHODS.items()
         }
-        maps |= _attention_maps(model, features, attributes, num_attributes)
-        over_attributes = _over_attributes(model, features, target, num_attributes) if num_attributes else {}
+        maps |= _attention_maps(model, video_features, attributes, num_attributes)
+        over_attributes = _over_attributes(model, video_features, target, num_attributes) if num_attributes else {}
         with torch.no_grad():
             expected = (parts(features) - parts(baseline)).sum().item()
     sum_of_map = maps["integrated gradients"].sum().item()
@@ -126,7 +125,7 @@ def strongest_attributes(
     """Return the `count` attributes whose part of the logit changes most when the clip is replaced by its mean."""
     every = range(model.config.num_attributes)
     parts = _parts(model, target, every, len(every))
-    features = video_features.float()
+    features = _join_places(model, video_features.float())
     change = parts(features) - parts(features.mean(1, keepdim=True).expand_as(features))
     order = change[0, : len(every)].abs().argsort(descending=True, stable=True).tolist()
     return [attribute for attribute in order if attribute and attribute not in leave_out][:count]
@@ -135,14 +134,15 @@ def strongest_attributes(
 def _parts(
     model: PreTrainedModel, target: Target, attributes: Sequence[int], num_attributes: int
 ) -> Callable[[torch.Tensor], torch.Tensor]:
-    """Return the function from features (B, T', D) to the parts of the logit (B, R); with the bias they sum to it."""
+    """Return the function from features (B, T', PC) to the parts of the logit (B, R); with the bias they sum to it."""
     weight = target.of(model.classifier.weight.detach().float().T)  # (channels,)
     size = model.config.pooled_video_size
 
     def parts(features: torch.Tensor) -> torch.Tensor:
-        tokens = model.base_model(video_features=features).last_hidden_state.float()  # (B, T'+N, D)
+        tokens = features.unflatten(2, (model.config.num_places, -1)).flatten(1, 2)
+        tokens = model.base_model(video_features=tokens).last_hidden_state.float()  # (B, T'P+N, D)
         video, text = tokens.split([tokens.shape[1] - num_attributes, num_attributes], dim=1)
-        of_video = (pool_parts(video, model.config.num_pooled_parts) @ weight[:size])[:, None]
+        of_video = (model.base_model.video_pooling(video) @ weight[:size])[:, None]
         if not num_attributes:
             return of_video
         of_text = text @ weight[size:] / num_attributes  # (B, N)
@@ -150,6 +150,11 @@ def _parts(
         return torch.cat([own, of_text.sum(1, keepdim=True) - own.sum(1, keepdim=True), of_video], dim=1)
 
     return parts
+
+
+def _join_places(model: PreTrainedModel, features: torch.Tensor) -> torch.Tensor:
+    """(B, T'P, C) -> (B, T', PC)"""
+    return features.unflatten(1, (-1, model.config.num_places)).flatten(2)
 
 
 def _input_gradients(parts, features: torch.Tensor, baseline: torch.Tensor, row: int) -> torch.Tensor:
@@ -185,8 +190,9 @@ TIME_METHODS: dict[str, Callable[..., torch.Tensor]] = {
 
 
 def _over_attributes(
-    model: PreTrainedModel, features: torch.Tensor, target: Target, num_attributes: int
+    model: PreTrainedModel, video_features: torch.Tensor, target: Target, num_attributes: int
 ) -> dict[str, torch.Tensor]:
+    features = video_features.detach().float()
     ids = torch.arange(num_attributes, device=features.device)[None]
     words = model.base_model.text_embeddings.word_embeddings
 
@@ -210,9 +216,10 @@ def _over_attributes(
 
 @torch.no_grad()
 def _attention_maps(
-    model: PreTrainedModel, features: torch.Tensor, attributes: Sequence[int], num_attributes: int
+    model: PreTrainedModel, video_features: torch.Tensor, attributes: Sequence[int], num_attributes: int
 ) -> dict[str, torch.Tensor]:
     """Return the attention of each row to the moments: of each layer, its mean over layers, and its rollout."""
+    features = video_features.float()
     before = model.config._attn_implementation
     model.set_attn_implementation("eager")  # other kernels keep no weights
     try:
@@ -222,17 +229,18 @@ def _attention_maps(
     matrices = torch.stack([layer[0].float().mean(0) for layer in layers])  # (L, S, S)
     named = {f"attention, layer {number}": matrix for number, matrix in enumerate(matrices, start=1)}
     named |= {"attention, mean": matrices.mean(0), "attention rollout": rollout(matrices)}
-    num_moments = features.shape[1]
+    num_tokens = features.shape[1]
     others = [attribute for attribute in range(num_attributes) if attribute not in attributes]
-    groups = [[num_moments + attribute] for attribute in attributes]
-    groups += [[num_moments + attribute for attribute in others]] if num_attributes else []
-    groups.append(list(range(num_moments)))
-    return {
+    groups = [[num_tokens + attribute] for attribute in attributes]
+    groups += [[num_tokens + attribute for attribute in others]] if num_attributes else []
+    groups.append(list(range(num_tokens)))
+    maps = {
         name: torch.stack(
-            [matrix[group, :num_moments].mean(0) if group else matrix.new_zeros(num_moments) for group in groups]
+            [matrix[group, :num_tokens].mean(0) if group else matrix.new_zeros(num_tokens) for group in groups]
         )
         for name, matrix in named.items()
     }
+    return {name: values.unflatten(1, (-1, model.config.num_places)).sum(-1) for name, values in maps.items()}
 
 
 def rollout(matrices: torch.Tensor) -> torch.Tensor:

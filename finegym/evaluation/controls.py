@@ -23,7 +23,7 @@ from finegym.data.labels import Labels
 from finegym.data.text import read_json
 from finegym.features.cache import Features
 from finegym.features.fingerprints import fingerprint
-from modeling_finegym.modeling_finegym import pool_parts
+from modeling_finegym.video_tokens import pool_parts
 
 from .metrics import mean_class_accuracy, top_k_accuracy
 
@@ -66,6 +66,7 @@ def controls_of(
     labels: Labels,
     *,
     num_views: int = 1,
+    num_places: int = 1,
 ) -> dict[str, Any]:
     """Return the metrics of both controls, computed once per cache and kept beside its training features.
 
@@ -76,6 +77,7 @@ def controls_of(
         val_videos: The videos of these features.
         labels: The classes.
         num_views: The number of views of each training video.
+        num_places: The number of tokens of each moment; the controls average over them.
 
     Returns:
         `{"key": fingerprint, "linear_control": metrics, "pyramid_control": metrics}`; only the key where the training
@@ -89,8 +91,8 @@ def controls_of(
     controls: dict[str, Any] = {"key": key}
     if len({video.label for video in train_videos}) > 1:
         for name in NUM_PARTS:
-            control = fit_control(name, train, train_videos, val, val_videos, labels, num_views=num_views)
-            controls[name] = control.metrics
+            numbers = {"num_views": num_views, "num_places": num_places}
+            controls[name] = fit_control(name, train, train_videos, val, val_videos, labels, **numbers).metrics
     write_text(path, json.dumps(controls, indent=2) + "\n")
     return controls
 
@@ -104,6 +106,7 @@ def fit_control(
     labels: Labels,
     *,
     num_views: int = 1,
+    num_places: int = 1,
 ) -> Control:
     """Fit "linear_control" or "pyramid_control" and score the validation videos; the arguments are `controls_of`'s."""
     used_views = max(1, min(num_views, MAX_ROWS // len(train_videos)))
@@ -113,7 +116,12 @@ def fit_control(
         for view in range(used_views)
         if train.names[index * num_views + view] not in train.failed
     ]
-    inputs = torch.cat([pool_parts(train[place].float(), NUM_PARTS[name]) for _, place in places]).numpy()
+
+    def pool(features: torch.Tensor) -> torch.Tensor:
+        moments = features.float() if num_places == 1 else features.float().unflatten(1, (-1, num_places)).mean(2)
+        return pool_parts(moments, NUM_PARTS[name])
+
+    inputs = torch.cat([pool(train[place]) for _, place in places]).numpy()
     truth = np.array([train_videos[index].label for index, _ in places])
     groups = np.array([train_videos[index].group or f"\0{train_videos[index].id}" for index, _ in places])
     scaler = StandardScaler().fit(inputs)
@@ -126,7 +134,7 @@ def fit_control(
     readable = [place for place in range(len(val_videos)) if val.names[place] not in val.failed]
     scores = []
     for place in readable:
-        clips = scaler.transform(pool_parts(val[place].float(), NUM_PARTS[name]).numpy())
+        clips = scaler.transform(pool(val[place]).numpy())
         probabilities = torch.zeros(len(clips), len(labels.classes))
         probabilities[:, model.classes_] = torch.from_numpy(model.predict_proba(clips)).to(probabilities.dtype)
         scores.append(val.video_clips(place).weights @ probabilities)

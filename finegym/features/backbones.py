@@ -1,7 +1,7 @@
 """Models that return features of a clip, and the video processor that belongs to each: the project's own checkpoints,
 or any vision or video model of Transformers under the spatial pooling that the two encoders use."""
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from transformers import AutoImageProcessor, AutoVideoProcessor, PreTrainedModel
@@ -15,7 +15,11 @@ SETTINGS = ("size", "crop_size", "resample", "image_mean", "image_std", "rescale
 
 
 def load_feature_model(
-    name: str, *, clip_len: int | None = None, frame_interval: int | None = None
+    name: str,
+    *,
+    clip_len: int | None = None,
+    frame_interval: int | None = None,
+    spatial_grid_size: int | Literal["all"] = 1,
 ) -> tuple[PreTrainedModel, FineGymVideoProcessor]:
     """Return a model with `get_video_features`, in eval mode, and its processor.
 
@@ -23,10 +27,12 @@ def load_feature_model(
         name: A checkpoint folder or Hub id.
         clip_len: The number of frames of a clip; by default the checkpoint's own. Models of single images need one.
         frame_interval: The distance between two of these frames; by default the checkpoint's own, or 2.
+        spatial_grid_size: The cells per side of the grid in which a backbone's features are averaged; an encoder has
+            its own.
 
     Raises:
-        ValueError: If the checkpoint cannot be read, lacks weights or takes clips of another length; the message names
-            it.
+        ValueError: If the checkpoint cannot be read, lacks weights or takes clips of another length, or is an encoder
+            and a grid is given; the message names it.
     """
     model = load_model(name)
     config = model.config
@@ -34,14 +40,25 @@ def load_feature_model(
         processor = load_processor(name, clip_len=clip_len, frame_interval=frame_interval)
     except Exception as error:  # processors of Transformers take any value, and fail over it in any way
         raise ValueError(f"{name} cannot be loaded: {error}") from error
-    if find_architecture(config.model_type) is None:
+    architecture = find_architecture(config.model_type)
+    if spatial_grid_size != 1 and architecture is not None and architecture.needs_backbone:
+        raise ValueError(f"{name} is an encoder, whose own spatial_grid_size is {config.spatial_grid_size}.")
+    if architecture is None or spatial_grid_size != 1:
         # Only the pooling of this encoder is used; its own layers are as small as they can be.
         head = {"hidden_size": 1, "num_attention_heads": 1, "intermediate_size": 1, "num_hidden_layers": 0}
-        wrapped = FineGymVisionModel(FineGymVisionConfig(vision_config=config, num_frames=clip_len, **head))
+        sizes = {"num_frames": clip_len, "spatial_grid_size": spatial_grid_size, "image_size": _frame_size(processor)}
+        wrapped = FineGymVisionModel(FineGymVisionConfig(vision_config=config, **sizes, **head))
         wrapped.backbone.load_state_dict(model.state_dict())
         model = wrapped
         processor.num_frames = model.config.num_frames
     return model.eval(), processor
+
+
+def _frame_size(processor: FineGymVideoProcessor) -> int | None:
+    """Return the height and width of the frames that a processor returns; None where they differ."""
+    sides = dict((processor.crop_size if processor.do_center_crop else processor.size) or {})
+    height, width = sides.get("height"), sides.get("width")
+    return height if height == width else None
 
 
 def load_processor(

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Literal
 
 from finegym.data.files import VIDEO_SUFFIXES
 from finegym.data.index import Video
@@ -22,13 +23,14 @@ def extract(
     num_clips: int,
     clip_len: int | None,
     frame_interval: int | None,
+    spatial_grid_size: int | Literal["all"],
     batch_size: int,
     num_workers: int,
     dtype: str,
 ) -> str:
     """Write a frozen backbone's features of a video, or of every video in a folder.
 
-    Each video yields one tensor (K, T', D), for its K distinct clips, under its path relative to the folder. The
+    Each video yields one tensor (K, tokens, D), for its K distinct clips, under its path relative to the folder. The
     arguments, their defaults and how to read the result are those of `finegym features`.
 
     Returns:
@@ -41,7 +43,9 @@ def extract(
     """
     rows = find_rows(videos)
     state = this_process()
-    feature_model, processor = load_feature_model(model, clip_len=clip_len, frame_interval=frame_interval)
+    feature_model, processor = load_feature_model(
+        model, clip_len=clip_len, frame_interval=frame_interval, spatial_grid_size=spatial_grid_size
+    )
     views = EvaluationViews(processor, rows, num_clips=num_clips, count_frames=False)
     features = extract_features(
         feature_model.to(state.device), views, output, dtype=dtype, batch_size=batch_size, num_workers=num_workers

@@ -22,7 +22,9 @@ from finegym.data.text import parse_json, read_text
 # this many seconds after the change. FAT, the coarsest in use, ticks every two seconds.
 CLOCK_TICK = 2.0
 READ_BYTES = 1 << 20
+# Under the names of the first version: others would be the address of other features.
 UNFROZEN = {"freeze_backbone": False, "num_trainable_stages": 0}
+READ_AS_PRINTED = {"spatial_grid_size": 1, "backbone_layers": None}
 # The stamps of five million files.
 MAX_KNOWN_BYTES = 1 << 30
 SHA256 = re.compile("[0-9a-f]{64}")
@@ -48,7 +50,8 @@ def describe_backbone(model: PreTrainedModel) -> dict[str, Any]:
     weights.
 
     A SlowOnly classifier and an encoder on that very SlowOnly have the same backbone. Labels and other fields that
-    every configuration of Transformers has do not count.
+    every configuration of Transformers has do not count. How an encoder reads the backbone's tokens counts where it is
+    not as printed.
     """
     backbone = getattr(model.base_model, "backbone", model.base_model)
     generic = set(PreTrainedConfig().to_dict()) | {
@@ -59,12 +62,16 @@ def describe_backbone(model: PreTrainedModel) -> dict[str, Any]:
     }
     settings = {key: value for key, value in backbone.config.to_dict().items() if key not in generic}
     # Freezing changes no feature: an encoder that freezes its backbone shares the features of one that does not.
-    settings |= {key: value for key, value in UNFROZEN.items() if key in settings}
+    if settings.pop("num_trainable_blocks", None) is not None:
+        settings |= UNFROZEN
     digest = hashlib.sha256()
     for name, tensor in sorted(backbone.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return {"class": type(backbone).__name__, "settings": settings, "weights": digest.hexdigest()}
+    read = {name: getattr(model.base_model.config, name, usual) for name, usual in READ_AS_PRINTED.items()}
+    unusual = {name: value for name, value in read.items() if value != READ_AS_PRINTED[name]}
+    description = {"class": type(backbone).__name__, "settings": settings, "weights": digest.hexdigest()}
+    return description | ({"read": unusual} if unusual else {})
 
 
 def describe_decoder() -> dict[str, str]:

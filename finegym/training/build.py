@@ -21,7 +21,7 @@ from finegym.features.backbones import check_normalization, find_processor
 from finegym.features.cache import EvaluationViews, Features, TrainingViews, build_features
 from finegym.features.dataset import FeatureDataset
 from modeling_finegym import FineGymVideoProcessor
-from modeling_finegym.modeling_finegym import FeatureStandardization
+from modeling_finegym.video_tokens import FeatureStandardization
 
 from .processes import start_worker
 from .recipe import DataRecipe, Recipe
@@ -285,11 +285,12 @@ def build_loader(recipe: Recipe, dataset: Dataset, sampler: StepSampler, device:
     )
 
 
-def fit_controls(features: FeatureDataset, val_features: Features, val_videos: list[Video], labels: Labels) -> Any:
+def fit_controls(
+    features: FeatureDataset, val_features: Features, val_videos: list[Video], labels: Labels, num_places: int
+) -> Any:
     """Return what linear models achieve on the same features; see `finegym.evaluation.controls`."""
     from finegym.evaluation.controls import controls_of  # here, because its import takes a second
 
     views = features.views
-    return controls_of(
-        features.features, views.dataset.videos, val_features, val_videos, labels, num_views=views.num_views
-    )
+    numbers = {"num_views": views.num_views, "num_places": num_places}
+    return controls_of(features.features, views.dataset.videos, val_features, val_videos, labels, **numbers)

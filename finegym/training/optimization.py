@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import torch
 from torch import nn
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .recipe import OptimizationRecipe
 
@@ -14,19 +15,20 @@ BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
 def parameter_groups(model: nn.Module, recipe: OptimizationRecipe) -> list[dict]:
-    """Return the trainable parameters in up to four groups: of an encoder's backbone or not, with weight decay or not.
+    """Return the trainable parameters in groups of one learning rate and one weight decay.
 
     Not decayed are parameters of at most one dimension (biases, normalization) and embeddings of positions and token
     types, as in Video-Swin's recipe, which the paper's AdamW numbers follow; with `decay_all` all are decayed.
     """
     groups: dict[tuple[float, float], dict] = {}
+    scales = backbone_lr_scales(model, recipe)
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
         exempt = not recipe.decay_all and (
             parameter.ndim <= 1 or "position_embeddings" in name or "token_type" in name
         )
-        lr_scale = recipe.backbone_lr_scale if "backbone" in name.split(".") else 1.0
+        lr_scale = scales.get(name, 1.0)
         weight_decay = 0.0 if exempt else recipe.weight_decay
         group = groups.setdefault(
             (lr_scale, weight_decay), {"params": [], "names": [], "lr_scale": lr_scale, "weight_decay": weight_decay}
@@ -34,6 +36,56 @@ def parameter_groups(model: nn.Module, recipe: OptimizationRecipe) -> list[dict]
         group["params"].append(parameter)
         group["names"].append(name)
     return list(groups.values())
+
+
+def backbone_lr_scales(model: nn.Module, recipe: OptimizationRecipe) -> dict[str, float]:
+    """Return the factor on the learning rate of every trainable parameter of an encoder's backbone, by name.
+
+    The last block has `backbone_lr_scale`, each block before it `layer_lr_decay` times that of the next (BEiT, arXiv
+    2106.08254, counts alike). What lies before the blocks counts as one more, what lies behind them as the last.
+    LoRA's matrices start from nothing, as the encoder does, and learn at its rate.
+
+    Raises:
+        ValueError: If there is a decay and no block learns.
+    """
+    scales: dict[str, float] = {}
+    blocks = getattr(getattr(model, "base_model", model), "backbone_blocks", [])
+    numbers = {id(parameter): number for number, block in enumerate(blocks, 1) for parameter in block.parameters()}
+    last = 0
+    for name, parameter in model.named_parameters():
+        if "backbone" not in name.split("."):
+            continue
+        last = numbers.get(id(parameter), last)
+        if parameter.requires_grad and "lora_" not in name:
+            decay = 1.0 if recipe.layer_lr_decay is None else recipe.layer_lr_decay
+            scales[name] = recipe.backbone_lr_scale * decay ** (len(blocks) - last)
+    if recipe.layer_lr_decay is not None and not scales:
+        raise ValueError(
+            "optimization.layer_lr_decay is for the blocks of a backbone that learns: set "
+            "model.config.num_trainable_blocks, or freeze_backbone: false."
+        )
+    return scales
+
+
+def checkpoint_gradients(model: nn.Module) -> None:
+    """Let every block compute again in the backward pass what it would otherwise keep.
+
+    Raises:
+        ValueError: If a block has batch normalization that learns, whose statistics would move twice.
+    """
+    for name, block in model.named_modules():
+        is_live = any(isinstance(module, BATCH_NORMS) and module.training for module in block.modules())
+        if isinstance(block, GradientCheckpointingLayer) and is_live:
+            raise ValueError(
+                f"optimization.gradient_checkpointing would move the statistics of {name} twice in a step: set "
+                "optimization.batch_norm: frozen."
+            )
+    # its name before and since Transformers 5.20
+    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+    enable({"use_reentrant": False})
+    for module in model.modules():
+        if hasattr(module, "timm_model"):
+            module.timm_model.set_grad_checkpointing(True)
 
 
 def build_optimizer(model: nn.Module, recipe: OptimizationRecipe) -> torch.optim.Optimizer:

@@ -23,6 +23,7 @@ from finegym.evaluation.report import (
 )
 
 from .inputs import RunInputs
+from .lora import ADAPTER_FOLDER, merged_state, save_adapter
 from .recipe import DataRecipe, Recipe
 from .state import versions
 
@@ -55,7 +56,11 @@ def write_checkpoint(
     temporary = folder / ".checkpoint.partial"
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
-    model.save_pretrained(temporary)
+    merged = merged_state(model)
+    model.save_pretrained(temporary, state_dict=merged)
+    if merged is not None:
+        save_adapter(model, temporary / ADAPTER_FOLDER, recipe.model.backbone)
+        shutil.rmtree(folder / ADAPTER_FOLDER, ignore_errors=True)
     inputs.processor.save_pretrained(temporary)
     inputs.labels.write(temporary / "labels.json")
     recipe.save(temporary / "recipe.yaml")

@@ -13,6 +13,32 @@ from finegym.data.files import write_text
 
 
 @dataclass(frozen=True)
+class LoraRecipe:
+    """Small matrices that learn beside the frozen weights of a backbone of Transformers (LoRA, arXiv 2106.09685).
+
+    Attributes:
+        rank: The inner width of the product of two matrices that is added to a layer. By default, there is none.
+        alpha: The factor on the product, times 1 / rank. By default, it is twice the rank.
+        targets: The names of the linear layers that get one, such as q_proj. By default, they are the layers of the
+            backbone's attention.
+    """
+
+    rank: int | None = None
+    alpha: float | None = None
+    targets: tuple[str, ...] | None = None
+
+    def __post_init__(self):
+        if self.rank is None and (self.alpha is not None or self.targets is not None):
+            raise ValueError("model.lora.rank is missing: alpha and targets say nothing without it.")
+        if (self.rank is not None and self.rank < 1) or (self.alpha is not None and self.alpha <= 0):
+            raise ValueError(f"model.lora.rank starts at 1 and alpha above 0, got {self.rank} and {self.alpha}.")
+
+    def __bool__(self) -> bool:
+        """Return whether there is any."""
+        return self.rank is not None
+
+
+@dataclass(frozen=True)
 class ModelRecipe:
     """What is trained.
 
@@ -22,13 +48,19 @@ class ModelRecipe:
         backbone: The checkpoint folder or Hub id of the backbone. What is built on one needs it; a CNN starts from its
             weights, or at random without one.
         config: Overrides of the architecture's configuration class, such as `num_hidden_layers: 1`.
+        lora: Small matrices that learn in the backbone.
     """
 
     architecture: ArchitectureName = "slowonly"
     backbone: str | None = None
     config: dict[str, Any] = field(default_factory=dict)
+    lora: LoraRecipe = field(default_factory=LoraRecipe)
 
     def __post_init__(self):
+        if self.lora and not ARCHITECTURES[self.architecture].needs_backbone:
+            raise ValueError(
+                f"model.lora is for what is built on a backbone; {self.architecture} is a network itself."
+            )
         if ARCHITECTURES[self.architecture].needs_backbone and self.backbone is None:
             raise ValueError(
                 f"model.backbone is missing: the {self.architecture} encoder needs a trained backbone. Train "
@@ -174,7 +206,11 @@ class OptimizationRecipe:
         batch_norm: Batch normalization uses the statistics of each forward pass (live), of all processes' together
             (sync) or those of the start: in every layer (frozen), or in all but the first (partial, as in TSN).
         backbone_lr_scale: The factor on the learning rate of an encoder's backbone, where
-            model.config.num_trainable_stages lets its last stages learn.
+            model.config.num_trainable_blocks lets its last blocks learn. LoRA's matrices learn at the encoder's rate.
+        layer_lr_decay: The factor on the learning rate of each block of an encoder's backbone, for every block that
+            follows it. By default, all blocks learn alike.
+        gradient_checkpointing: Compute each block again in the backward pass rather than keep what it computed, which
+            takes less memory and more time, and gives the same weights.
     """
 
     optimizer: Literal["sgd", "adamw"] = "sgd"
@@ -199,8 +235,12 @@ class OptimizationRecipe:
     ema_decay: float | None = None
     batch_norm: Literal["live", "sync", "frozen", "partial"] = "live"
     backbone_lr_scale: float = 0.1
+    layer_lr_decay: float | None = None
+    gradient_checkpointing: bool = False
 
     def __post_init__(self):
+        if self.layer_lr_decay is not None and not 0 < self.layer_lr_decay <= 1:
+            raise ValueError(f"optimization.layer_lr_decay must lie between 0 and 1, got {self.layer_lr_decay}.")
         if self.schedule == "cosine" and self.milestones:
             raise ValueError(
                 "optimization.milestones belong to schedule: step, but the schedule is cosine; leave them out."
@@ -311,10 +351,21 @@ class Recipe:
                 "features.mode: cached is for models on a frozen backbone; "
                 f"{self.model.architecture} itself is trained on pixels (mode: online)."
             )
-        if self.features.mode == "cached" and self.model.config.get("num_trainable_stages"):
+        config = self.model.config
+        if self.model.lora and (config.get("num_trainable_blocks") or config.get("freeze_backbone") is False):
             raise ValueError(
-                "Cached features come from a frozen backbone; with num_trainable_stages set features.mode: online."
+                "model.lora adapts a frozen backbone; leave out num_trainable_blocks and freeze_backbone."
             )
+        learning = {
+            "num_trainable_blocks": config.get("num_trainable_blocks"),
+            "freeze_backbone: false": config.get("freeze_backbone") is False,
+            "model.lora": bool(self.model.lora),
+        }
+        for name, is_set in learning.items():
+            if self.features.mode == "cached" and is_set:
+                raise ValueError(
+                    f"Cached features come from a frozen backbone; with {name} set features.mode: online."
+                )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the recipe as plain lists, dicts and scalars, as JSON and YAML have them."""
@@ -337,12 +388,17 @@ HARMLESS_FIELDS = (
     "data.num_workers",
     "data.cache_frames",
     "data.max_bad_share",
+    "optimization.gradient_checkpointing",
     "features.folder",
     "model.backbone",
     "evaluation",
     "logging",
     "checkpointing",
 )
+
+
+# What recipes had no word for at first: left out, these do not change a recipe's hash.
+LATER_FIELDS = ("model.lora.rank", "model.lora.alpha", "model.lora.targets", "optimization.layer_lr_decay")
 
 
 def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -370,7 +426,8 @@ def changed_fields(before: dict[str, Any], after: dict[str, Any]) -> dict[str, t
 
 def recipe_hash(values: dict[str, Any]) -> str:
     """Return the SHA-256 of the fields that decide the weights."""
-    decisive = {name: (value,) for name, value in flatten(values).items()}
+    flat = flatten(values)
+    decisive = {name: (value,) for name, value in flat.items() if value is not None or name not in LATER_FIELDS}
     decisive = {name: value for name, value in decisive.items() if name in changed_fields(decisive, {})}
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 

@@ -28,7 +28,15 @@ from .build import (
     with_normalization,
 )
 from .inputs import RunInputs, read_inputs
-from .optimization import MovingAverage, averaged, build_optimizer, prepare_batch_norm, train_mode
+from .lora import add_lora
+from .optimization import (
+    MovingAverage,
+    averaged,
+    build_optimizer,
+    checkpoint_gradients,
+    prepare_batch_norm,
+    train_mode,
+)
 from .output import describe_training, drop_metrics, holds_metrics, write_checkpoint
 from .processes import Exchange, start_processes
 from .recipe import Recipe, experiment_hash
@@ -94,6 +102,8 @@ class Run:
             self.fingerprints = dict(self.inputs.fingerprints)
             if backbone is not None:
                 self.fingerprints["model.backbone"] = backbone["weights"]
+            if self.recipe.model.lora:
+                add_lora(self.model, self.recipe.model.lora)
             self._prepare(backbone, stack)
             self._stack = stack.pop_all()
         return self
@@ -135,6 +145,8 @@ class Run:
             self.model.compile(dynamic=False)
         self.wrapped_model = self.accelerator.prepare_model(self.model)
         train_mode(self.wrapped_model, settings.batch_norm)
+        if settings.gradient_checkpointing:
+            checkpoint_gradients(self.model)
         self.reporter = Reporter(
             self.recipe,
             self.accelerator,
@@ -152,7 +164,8 @@ class Run:
             inputs = self.inputs
             videos = {"videos": inputs.videos, "val_videos": inputs.val_videos}
             parts = build_features_of(self.recipe, self.model, inputs.processor, **videos, backbone=backbone)
-            self.controls = self.exchange.from_main(lambda: fit_controls(*parts, inputs.val_videos, inputs.labels))
+            of_data = (inputs.val_videos, inputs.labels, self.model.config.num_places)
+            self.controls = self.exchange.from_main(lambda: fit_controls(*parts, *of_data))
             return parts
         self.controls = None
         dataset = build_dataset(self.recipe, self.inputs.videos)

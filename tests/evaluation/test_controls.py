@@ -60,6 +60,25 @@ def test_only_parts_know_the_order(tmp_path):
     torch.testing.assert_close(pyramid.scores.sum(1), torch.ones(200))
 
 
+def test_controls_average_over_places(tmp_path):
+    """Two places, one above and one below the mean by the same amount, are as good as the mean."""
+    fitted = []
+    for name, spread in (("mean", 0.0), ("places", 1.0)):
+        sets = []
+        for split, seed in (("train", 0), ("val", 1)):
+            given, videos = drawn(tmp_path / split, 100, seed, ordered=True)
+            values = [given[place][:, :, None].float() for place in range(len(videos))]
+            if spread:
+                values = [torch.cat([value + spread, value - spread], 2) for value in values]
+            folder = tmp_path / f"{split} {name}"
+            sets += [features(folder, [value.flatten(1, 2) for value in values], given.names), videos]
+        fitted.append(fit_control("pyramid_control", *sets, LABELS, num_places=2 if spread else 1))
+    numbers = [control.metrics["num_parameters"] for control in fitted]
+    assert numbers[0] == numbers[1] and fitted[0].metrics["top1"] > 90
+    # the values are rounded to half floats on their way
+    torch.testing.assert_close(fitted[0].scores, fitted[1].scores, rtol=0, atol=0.02)
+
+
 def test_the_objective_is_mean_cross_entropy_plus_the_decay():
     """At the optimum the gradient of that objective is zero; torch's autograd computes it."""
     generator = torch.Generator().manual_seed(0)

@@ -84,12 +84,17 @@ def test_every_method_finds_the_one_moment_and_the_one_attribute(known):
             assert values[[0, 1, 3]].abs().max() < 0.02 * values[ATTRIBUTE], name
 
 
-@pytest.mark.parametrize("num_pooled_parts", [0, 3])
+@pytest.mark.parametrize(
+    "fields",
+    [{}, {"num_pooled_parts": 3}, {"spatial_grid_size": 2, "num_pooling_queries": 2}],
+    ids=["mean", "parts", "space"],
+)
 @pytest.mark.parametrize("family", ["video_text", "vision"])
-def test_integrated_gradients_are_complete_and_occlusion_is_a_difference_of_logits(family, num_pooled_parts):
-    model = small_model(family, num_pooled_parts=num_pooled_parts)
-    features = torch.randn(1, 8, 64, generator=torch.Generator().manual_seed(0))
-    baseline = features.mean(1, keepdim=True).expand(-1, 8, -1)
+def test_integrated_gradients_are_complete_and_occlusion_is_a_difference_of_logits(family, fields):
+    model = small_model(family, **fields)
+    num_places = model.config.num_places
+    features = torch.randn(1, 8 * num_places, 64, generator=torch.Generator().manual_seed(0))
+    baseline = features.view(1, 8, num_places, 64).mean(1, keepdim=True).expand(-1, 8, -1, -1).flatten(1, 2)
     for target in (Target(2), Target(2, contrast=0)):
 
         def logit(target=target, **inputs):
@@ -102,7 +107,8 @@ def test_integrated_gradients_are_complete_and_occlusion_is_a_difference_of_logi
         assert found.completeness == pytest.approx((whole, whole), abs=1e-4)
         for moment in range(8):
             without = features.clone()
-            without[:, moment] = baseline[:, moment]
+            tokens = slice(moment * num_places, (moment + 1) * num_places)
+            without[:, tokens] = baseline[:, tokens]
             change = logit(video_features=features) - logit(video_features=without)
             assert found.over_time["occlusion"][:, moment].sum().item() == pytest.approx(change, abs=1e-5)
         if family == "video_text":

@@ -17,7 +17,7 @@ from modeling_finegym import (
     SlowOnlyConfig,
     SlowOnlyForVideoClassification,
 )
-from modeling_finegym.modeling_finegym import pool_parts
+from modeling_finegym.video_tokens import pool_parts
 from tests.small import LABELS, small_model, small_slowonly_config
 
 
@@ -61,8 +61,8 @@ def test_a_frozen_backbone_stays_frozen(family, pixel_values, tmp_path):
         assert all(parameter.grad is not None for parameter in trained)
 
 
-def test_last_stages_can_learn(pixel_values):
-    model = small_model("vision", num_trainable_stages=2).train()
+def test_the_last_blocks_can_learn(pixel_values):
+    model = small_model("vision", num_trainable_blocks=2).train()
     model(pixel_values, labels=torch.tensor([0, 1])).loss.backward()
     learns = [any(p.grad is not None for p in block.parameters()) for block in backbone(model).blocks]
     assert learns == [False, False, False, True, True]
@@ -186,7 +186,7 @@ def test_a_wrong_input_says_what_was_expected(family, inputs, message, pixel_val
         (SlowOnlyConfig, {"depths": (1, 2)}, "one entry per stage"),
         (SlowOnlyConfig, {"temporal_kernel_sizes": (1, 1, 2, 3)}, "odd"),
         (SlowOnlyConfig, {"hidden_sizes": (10, 20, 40, 80)}, "multiples of 4"),
-        (SlowOnlyConfig, {"num_trainable_stages": 7}, "between 0 and 4"),
+        (SlowOnlyConfig, {"num_trainable_blocks": 7}, "between 0 and 4"),
         (FineGymVisionConfig, {"vision_config": {"model_type": "dinov2"}}, "set num_frames"),
         (FineGymVisionConfig, {"vision_config": {"model_type": "resnet"}, "num_frames": 8}, "token layout"),
         (FineGymVisionConfig, {"hidden_size": "wide"}, "hidden_size"),
@@ -225,31 +225,6 @@ def test_bf16_keeps_the_normalization_in_float32(model, tmp_path, pixel_values):
     assert half.classifier.weight.dtype == torch.bfloat16
     with torch.no_grad():
         assert torch.allclose(half(pixel_values).logits.float(), model(pixel_values).logits, atol=0.05)
-
-
-@pytest.mark.parametrize(
-    ("model_type", "options", "num_prefix_tokens"),
-    [
-        ("dinov2_with_registers", {"num_register_tokens": 2, "mlp_ratio": 2}, 3),
-        ("dinov3_vit", {"num_register_tokens": 4}, 5),
-        ("clip_vision_model", {}, 1),
-        ("siglip_vision_model", {}, 0),
-        ("ijepa", {}, 0),
-    ],
-)
-def test_image_models_give_one_token_per_frame(model_type, options, num_prefix_tokens):
-    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
-    backbone = {"model_type": model_type, "image_size": 32, "patch_size": 16, **sizes, **options}
-    model = FineGymVisionModel(FineGymVisionConfig(vision_config=backbone, num_frames=4, hidden_size=24)).eval()
-    frames = torch.randn(2, 4, 3, 32, 32)
-    features = model.get_video_features(frames)
-    assert features.shape == (2, 4, 16) and model.config.num_prefix_tokens == num_prefix_tokens
-    tokens = model.backbone(frames[1]).last_hidden_state
-    assert tokens.shape == (4, num_prefix_tokens + 4, 16)
-    torch.testing.assert_close(features[1], tokens[:, -4:].mean(1))
-    frames[0, 2] += 1
-    moved = (model.get_video_features(frames) - features).abs().amax(-1) > 1e-4
-    assert moved.tolist() == [[False, False, True, False], [False] * 4]
 
 
 @pytest.mark.parametrize("num_tokens", [1, 2, 6, 16])
@@ -300,20 +275,30 @@ def test_vision_model_without_head_is_what_the_classifier_holds():
 
 def test_the_encoder_decides_what_both_configurations_hold(tmp_path):
     for family, config_class in (("vision", FineGymVisionConfig), ("video_text", FineGymVideoTextConfig)):
-        config = config_class(vision_config=small_slowonly_config(), num_trainable_stages=1, num_frames=4)
+        config = config_class(vision_config=small_slowonly_config(), num_trainable_blocks=1, num_frames=4)
         config.save_pretrained(tmp_path / family)
         saved = json.loads((tmp_path / family / "config.json").read_text())["vision_config"]
-        assert (saved["freeze_backbone"], saved["num_trainable_stages"], saved["num_frames"]) == (True, 1, 4)
+        assert (saved["freeze_backbone"], saved["num_trainable_blocks"], saved["num_frames"]) == (True, 1, 4)
+
+
+def test_a_configuration_of_an_earlier_version_is_read():
+    """Its field counted the stages of this project's backbones and was called after them."""
+    saved = small_model("vision", num_trainable_blocks=2).config.to_dict()
+    for values in (saved, saved["vision_config"]):
+        values["num_trainable_stages"] = values.pop("num_trainable_blocks")
+    config = FineGymVisionConfig.from_dict(saved)
+    assert (config.num_trainable_blocks, config.vision_config.num_trainable_blocks) == (2, 2)
+    assert "num_trainable_stages" not in config.to_json_string()
 
 
 def test_the_backbone_of_another_model_is_left_as_it_is():
     backbone = small_slowonly_config()
-    FineGymVisionConfig(vision_config=backbone, num_trainable_stages=1)
-    assert (backbone.freeze_backbone, backbone.num_trainable_stages) == (False, 0)
+    FineGymVisionConfig(vision_config=backbone, num_trainable_blocks=1)
+    assert (backbone.freeze_backbone, backbone.num_trainable_blocks) == (False, 0)
 
 
 @pytest.mark.parametrize("config_class", [FineGymVisionConfig, FineGymVideoTextConfig])
-@pytest.mark.parametrize("num_trainable_stages", [-1, 5, 6])
-def test_an_encoder_cannot_train_stages_that_its_backbone_lacks(config_class, num_trainable_stages):
-    with pytest.raises(ValueError, match=f"num_trainable_stages must lie between 0 and 4, got {num_trainable_stages}"):
-        config_class(vision_config=small_slowonly_config(), num_trainable_stages=num_trainable_stages)
+@pytest.mark.parametrize("num_trainable_blocks", [-1, 5, 6])
+def test_an_encoder_cannot_train_blocks_that_its_backbone_lacks(config_class, num_trainable_blocks):
+    with pytest.raises(ValueError, match=f"num_trainable_blocks must lie between 0 and 4, got {num_trainable_blocks}"):
+        config_class(vision_config=small_slowonly_config(), num_trainable_blocks=num_trainable_blocks)

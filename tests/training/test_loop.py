@@ -146,7 +146,7 @@ def test_faster_ways_to_compute_the_same(choice, recipe, tmp_path):
 
 def test_the_backbones_last_stage_learns_where_one_field_says_so(recipe, backbone, tmp_path):
     arguments = recipe("vision", features__mode="online")
-    run([*arguments, "--model.config.num_trainable_stages", "1"], log=tmp_path / "log")
+    run([*arguments, "--model.config.num_trainable_blocks", "1"], log=tmp_path / "log")
     before, after = load_file(backbone / "model.safetensors"), load_file(tmp_path / "run" / "model.safetensors")
     before = {name.replace("slowonly", "finegym_vision.backbone"): tensor for name, tensor in before.items()}
     backbone_names = {name for name in before if ".backbone." in name}

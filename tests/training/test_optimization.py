@@ -8,6 +8,7 @@ from transformers import get_cosine_schedule_with_warmup
 from finegym.training.optimization import (
     MovingAverage,
     build_optimizer,
+    checkpoint_gradients,
     learning_rate_factor,
     parameter_groups,
     prepare_batch_norm,
@@ -15,6 +16,7 @@ from finegym.training.optimization import (
     train_mode,
 )
 from finegym.training.recipe import OptimizationRecipe
+from tests.foreign import on_foreign
 from tests.small import small_model
 
 
@@ -63,7 +65,7 @@ def test_every_trainable_parameter_is_in_one_group(family):
 
 
 def test_the_backbones_last_stages_learn_more_slowly():
-    model = small_model("vision", num_trainable_stages=1)
+    model = small_model("vision", num_trainable_blocks=1)
     optimizer = build_optimizer(model, OptimizationRecipe(learning_rate=0.1, backbone_lr_scale=0.1))
     set_learning_rate(optimizer, 0.05)
     rates = {name: group["lr"] for group in optimizer.param_groups for name in group["names"]}
@@ -71,6 +73,57 @@ def test_the_backbones_last_stages_learn_more_slowly():
     assert backbone and all(".backbone.blocks.4." in name for name in backbone)
     for name, rate in rates.items():
         assert rate == pytest.approx(0.005 if name in backbone else 0.05)
+
+
+def test_earlier_blocks_learn_more_slowly():
+    """Each block has the decay times the rate of the next, the embeddings before them that of one more block."""
+    settings = OptimizationRecipe(learning_rate=1.0, backbone_lr_scale=0.5, layer_lr_decay=0.8)
+    for name in ("vit", "vjepa2", "timm_wrapper"):
+        model = on_foreign(name, freeze_backbone=False)
+        groups = build_optimizer(model, settings).param_groups
+        rates = {name: group["lr_scale"] for group in groups for name in group["names"]}
+        owners = {id(p): number for number, block in enumerate(model.backbone_blocks) for p in block.parameters()}
+        found = {number: set() for number in range(3)}
+        for name, parameter in model.named_parameters():
+            if id(parameter) in owners:
+                found[owners[id(parameter)]].add(rates[name])
+            elif "embed" in name and "backbone" in name and "predictor" not in name:
+                assert rates[name] == pytest.approx(0.5 * 0.8**3)
+            elif "backbone" not in name:
+                assert rates[name] == 1.0
+        assert found == {number: {pytest.approx(0.5 * 0.8 ** (2 - number))} for number in range(3)}
+    with pytest.raises(ValueError, match="layer_lr_decay is for the blocks of a backbone that learns"):
+        build_optimizer(on_foreign("vit"), settings)
+
+
+@pytest.mark.parametrize("name", ["vit", "vjepa2", "timm_wrapper", "dinov2"])
+def test_gradients_are_the_same_where_blocks_compute_again(name):
+    def train(checkpointing):
+        model = on_foreign(name, freeze_backbone=False).train()
+        if checkpointing:
+            checkpoint_gradients(model)
+        torch.manual_seed(1)
+        kept = []
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda tensor: kept.append(tensor.nbytes) or tensor, lambda x: x
+        ):
+            loss = model(frames).pooler_output.square().sum()
+        loss.backward()
+        return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}, sum(kept)
+
+    frames = torch.randn(2, 4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    (plain, kept), (again, kept_again) = train(False), train(True)
+    assert plain.keys() == again.keys() and all(torch.equal(plain[name], again[name]) for name in plain)
+    assert kept_again < 0.7 * kept
+
+
+def test_statistics_must_not_move_twice():
+    model = small_model("slowonly").train()
+    with pytest.raises(
+        ValueError, match=r"blocks.1.res_blocks.0 twice in a step: set optimization.batch_norm: frozen"
+    ):
+        checkpoint_gradients(model)
+    checkpoint_gradients(model.eval())
 
 
 def test_a_wholly_frozen_model_is_refused():

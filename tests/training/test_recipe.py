@@ -163,6 +163,21 @@ def test_what_may_change_before_a_run_goes_on(arguments):
     assert recipe_hash(before) != recipe_hash(after)
 
 
+# Of the recipe below, computed before it had words for LoRA and the decay over layers.
+HASH = "ed829112dd28fe4cbfbada2e5377b0f7935b1b1447a600d5599db6161ccb108f"
+
+
+def test_fields_that_came_later_change_no_hash(arguments):
+    """Tables group runs by it, and a stopped run compares the fields."""
+    values = parse_recipe(arguments).to_dict()
+    assert recipe_hash(values) == HASH
+    assert recipe_hash(parse_recipe([*arguments, "--optimization.layer_lr_decay", "0.8"]).to_dict()) != HASH
+    again = parse_recipe([*arguments, "--optimization.gradient_checkpointing", "true"]).to_dict()
+    assert changed_fields(values, again) == {}
+    before = {**values, "model": {name: values["model"][name] for name in ("architecture", "backbone", "config")}}
+    assert changed_fields(before, values) == {}, "a run that was stopped then resumes"
+
+
 @pytest.mark.parametrize(
     ("options", "world_size", "pieces"),
     [
