@@ -4,7 +4,7 @@ import copy
 
 from .configuration_backbones import OWN_BACKBONE_CONFIGS, SlowOnlyConfig
 from .configuration_checks import check_labels, check_sizes
-from .token_layouts import TOKEN_LAYOUTS
+from .configuration_token_layouts import TOKEN_LAYOUTS
 
 
 # isort: split

@@ -14,7 +14,7 @@ from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_finegym import FineGymVideoTextConfig, FineGymVisionConfig
 from .modeling_on_backbone import FineGymPreTrainedModel, OnBackboneModel
-from .video_tokens import CrossEmbeddings, TextEmbeddings, VideoEmbeddings, VideoPooling, pool_places
+from .modeling_video_tokens import CrossEmbeddings, TextEmbeddings, VideoEmbeddings, VideoPooling, pool_places
 
 
 class FineGymVisionPreTrainedModel(FineGymPreTrainedModel):
@@ -46,7 +46,13 @@ class FineGymModel(OnBackboneModel):
         else:
             patches = self._compute_patches(pixel_values)  # (B, T', h w, C), as high and wide as the frames
             height, width = pixel_values.shape[-2:]
-            num_rows = round((patches.shape[2] * height / width) ** 0.5)
+            num_patches = patches.shape[2]
+            num_rows = round((num_patches * height / width) ** 0.5)
+            if num_patches % num_rows:
+                raise ValueError(
+                    f"{self.config.vision_config.model_type} gives {num_patches} tokens for a frame of {height} x "
+                    f"{width}, which make no rows: set num_prefix_tokens and token_layout to the model's own."
+                )
             maps = patches.unflatten(2, (num_rows, -1))
         return pool_places(maps, grid_size)
 

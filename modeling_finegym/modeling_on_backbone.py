@@ -11,8 +11,8 @@ from .modeling_bn_inception import BNInceptionModel
 from .modeling_s3d import S3DModel
 from .modeling_slowonly import SlowOnlyModel, check_pixel_values
 from .modeling_video_resnet import VideoResNetModel
+from .modeling_video_tokens import FeatureStandardization, PositionEmbeddings
 from .publishing_finegym import PublishedModelMixin
-from .video_tokens import FeatureStandardization, PositionEmbeddings
 
 
 # The backbones whose code is published with the encoders: they freeze themselves and compute their own features.
@@ -135,6 +135,11 @@ class OnBackboneModel(FineGymPreTrainedModel):
             tokens = self._run_backbone(frames)[:, config.num_prefix_tokens :]
             if config.token_layout == "frame":  # (B*T', patches, D)
                 return tokens.unflatten(0, (-1, config.num_moments))
+            if tokens.shape[1] % config.num_moments:
+                raise ValueError(
+                    f"{config.vision_config.model_type} gives {tokens.shape[1]} tokens, which {config.num_moments} "
+                    "moments cannot share: set num_prefix_tokens and token_layout to the model's own."
+                )
             if config.token_layout == "time":  # (B, T'*patches, D)
                 return tokens.unflatten(1, (config.num_moments, -1))
             return tokens.unflatten(1, (-1, config.num_moments)).transpose(1, 2)  # (B, patches*T', D)

@@ -20,7 +20,7 @@ from transformers.utils.generic import can_return_tuple
 from .configuration_peers import TqnConfig
 from .modeling_finegym import FineGymForVideoClassification
 from .modeling_on_backbone import FineGymPreTrainedModel, OnBackboneModel
-from .query_decoder import QueryDecoderLayer
+from .modeling_query_decoder import QueryDecoderLayer
 
 
 @dataclass

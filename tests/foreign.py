@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import torch
-from transformers import AutoConfig, AutoModel, VideoMAEImageProcessor
+from transformers import AutoConfig, AutoModel, BitImageProcessor, VideoMAEImageProcessor, VJEPA2VideoProcessor
 
 from modeling_finegym import FineGymVisionConfig, FineGymVisionModel
 
@@ -84,5 +84,8 @@ def write_foreign(folder: Path, model_type: str) -> Path:
     model = AutoModel.from_config(foreign_config(model_type))
     model.save_pretrained(folder)
     crop = {"size": {"shortest_edge": 36}, "crop_size": {"height": SIZE, "width": SIZE}}
-    VideoMAEImageProcessor(**crop).save_pretrained(folder)
+    if model_type == "timesformer":
+        crop |= {"image_mean": [0.45] * 3, "image_std": [0.225] * 3}
+    processors = {"vjepa2": VJEPA2VideoProcessor, "dinov2": BitImageProcessor}
+    processors.get(model_type, VideoMAEImageProcessor)(**crop).save_pretrained(folder)
     return folder

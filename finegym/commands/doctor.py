@@ -29,7 +29,6 @@ def doctor(
 
     Examples:
         finegym doctor --recipe synthgym/vision_encoder.yaml
-
         finegym doctor --backbone outputs/synthgym/slowonly
     """
     recipe = None if recipe is None else shipped(recipe)

@@ -24,7 +24,7 @@ from finegym.preparation.fetch import KNOWN_SHA256
 from finegym.preparation.sources import free_bytes
 from finegym.training.recipe import Recipe
 from finegym.training.recipe_parsing import parse_recipe
-from modeling_finegym.token_layouts import TOKEN_LAYOUTS
+from modeling_finegym.configuration_token_layouts import TOKEN_LAYOUTS
 
 
 CLIP_LEN_OF_IMAGE_MODELS = 8

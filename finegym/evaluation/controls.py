@@ -23,7 +23,7 @@ from finegym.data.labels import Labels
 from finegym.data.text import read_json
 from finegym.features.cache import Features
 from finegym.features.fingerprints import fingerprint
-from modeling_finegym.video_tokens import pool_parts
+from modeling_finegym.modeling_video_tokens import pool_parts
 
 from .metrics import mean_class_accuracy, top_k_accuracy
 

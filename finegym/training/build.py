@@ -21,7 +21,7 @@ from finegym.features.backbones import check_normalization, find_processor
 from finegym.features.cache import EvaluationViews, Features, TrainingViews, build_features
 from finegym.features.dataset import FeatureDataset
 from modeling_finegym import FineGymVideoProcessor
-from modeling_finegym.video_tokens import FeatureStandardization
+from modeling_finegym.modeling_video_tokens import FeatureStandardization
 
 from .processes import start_worker
 from .recipe import DataRecipe, Recipe

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from modeling_finegym.token_layouts import TOKEN_LAYOUTS
+from modeling_finegym.configuration_token_layouts import TOKEN_LAYOUTS
 
 from .recipe import LoraRecipe
 

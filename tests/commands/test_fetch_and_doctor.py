@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 from huggingface_hub import constants
+from transformers import AutoModel
 
 from finegym.commands.line import main
 from finegym.preparation.fetch import KNOWN_SHA256, fetch_annotations
+from modeling_finegym.configuration_token_layouts import TOKEN_LAYOUTS
+from tests.foreign import write_foreign
 from tests.real_lists import REAL_LISTS, REASON
 
 
@@ -146,3 +149,35 @@ def test_the_doctor_refuses_what_is_no_recipe(tmp_path, capsys):
     (tmp_path / "list.yaml").write_text("- 1\n")
     assert main(["doctor", "--recipe", str(tmp_path / "list.yaml")]) != 0
     assert "list.yaml is not a recipe" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("model_type", "gives", "sizes"),
+    [
+        ("videomae", "4 frames of 32 x 32 gives 32 tokens: 2 moments x 16 places x 16 channels", (0, 0, 1, 1)),
+        (
+            "dinov3_vit",
+            "8 frames of 32 x 32 gives 128 tokens: 8 moments x 16 places x 16 channels, 5 left out before them",
+            (0, 1, 4, 4),
+        ),
+    ],
+)
+def test_the_doctor_says_what_a_backbone_gives(model_type, gives, sizes, tmp_path, capsys):
+    folder = write_foreign(tmp_path / model_type, model_type)
+    assert main(["doctor", "--backbone", str(folder)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    weights = sum(parameter.numel() for parameter in AutoModel.from_pretrained(folder).parameters())
+    assert lines[0] == f"ok  {folder}: {model_type}, {weights:,} weights"
+    assert lines[1] == f"ok  a clip of {gives}"
+    assert lines[2].startswith("ok  order of the tokens: one frame changed moves its moment ")
+    names = ("spatial_grid_size 1", "spatial_grid_size 2", "spatial_grid_size 4", "all")
+    listed = ", ".join(f"{size} KiB with {name}" for name, size in zip(names, sizes, strict=True))
+    assert lines[3] == f"ok  its cached features in float16: {listed}"
+    assert lines[-1] == "Nothing is missing."
+
+
+def test_the_doctor_finds_tokens_in_another_order(tmp_path, capsys, monkeypatch):
+    folder = write_foreign(tmp_path / "vit", "vit")
+    monkeypatch.setitem(TOKEN_LAYOUTS, "vit", TOKEN_LAYOUTS["vit"]._replace(num_prefix_tokens=0))
+    assert main(["doctor", "--backbone", str(folder)]) != 0
+    assert "vit gives 17 tokens for a frame of 32 x 32, which make no rows" in capsys.readouterr().err

@@ -17,7 +17,7 @@ from modeling_finegym import (
     SlowOnlyConfig,
     SlowOnlyForVideoClassification,
 )
-from modeling_finegym.video_tokens import pool_parts
+from modeling_finegym.modeling_video_tokens import pool_parts
 from tests.small import LABELS, small_model, small_slowonly_config
 
 

@@ -25,7 +25,7 @@ from matplotlib.figure import Figure
 from safetensors.torch import load_file
 
 import finegym.data.dataset
-import modeling_finegym.video_tokens
+import modeling_finegym.modeling_video_tokens
 from finegym.data.index import write_coverage, write_index
 from finegym.data.labels import Labels
 from finegym.training.loop import train
@@ -170,7 +170,7 @@ CHANGES: dict[str, tuple[str, dict[str, Any], Replacement | None]] = {
     "one token type for all": (
         "video_text",
         {},
-        lambda: mock.patch.object(modeling_finegym.video_tokens, "TEXT_TOKEN_TYPE", 0),
+        lambda: mock.patch.object(modeling_finegym.modeling_video_tokens, "TEXT_TOKEN_TYPE", 0),
     ),
     "no token types": ("video_text", {"model.config.use_token_type_embeddings": "false"}, None),
 }

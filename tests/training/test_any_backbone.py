@@ -1,102 +1,56 @@
 """The encoders on foreign backbones, end to end: cache, train, evaluate, save, load."""
 
-from pathlib import Path
-
 import pytest
 import torch
-from transformers import (
-    AutoModelForVideoClassification,
-    AutoVideoProcessor,
-    BitImageProcessor,
-    Dinov2Config,
-    Dinov2Model,
-    TimesformerConfig,
-    TimesformerModel,
-    VideoMAEConfig,
-    VideoMAEImageProcessor,
-    VideoMAEModel,
-    VJEPA2Config,
-    VJEPA2Model,
-    VJEPA2VideoProcessor,
-)
+from transformers import AutoModel, AutoModelForVideoClassification, AutoVideoProcessor
 
 from finegym.data.index import read_index
+from finegym.features.backbones import load_processor
 from finegym.features.cache import EvaluationViews, build_features
 from finegym.training.loop import train
 from finegym.training.recipe_parsing import parse_recipe
+from tests.foreign import BACKBONES, NUM_FRAMES, NUM_MOMENTS, write_foreign
 from tests.training.launching import read_losses
 from tests.training.tiny import write_recipe
 
 
-TINY = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
-SIZES = {"size": {"shortest_edge": 36}, "crop_size": {"height": 32, "width": 32}}
-PREDICTOR = {"pred_hidden_size": 16, "pred_num_attention_heads": 2, "pred_num_hidden_layers": 1}
-# name -> configuration, model, processor, video tokens of a clip of four frames
-BACKBONES = {
-    "videomae": (
-        VideoMAEConfig(image_size=32, num_frames=4, tubelet_size=2, intermediate_size=32, **TINY),
-        VideoMAEModel,
-        VideoMAEImageProcessor(**SIZES),
-        2,
-    ),
-    "vjepa2": (
-        VJEPA2Config(crop_size=32, frames_per_clip=4, tubelet_size=2, mlp_ratio=2, **PREDICTOR, **TINY),
-        VJEPA2Model,
-        VJEPA2VideoProcessor(**SIZES),
-        2,
-    ),
-    "timesformer": (
-        TimesformerConfig(image_size=32, num_frames=4, intermediate_size=32, **TINY),
-        TimesformerModel,
-        VideoMAEImageProcessor(image_mean=[0.45] * 3, image_std=[0.225] * 3, **SIZES),
-        4,
-    ),
-    "dinov2": (
-        Dinov2Config(image_size=32, patch_size=16, mlp_ratio=2, **TINY),
-        Dinov2Model,
-        BitImageProcessor(**SIZES),
-        4,
-    ),
-}
+# How an encoder may read a backbone, and the video tokens of a moment. Each backbone is read in one of these ways.
+READINGS = [
+    ({}, 1),
+    ({"spatial_grid_size": 2, "num_pooling_queries": 2}, 4),
+    ({"spatial_grid_size": "all", "num_pooled_parts": 2}, 16),
+]
+CASES = [
+    *((name, "vision", *READINGS[number % 3]) for number, name in enumerate(BACKBONES)),
+    *((name, "video_text", *READINGS[number]) for number, name in enumerate(("vjepa2", "timesformer", "dinov2"))),
+]
 
 
-@pytest.fixture(params=BACKBONES)
-def foreign(request, tmp_path) -> tuple[Path, dict]:
-    """Write a checkpoint folder as its users have it; return what a recipe on it must say."""
-    config, model_class, processor, num_tokens = BACKBONES[request.param]
-    torch.manual_seed(0)
-    folder = tmp_path / request.param
-    model_class(config).save_pretrained(folder)
-    processor.save_pretrained(folder)
-    return folder, {"num_tokens": num_tokens}
-
-
-@pytest.mark.parametrize("family", ["vision", "video_text"])
-def test_cache_train_evaluate_save_load(family, foreign, root, tmp_path):
-    folder, settings = foreign
-    num_tokens = settings.pop("num_tokens")
-    path = write_recipe(
-        tmp_path / "recipe.yaml", family, root=root, output_dir=tmp_path / "run", backbone=folder, **settings
-    )
-    metrics = train(parse_recipe(["--config", str(path)]))
+@pytest.mark.parametrize(("model_type", "family", "reading", "num_places"), CASES)
+def test_cache_train_evaluate_save_load(model_type, family, reading, num_places, root, tmp_path):
+    folder = write_foreign(tmp_path / model_type, model_type)
+    path = write_recipe(tmp_path / "r.yaml", family, root=root, output_dir=tmp_path / "run", backbone=folder)
+    options = [text for name, value in reading.items() for text in (f"--model.config.{name}", str(value))]
+    path = [*("--config", str(path)), *options]
+    metrics = train(parse_recipe(path))
     assert metrics["num_evaluated"] == 8
     losses = read_losses(tmp_path / "run")
     assert len(losses) == 8 and all(loss < 10 for loss in losses)
 
     model, report = AutoModelForVideoClassification.from_pretrained(tmp_path / "run", output_loading_info=True)
     assert not report["missing_keys"] and not report["unexpected_keys"]
-    assert model.config.vision_config.model_type == folder.name
-    before = BACKBONES[folder.name][1].from_pretrained(folder).state_dict()
+    assert model.config.vision_config.model_type == model_type
+    before = AutoModel.from_pretrained(folder).state_dict()
     after = model.base_model.backbone.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before), "the frozen backbone has moved"
 
     # Evaluating again, from the folder alone and from pixels, gives the same predictions as from the cache.
     processor, videos = AutoVideoProcessor.from_pretrained(tmp_path / "run"), read_index(root, "val")
-    own = BACKBONES[folder.name][2]  # mean and std are the backbone's, though the recipe does not name them
+    own = load_processor(str(folder))  # mean and std are the backbone's, though the recipe does not name them
     assert [*processor.image_mean, *processor.image_std] == [*own.image_mean, *own.image_std]
     views = EvaluationViews(processor, videos, num_clips=2)
     features = build_features(model, views, tmp_path / "features", dtype="float32", progress=False)
-    assert features[0].shape[1:] == (num_tokens, 16)
+    assert features[0].shape[1:] == (NUM_MOMENTS.get(model_type, NUM_FRAMES) * num_places, 16)
     num_right = 0
     for position, video in enumerate(videos):
         loaded = processor.load_clips(video.path, num_clips=2)
@@ -109,8 +63,8 @@ def test_cache_train_evaluate_save_load(family, foreign, root, tmp_path):
     assert metrics["top1"] == pytest.approx(100 * num_right / len(videos))
 
 
-def test_another_normalization_than_the_backbones_is_refused(foreign, root, tmp_path):
-    folder, _ = foreign
+def test_another_normalization_than_the_backbones_is_refused(root, tmp_path):
+    folder = write_foreign(tmp_path / "vit", "vit")
     wrong = {"data__mean": [0.1, 0.2, 0.3]}
     path = write_recipe(
         tmp_path / "r.yaml", "vision", root=root, output_dir=tmp_path / "run", backbone=folder, **wrong

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from .configuration_finegym import FineGymVideoTextConfig, FineGymVisionConfig
-from .query_decoder import QueryDecoderLayer
+from .modeling_query_decoder import QueryDecoderLayer
 
 
 VIDEO_TOKEN_TYPE, TEXT_TOKEN_TYPE = 0, 1
