@@ -4,7 +4,7 @@ import copy
 
 from .configuration_backbones import OWN_BACKBONE_CONFIGS, SlowOnlyConfig
 from .configuration_checks import check_labels, check_sizes
-from .configuration_token_layouts import TOKEN_LAYOUTS
+from .configuration_token_layouts import TOKEN_LAYOUTS, known_layout
 
 
 # isort: split
@@ -104,17 +104,17 @@ class OnBackboneConfig(PreTrainedConfig):
         self.vision_config.check_blocks()
 
     def _describe_tokens(self):
-        layout = TOKEN_LAYOUTS.get(self.vision_config.model_type)
-        if layout is None and (self.num_prefix_tokens is None or self.token_layout is None):
+        model_type = self.vision_config.model_type
+        if model_type not in TOKEN_LAYOUTS and (self.num_prefix_tokens is None or self.token_layout is None):
             raise ValueError(
-                f"The token layout of {self.vision_config.model_type} is not known: set num_prefix_tokens and "
+                f"The token layout of {model_type} is not known: set num_prefix_tokens and "
                 "token_layout ('time', 'space' or 'frame')."
             )
-        if self.num_prefix_tokens is None and layout.num_prefix_tokens is not None:
-            num_registers = getattr(self.vision_config, "num_register_tokens", 0) or 0
-            self.num_prefix_tokens = layout.num_prefix_tokens + num_registers
+        num_prefix_tokens, order = known_layout(self.vision_config)
+        if self.num_prefix_tokens is None:
+            self.num_prefix_tokens = num_prefix_tokens
         if self.token_layout is None:
-            self.token_layout = layout.order
+            self.token_layout = order
         if self.token_layout not in ("time", "space", "frame"):
             raise ValueError(f"token_layout must be 'time', 'space' or 'frame', got {self.token_layout!r}.")
 

@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+from transformers import PreTrainedConfig
+
 
 class TokenLayout(NamedTuple):
     r"""
@@ -42,3 +44,12 @@ TOKEN_LAYOUTS = {
     "ijepa": TokenLayout(0, "frame", "IJepaEmbeddings", _PROJECTIONS),
     "timm_wrapper": TokenLayout(None, "frame", "timm's VisionTransformer.num_prefix_tokens", ("qkv", "proj")),
 }
+
+
+def known_layout(config: PreTrainedConfig) -> tuple[int | None, str | None]:
+    """Return how many tokens of a model of Transformers, with registers, precede the patches, and their order; None
+    for what is not known."""
+    layout = TOKEN_LAYOUTS.get(config.model_type)
+    if layout is None or layout.num_prefix_tokens is None:
+        return None, None if layout is None else layout.order
+    return layout.num_prefix_tokens + (getattr(config, "num_register_tokens", 0) or 0), layout.order

@@ -16,6 +16,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from finegym.data.files import write_text
 from finegym.data.text import parse_json, read_text
+from modeling_finegym.configuration_token_layouts import known_layout
 
 
 # A file changed twice within one tick of its file system's clock looks unchanged: a stamp counts only if it was taken
@@ -24,7 +25,6 @@ CLOCK_TICK = 2.0
 READ_BYTES = 1 << 20
 # Under the names of the first version: others would be the address of other features.
 UNFROZEN = {"freeze_backbone": False, "num_trainable_stages": 0}
-READ_AS_PRINTED = {"spatial_grid_size": 1, "backbone_layers": None}
 # The stamps of five million files.
 MAX_KNOWN_BYTES = 1 << 30
 SHA256 = re.compile("[0-9a-f]{64}")
@@ -68,10 +68,21 @@ def describe_backbone(model: PreTrainedModel) -> dict[str, Any]:
     for name, tensor in sorted(backbone.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    read = {name: getattr(model.base_model.config, name, usual) for name, usual in READ_AS_PRINTED.items()}
-    unusual = {name: value for name, value in read.items() if value != READ_AS_PRINTED[name]}
     description = {"class": type(backbone).__name__, "settings": settings, "weights": digest.hexdigest()}
-    return description | ({"read": unusual} if unusual else {})
+    read = _describe_reading(model.base_model.config)
+    return description | ({"read": read} if read else {})
+
+
+def _describe_reading(config: PreTrainedConfig) -> dict[str, Any]:
+    """Return what of an encoder's way to read its backbone's tokens is neither as printed nor as the table says."""
+    usual: dict[str, Any] = {"spatial_grid_size": 1, "backbone_layers": None}
+    if getattr(config, "token_layout", None) is not None:
+        num_prefix_tokens, order = known_layout(config.vision_config)
+        known_by_the_model = order is not None and num_prefix_tokens is None
+        usual["num_prefix_tokens"] = config.num_prefix_tokens if known_by_the_model else num_prefix_tokens
+        usual["token_layout"] = order
+    read = {name: getattr(config, name, value) for name, value in usual.items()}
+    return {name: value for name, value in read.items() if value != usual[name]}
 
 
 def describe_decoder() -> dict[str, str]:

@@ -46,7 +46,10 @@ def test_grids_and_layers_have_addresses_of_their_own_and_the_mean_has_its_old_o
     assert "num_trainable_blocks" not in settings
     assert [one.get("read") for one in described] == [None, {"spatial_grid_size": 2}, {"spatial_grid_size": "all"}]
     layers = describe_backbone(on_foreign("vit", backbone_layers=[1, -1]))
-    assert layers["read"] == {"backbone_layers": [1, -1]} and "read" not in describe_backbone(on_foreign("vit"))
+    assert layers["read"] == {"backbone_layers": [1, -1]}
+    assert not any("read" in describe_backbone(on_foreign(name)) for name in ("vit", "dinov3_vit", "timm_wrapper"))
+    other = describe_backbone(on_foreign("dinov3_vit", num_prefix_tokens=1))
+    assert other["read"] == {"num_prefix_tokens": 1}, "a layout that was set by hand gives other features"
 
 
 @pytest.mark.parametrize(("spatial_grid_size", "num_tokens"), [(1, 4), (2, 16), ("all", 64)])
