@@ -25,6 +25,7 @@ from .explain import explain
 from .export import export
 from .features import features
 from .fetch import fetch
+from .finetune import finetune
 from .fuse import fuse
 from .import_ import import_
 from .parsing import Report, name_of, parse, summary_of
@@ -40,7 +41,7 @@ from .train import train
 # A purpose -> the commands for it.
 GROUPS: dict[str, tuple[Callable, ...]] = {
     "Data": (synthgym, fetch, prepare, import_),
-    "Train": (doctor, convert, features, train),
+    "Train": (doctor, convert, features, finetune, train),
     "Look": (show, evaluate, fuse, table, predict, explain, demo),
     "Publish": (push, export),
 }

@@ -4,6 +4,7 @@ import logging
 import os
 import re
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 
 from finegym.paths import require_path_or_hub_id, shipped
@@ -15,7 +16,7 @@ from .parsing import Report
 logger = logging.getLogger(__name__)
 
 
-def train(recipe: Recipe, *, sweep: Path | None = None) -> Report | None:
+def train(recipe: Recipe, *, sweep: Path | None = None) -> Report:
     """Train one model from one recipe. The same command resumes a run that was stopped or killed.
 
     With `optimization.micro_batch_size`, any number of processes computes the same. On four GPUs of one machine:
@@ -45,9 +46,22 @@ def train(recipe: Recipe, *, sweep: Path | None = None) -> Report | None:
         from finegym.training.sweep import expand
 
         recipes = expand(recipe, shipped(sweep))
-    is_main_process = os.environ.get("RANK", "0") == "0"
-    logging.basicConfig(format="%(message)s")
-    logging.getLogger("finegym").setLevel(logging.INFO if is_main_process else logging.ERROR)
+    status = train_recipes(recipes)
+    if status or not _is_main_process():
+        return Report("", status)
+    from finegym.evaluation.table import compare_checkpoints
+
+    folder = Path(recipes[0].output_dir)
+    return Report(compare_checkpoints(folder if sweep is None else folder.parent))
+
+
+def train_recipes(recipes: Sequence[Recipe]) -> int:
+    """Train recipes one after the other, and write the card of each checkpoint.
+
+    Returns:
+        0, or the exit status of a process that the signal ended which stopped a run.
+    """
+    show_progress()
     import transformers
 
     from finegym.training.loop import train
@@ -56,15 +70,20 @@ def train(recipe: Recipe, *, sweep: Path | None = None) -> Report | None:
     for recipe in recipes:
         outcome = train(recipe)
         if isinstance(outcome, signal.Signals):
-            return Report("", status=128 + outcome)  # what a shell reports of a process that a signal ended
-        if is_main_process:
+            return 128 + outcome  # what a shell reports of a process that a signal ended
+        if _is_main_process():
             _write_card(Path(recipe.output_dir))
-    if is_main_process:
-        from finegym.evaluation.table import compare_checkpoints
+    return 0
 
-        folder = Path(recipes[0].output_dir)
-        return Report(compare_checkpoints(folder if sweep is None else folder.parent))
-    return None
+
+def show_progress() -> None:
+    """Print what the work says, on the main process."""
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("finegym").setLevel(logging.INFO if _is_main_process() else logging.ERROR)
+
+
+def _is_main_process() -> bool:
+    return os.environ.get("RANK", "0") == "0"
 
 
 def _write_card(folder: Path) -> None:

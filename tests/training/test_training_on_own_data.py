@@ -131,7 +131,7 @@ MEAN, STD = [0.45, 0.45, 0.45], [0.225, 0.225, 0.225]
 def write_backbone(folder, kind):
     """Write what the recipes for own data start from, with a few random weights."""
     crop = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}}
-    if kind == "frozen":
+    if kind != "fine_tuned":
         sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
         VideoMAEModel(VideoMAEConfig(image_size=32, num_frames=4, **sizes)).save_pretrained(folder)
         VideoMAEImageProcessor(image_mean=MEAN, image_std=STD, **crop).save_pretrained(folder)
@@ -141,7 +141,7 @@ def write_backbone(folder, kind):
     return ["--model.backbone", str(folder)]
 
 
-@pytest.mark.parametrize("name", ["small", "frozen", "fine_tuned"])
+@pytest.mark.parametrize("name", ["small", "frozen", "full", "fine_tuned"])
 def test_every_recipe_for_own_videos_trains(folded, tmp_path, name):
     config = ["--config", str(CONFIGURATION / "own" / f"{name}.yaml")]
     as_shipped = parse_recipe(config)
@@ -153,7 +153,7 @@ def test_every_recipe_for_own_videos_trains(folded, tmp_path, name):
     options += ["--logging.pictures", "false"]
     if name != "small":
         options += write_backbone(tmp_path / "backbone", name)
-    if name != "frozen":
+    if name in ("small", "fine_tuned"):
         options += [part for key, value in SLOWONLY.items() for part in (f"--model.config.{key}", json.dumps(value))]
     metrics = train(parse_recipe([*config, *options]))
     assert (metrics["dataset"], metrics["num_evaluated"]) == ("root", len(read_index(folded, "val")))
