@@ -1,8 +1,9 @@
 """`finegym import`."""
 
 from pathlib import Path
+from typing import Literal
 
-from finegym.data.arguments import Count, CountOrZero
+from finegym.data.arguments import Count, CountOrZero, UsageError
 from finegym.paths import require_path_or_hub_id
 
 
@@ -22,12 +23,16 @@ def import_(
     key_interval: Count = 12,
     crf: CountOrZero = 18,
     num_workers: CountOrZero | None = None,
+    format: Literal["diving48", "ssv2"] | None = None,
+    annotations: Path | None = None,
 ) -> str:
-    """Turn your own videos into an indexed data set.
+    """Turn your own videos, or those of Diving48 or Something-Something V2, into an indexed data set.
 
     The source is a folder with one folder for each class, `<class>/<file>` or `train/<class>/<file>`, or one with a
     metadata.csv, .jsonl or .parquet that has the columns `file_name` and `label` and, where you like, `start`, `end`
     (seconds), `split` (train, val or test), `group` and `attributes` (texts separated by `|`).
+
+    With --format, the source has the authors' annotation files and their videos, unpacked or in their archives.
 
     Videos of one group, such as the pieces of one recording, are on one side of every split. Test videos are kept
     apart and only ever evaluated on.
@@ -50,12 +55,22 @@ def import_(
         key_interval: The largest distance between two key frames, in frames.
         crf: The constant rate factor of x264, from 0 to 51. 18 is visually lossless.
         num_workers: The number of processes that cut. By default there is one for each CPU core; 0 cuts in this one.
+        format: The published data set whose files these are: diving48, with its four attributes of each class, or
+            ssv2.
+        annotations: The folder of that data set's annotation files. By default it is the source.
 
     Examples:
         finegym import my_clips data/mine
         finegym import my_clips data/mine --attributes names
+        finegym import Diving48 data/diving48 --format diving48
     """
     require_path_or_hub_id(source, "folder of videos")
+    if format is None and annotations is not None:
+        raise UsageError("--annotations is for --format; a metadata file is given as the source.")
+    if format is not None and (attributes or group or folds):
+        raise UsageError(f"{format} has classes and splits of its own: leave out --attributes, --group and --folds.")
+    if format is not None and not Path(source).is_dir():
+        raise FileNotFoundError(f"There is no folder {source} with the files of {format}.")
     from finegym.preparation.own_data import import_videos
 
     return import_videos(
@@ -73,4 +88,6 @@ def import_(
         key_interval=key_interval,
         crf=crf,
         num_workers=num_workers,
+        format=format,
+        annotations=annotations,
     )

@@ -34,6 +34,7 @@ from .coverage import describe_coverage, describe_lost, share_lost
 from .cutting import Cut, Encoding, Job
 from .entries import METADATA_FILES, METADATA_SUFFIXES, Entry, check_ids, folder_entries, hub_entries
 from .plan import Plan, Row
+from .published_sets import FormatName, plan_published_set, read_published_set, remove_unpacked
 from .sources import FoundVideos, find_video_files
 from .splitting import divide, guess_groups, name_groups
 
@@ -57,6 +58,8 @@ def import_videos(
     key_interval: int = 12,
     crf: int = 18,
     num_workers: int | None = None,
+    format: FormatName | None = None,
+    annotations: Path | None = None,
 ) -> str:
     """Turn your own videos into a data set: short videos, labels, an index and a coverage report.
 
@@ -80,6 +83,8 @@ def import_videos(
         crf: The constant rate factor of x264; 18 is visually lossless.
         num_workers: The number of processes; by default one for each core (none for a few videos). 0 works in this
             one.
+        format: The published data set whose files `source` has, in place of classes by folders or metadata.
+        annotations: The folder of its annotation files; by default the source.
 
     Returns:
         The coverage report as text.
@@ -90,17 +95,17 @@ def import_videos(
             or `root` holds another data set; the message names the file and row.
     """
     encoding = Encoding(short_side, key_interval, crf)
-    plan = plan_own_data(
-        source,
-        name=name or root.absolute().name,
-        license=license,
-        attributes=attributes,
-        group=group,
-        val_share=val_share,
-        num_folds=folds,
-    )
-    _claim_root(root, source, overwrite)
+    names = {"name": name or root.absolute().name, "license": license}
+    if format is None:
+        options = {"attributes": attributes, "group": group, "val_share": val_share, "num_folds": folds}
+        plan = plan_own_data(source, **names, **options)
+        _claim_root(root, source, overwrite)
+    else:
+        published = read_published_set(format, annotations or Path(source), **names)
+        _claim_root(root, source, overwrite)
+        plan = plan_published_set(published, Path(source), root)
     report = assemble(plan, root, encoding, num_workers)
+    remove_unpacked(root)
     lines = [describe_coverage(report, plan.labels), f"  Index: {root / INDEX_FILE}"]
     lines += [f"  Note: {note}" for note in plan.notes]
     lost = share_lost(report)
