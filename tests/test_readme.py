@@ -129,9 +129,14 @@ def test_training_on_own_clips(folder):
     (folder / "own" / "train.py").symlink_to(ROOT / "train.py")
     sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
     VideoMAEModel(VideoMAEConfig(image_size=32, num_frames=4, **sizes)).save_pretrained(folder / "own" / "published")
-    VideoMAEImageProcessor(size={"shortest_edge": 40}).save_pretrained(folder / "own" / "published")
+    sizes = {"size": {"shortest_edge": 40}, "crop_size": {"height": 32, "width": 32}}
+    VideoMAEImageProcessor(**sizes).save_pretrained(folder / "own" / "published")
     for command in section("Train on your own videos"):
         run(adapted(command), folder / "own")
+    first = COMMANDS[0]  # the one on the first screen
+    assert first[:2] == ["finegym", "finetune"]
+    first[first.index("--backbone") + 1] = "published"
+    assert "over the better logistic regression" in run(first, folder / "own")
 
 
 @pytest.mark.slow
