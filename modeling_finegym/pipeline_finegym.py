@@ -56,7 +56,8 @@ class FineGymPipeline(VideoClassificationPipeline):
             start (`float`), end (`float`): Classify only what a file shows in between, in seconds.
             fps (`float`): Frame rate of an array, in frames per second; files declare theirs.
             return_clip_scores (`bool`, defaults to `False`): Also return the scores of each distinct clip.
-
+            function_to_apply (`str`), num_frames (`int`), frame_sampling_rate (`int`): Arguments of the stock
+                pipeline, which may only say what this one does: "softmax", the frames of a clip, the frame interval.
             attributes (`bool`, defaults to `False`): Also return what a model that answers attributes, such as TQN,
                 says of each group of them.
 
@@ -67,7 +68,8 @@ class FineGymPipeline(VideoClassificationPipeline):
             attribute of each group, without the groups of which the video has likeliest none.
 
         Raises:
-            `ValueError`: a file, or what an address returns, is not a readable video.
+            `ValueError`: a file, or what an address returns, is not a readable video, or an argument of the stock
+                pipeline asks for what this one does not do.
             `ImportError`: a file is given, and PyAV is not installed.
         """
         if isinstance(inputs, (list, tuple)) and not inputs:
@@ -83,7 +85,11 @@ class FineGymPipeline(VideoClassificationPipeline):
         fps=None,
         return_clip_scores=None,
         attributes=None,
+        function_to_apply=None,
+        num_frames=None,
+        frame_sampling_rate=None,
     ):
+        self._check_stock_arguments(function_to_apply, num_frames, frame_sampling_rate)
         if attributes and not getattr(self.model.config, "num_attribute_groups", 0):
             raise ValueError(f"A {self.model.config.model_type} answers no attributes: leave out `attributes`.")
         preprocess = {"num_clips": num_clips, "start": start, "end": end, "fps": fps}
@@ -95,6 +101,26 @@ class FineGymPipeline(VideoClassificationPipeline):
             if {**given[0], **given[1]}.get(name, 1) < 1:
                 raise ValueError(f"`{name}` must be at least 1.")
         return given[0], {}, given[1]
+
+    def _check_stock_arguments(self, function_to_apply, num_frames, frame_sampling_rate):
+        """Refuse what the stock pipeline can do and this one does not, by a sentence that says what does it here."""
+        processor = self.video_processor
+        if function_to_apply not in (None, "softmax"):
+            raise ValueError(
+                f"A score is the mean of the clips' softmax, so function_to_apply={function_to_apply!r} is not "
+                "possible: leave it out, or call the model itself, `model(**processor(video)).logits`."
+            )
+        if num_frames not in (None, processor.num_frames):
+            raise ValueError(
+                f"This model takes clips of {processor.num_frames} frames, not num_frames={num_frames}: leave it out. "
+                "How many clips are scored is `num_clips`."
+            )
+        if frame_sampling_rate not in (None, processor.frame_interval):
+            raise ValueError(
+                f"This model was trained on every frame in {processor.frame_interval} of a video, not on "
+                f"frame_sampling_rate={frame_sampling_rate}: leave it out, or set `frame_interval` of the pipeline's "
+                "`video_processor`. A part of a video is `start` and `end`."
+            )
 
     def preprocess(self, video, num_clips=None, start=None, end=None, fps=None) -> VideoClips:
         options = {"num_clips": num_clips, "start": start, "end": end, "fps": fps}

@@ -20,8 +20,9 @@ class PublishedModelMixin:
     """
 
     def save_pretrained(self, save_directory: str | Path, is_main_process: bool = True, **kwargs) -> None:
-        # Imported here because both depend on the models, and because Transformers copies only those files of a
-        # checkpoint that a relative import names: a fine-tuned child keeps its processor and its pipeline.
+        # Imported here because they depend on the models, and because Transformers copies only those files of a
+        # checkpoint that a relative import names: a fine-tuned child keeps its processor, pipeline and handler.
+        from .handler import EndpointHandler  # noqa: F401
         from .pipeline_finegym import FineGymPipeline
         from .video_processing_finegym import FineGymVideoProcessor
 

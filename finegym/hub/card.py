@@ -10,7 +10,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import EvalResult, ModelCard, ModelCardData
+import yaml
+from huggingface_hub import EvalResult, EvalResultEntry, ModelCard, ModelCardData, eval_result_entries_to_yaml
 from huggingface_hub.utils import HFValidationError, validate_repo_id
 
 from finegym.data.markdown import plain, table
@@ -136,6 +137,26 @@ def card_metadata(checkpoint: Checkpoint, base_model: str | None = None) -> Mode
         model_name=checkpoint.title,
         eval_results=results,
     )
+
+
+def eval_results(checkpoint: Checkpoint, repo_id: str) -> tuple[str, str]:
+    """Return the name and the text of the file in `.eval_results` that says what `model-index` says.
+
+    The form is that of https://huggingface.co/docs/hub/eval-results.
+    """
+    metrics = checkpoint.metrics
+    notes = (
+        f"split {metrics['split']}, annotation {metrics['annotation_version']}, {metrics['num_clips']} clips a video, "
+        f"{metrics['num_evaluated']} of {metrics['num_expected']} videos, percent"
+    )
+    source = {"source_url": f"https://huggingface.co/{repo_id}", "source_name": "Model card"}
+    dataset = str(metrics["dataset"])
+    entries = [
+        EvalResultEntry(dataset_id=dataset, task_id=key, value=round(metrics[key], 2), notes=notes, **source)
+        for key in ("top1", "mean_class_accuracy")
+    ]
+    name = re.sub(r"[^A-Za-z0-9_-]+", "-", dataset).strip("-") or "results"
+    return f"{name}.yaml", yaml.safe_dump(eval_result_entries_to_yaml(entries), sort_keys=False)
 
 
 def _license(checkpoint: Checkpoint) -> dict[str, str]:

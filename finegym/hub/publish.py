@@ -26,7 +26,7 @@ from modeling_finegym.publishing_finegym import copy_code
 from modeling_finegym.video_decoding import open_video
 
 from . import stranger
-from .card import EXAMPLE, card_metadata, check_names, render_card
+from .card import EXAMPLE, card_metadata, check_names, eval_results, render_card
 from .checkpoint import Checkpoint
 from .sending import Publication, PublishedFile, PublishingError, send, write_manifest
 
@@ -48,6 +48,8 @@ PUBLISHED = (
     "calibration.png",
     "calibration.pdf",
 )
+# What an Inference Endpoint installs beside its own torch: the packages of the card's first line of code.
+REQUIREMENTS = "transformers>=5.15,<6\ntorch\ntorchvision\nav\n"
 SHARD = re.compile(r"model-\d{5}-of-\d{5}\.safetensors")
 # Texts of these files that are paths on their author's machine, and keys where any text is allowed.
 TELLING_FILES = ("config.json", "video_preprocessor_config.json", "training.json", "metrics.json", RECIPE)
@@ -162,6 +164,10 @@ def build_folder(
     built = Checkpoint.read(folder)
     card = render_card(built, repo_id, revision=tag, family=family, base_model=base_model)
     (folder / "README.md").write_text(str(card), encoding="utf-8")
+    (folder / "requirements.txt").write_text(REQUIREMENTS, encoding="utf-8")
+    name, results = eval_results(built, repo_id)
+    (folder / ".eval_results").mkdir()
+    (folder / ".eval_results" / name).write_text(results, encoding="utf-8")
     files = write_manifest(folder)
     names = {file.path for file in files}
     left_out = sorted(path.name + "/" * path.is_dir() for path in source.iterdir() if path.name not in names)

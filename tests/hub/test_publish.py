@@ -55,7 +55,8 @@ def child(hub, home, *arguments: str, **environment: str) -> subprocess.Complete
 def test_what_is_published(build, finished):
     code = {path.name for path in Path(publishing_finegym.__file__).parent.glob("*.py")}
     data = {"config.json", "model.safetensors", "video_preprocessor_config.json", "recipe.yaml", "metrics.json"}
-    assert {file.path for file in build.files} == code | data | {"labels.json", "README.md", EXAMPLE, MANIFEST}
+    made = {"README.md", "requirements.txt", ".eval_results/synthgym.yaml", EXAMPLE, MANIFEST}
+    assert {file.path for file in build.files} == code | data | made | {"labels.json"}
     assert build.left_out == ["state/"]
     for name in data - {"recipe.yaml"}:
         assert (build.folder / name).read_bytes() == (finished / name).read_bytes()

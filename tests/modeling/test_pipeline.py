@@ -1,6 +1,7 @@
 """The video-classification pipeline: the paper's protocol, with the interface that Transformers' own pipeline has."""
 
 import http.server
+import inspect
 import json
 import logging
 import re
@@ -14,7 +15,7 @@ import pytest
 import torch
 from huggingface_hub import constants
 from torch.utils.data import Dataset
-from transformers import pipeline
+from transformers import VideoClassificationPipeline, pipeline
 
 from modeling_finegym import FineGymPipeline, FineGymVideoProcessor
 from modeling_finegym.clip_sampling import sample_clips
@@ -229,3 +230,20 @@ def test_with_torch_transformers_and_numpy_alone_arrays_work_and_files_name_the_
     result = decoders.run("-c", WITH_DECODERS, tmp_path / "checkpoint", video_path)
     assert result.returncode == 0, result.stderr[-3000:]
     assert result.stdout == "(1, 3)\n"
+
+
+def test_arguments_of_the_stock_pipeline_are_understood_or_refused_by_a_sentence(classify):
+    video = moving_square(40)
+    plain = classify(video)
+    assert classify(video, function_to_apply="softmax", num_frames=8, frame_sampling_rate=2) == plain
+    refused = {
+        "function_to_apply": ("sigmoid", r"mean of the clips' softmax.*`model\(\*\*processor\(video\)\).logits`"),
+        "num_frames": (16, r"clips of 8 frames, not num_frames=16.*`num_clips`"),
+        "frame_sampling_rate": (1, r"every frame in 2 of a video.*`frame_interval`.*`start` and `end`"),
+    }
+    for name, (value, message) in refused.items():
+        with pytest.raises(ValueError, match=message):
+            classify(video, **{name: value})
+    # the names are those of the installed Transformers: nothing of the stock task raises TypeError here
+    stock = inspect.signature(VideoClassificationPipeline._sanitize_parameters).parameters
+    assert set(stock) <= set(inspect.signature(FineGymPipeline._sanitize_parameters).parameters)
