@@ -110,12 +110,12 @@ class FineGymPipeline(VideoClassificationPipeline):
                 f"A score is the mean of the clips' softmax, so function_to_apply={function_to_apply!r} is not "
                 "possible: leave it out, or call the model itself, `model(**processor(video)).logits`."
             )
-        if num_frames not in (None, processor.num_frames):
+        if num_frames is not None and num_frames != processor.num_frames:
             raise ValueError(
                 f"This model takes clips of {processor.num_frames} frames, not num_frames={num_frames}: leave it out. "
                 "How many clips are scored is `num_clips`."
             )
-        if frame_sampling_rate not in (None, processor.frame_interval):
+        if frame_sampling_rate is not None and frame_sampling_rate != processor.frame_interval:
             raise ValueError(
                 f"This model was trained on every frame in {processor.frame_interval} of a video, not on "
                 f"frame_sampling_rate={frame_sampling_rate}: leave it out, or set `frame_interval` of the pipeline's "
