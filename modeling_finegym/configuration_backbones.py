@@ -10,6 +10,11 @@ from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
 
+def divide_up(count: int, divisor: int) -> int:
+    """Return a quotient, rounded up."""
+    return -(-count // divisor)
+
+
 @strict
 class BackboneConfig(PreTrainedConfig):
     r"""
@@ -135,12 +140,19 @@ class VideoResNetConfig(SlowOnlyConfig):
         temporal_kernel_sizes (`list[int]` or `list[list[int]]`, defaults to `(1, 1, 1, 1)`): Temporal kernel of the
             first convolution of the bottlenecks, per stage or per bottleneck.
         stem_temporal_kernel_size (`int`, defaults to 1): Frames that the stem's kernel covers.
+        stem_temporal_stride (`int`, defaults to 1): Distance in frames between two outputs of the stem's convolution;
+            mmaction2's I3D has 2, and so the next.
+        stem_pool_temporal_stride (`int`, defaults to 1): The stem's pool keeps one in this many frames.
         temporal_pool_size (`int`, defaults to 1): Take the maximum over this many frames after the first stage, which
             leaves one of them.
         temporal_shift_divisor (`int`, defaults to 0): Before each bottleneck's first convolution, one in this many
             channels is taken from the next frame and one from the previous frame; 0: none.
         non_local_blocks (`list[list[int]]`, defaults to `()`): The bottlenecks of each stage that a non-local block
             follows.
+        non_local_scale (`bool`, defaults to `True`): Divide the products of non-local blocks by the root of their
+            channels. mmaction2's do not.
+        non_local_pool_first (`bool`, defaults to `True`): Halve the frames that non-local blocks look at before their
+            convolutions, not after them as mmaction2 does.
     """
 
     model_type = "video_resnet"
@@ -149,9 +161,13 @@ class VideoResNetConfig(SlowOnlyConfig):
     frame_interval: int = 1
     temporal_kernel_sizes: list | tuple = (1, 1, 1, 1)
     stem_temporal_kernel_size: int = 1
+    stem_temporal_stride: int = 1
+    stem_pool_temporal_stride: int = 1
     temporal_pool_size: int = 1
     temporal_shift_divisor: int = 0
     non_local_blocks: list | tuple = ()
+    non_local_scale: bool = True
+    non_local_pool_first: bool = True
 
     def __post_init__(self, **kwargs):
         super().__post_init__(**kwargs)
@@ -163,11 +179,15 @@ class VideoResNetConfig(SlowOnlyConfig):
                 )
         if self.stem_temporal_kernel_size < 1 or self.stem_temporal_kernel_size % 2 == 0:
             raise ValueError(f"stem_temporal_kernel_size must be odd, got {self.stem_temporal_kernel_size}.")
-        if not 1 <= self.temporal_pool_size <= self.num_frames:
-            raise ValueError(
-                f"temporal_pool_size must lie between 1 and num_frames {self.num_frames}, got "
-                f"{self.temporal_pool_size}."
-            )
+        for name in ("stem_temporal_stride", "stem_pool_temporal_stride", "temporal_pool_size"):
+            if not 1 <= getattr(self, name) <= self.num_frames:
+                raise ValueError(
+                    f"{name} must lie between 1 and num_frames {self.num_frames}, got {getattr(self, name)}."
+                )
+        if self.num_video_tokens < 1:
+            raise ValueError(f"The strides in time leave nothing of num_frames {self.num_frames}.")
+        if self.stem_temporal_kernel_size == 1 and max(self.stem_temporal_stride, self.stem_pool_temporal_stride) > 1:
+            raise ValueError("A stem with strides in time needs a stem_temporal_kernel_size above 1.")
         if self.temporal_shift_divisor and not 2 <= self.temporal_shift_divisor <= self.stem_width:
             raise ValueError(
                 f"temporal_shift_divisor must be 0 or lie between 2 and stem_width {self.stem_width}, got "
@@ -197,7 +217,8 @@ class VideoResNetConfig(SlowOnlyConfig):
     @property
     def num_video_tokens(self) -> int:
         """Return T', the time steps of the last stage."""
-        return self.num_frames // self.temporal_pool_size
+        num_frames = divide_up(divide_up(self.num_frames, self.stem_temporal_stride), self.stem_pool_temporal_stride)
+        return num_frames // self.temporal_pool_size
 
 
 @strict

@@ -9,8 +9,8 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import initialization as init
 
-from .configuration_backbones import VideoResNetConfig
-from .factorized_conv import frames_to_planes, planes_to_frames
+from .configuration_backbones import VideoResNetConfig, divide_up
+from .factorized_conv import convolve_and_normalize, frames_to_planes, planes_to_frames
 from .modeling_slowonly import (
     SlowOnlyBottleneck,
     SlowOnlyForVideoClassification,
@@ -38,9 +38,9 @@ def shift_channels(frames: torch.Tensor, num_frames: int, divisor: int) -> torch
 class TemporalStemConv3d(nn.Conv3d):
     """A t x 7 x 7 convolution without bias, over frames with their neighbors' channels beside their own."""
 
-    def __init__(self, in_channels: int, out_channels: int, time: int):
+    def __init__(self, in_channels: int, out_channels: int, time: int, time_stride: int):
         super().__init__(
-            in_channels, out_channels, (time, 7, 7), stride=(1, 2, 2), padding=(time // 2, 3, 3), bias=False
+            in_channels, out_channels, (time, 7, 7), stride=(time_stride, 2, 2), padding=(time // 2, 3, 3), bias=False
         )
 
     def forward(self, frames: torch.Tensor, num_frames: int) -> torch.Tensor:
@@ -53,18 +53,39 @@ class TemporalStemConv3d(nn.Conv3d):
         padding = self.padding[0]
         video = frames.permute(0, 2, 3, 1).unflatten(0, (-1, num_frames))  # (B, T, H, W, C)
         video = F.pad(video, (0, 0, 0, 0, 0, 0, padding, padding))
-        shifted = [video[:, step : step + num_frames] for step in range(self.kernel_size[0])]
+        shifted = [video[:, step : step + num_frames : self.stride[0]] for step in range(self.kernel_size[0])]
         frames = torch.cat(shifted, dim=-1).flatten(0, 1).permute(0, 3, 1, 2)
         return F.conv2d(frames, weight.transpose(1, 2).flatten(1, 2), bias, self.stride[1:], self.padding[1:])
 
 
 class VideoResNetStem(SlowOnlyStem):
-    """t x 7 x 7 convolution and 1 x 3 x 3 maximum of stride 2: (B*T, C, H, W) -> (B*T, stem_width, H/4, W/4)."""
+    """
+    t x 7 x 7 convolution and 1 x 3 x 3 maximum of stride 2: (B*T, C, H, W) -> (B*T', stem_width, H/4, W/4), where T'
+    is T divided by the strides in time, rounded up.
+    """
 
     def __init__(self, config: VideoResNetConfig):
         super().__init__(config)
+        self.pool_stride = config.stem_pool_temporal_stride
         if config.stem_temporal_kernel_size > 1:
-            self.conv = TemporalStemConv3d(config.num_channels, config.stem_width, config.stem_temporal_kernel_size)
+            self.conv = TemporalStemConv3d(
+                config.num_channels,
+                config.stem_width,
+                config.stem_temporal_kernel_size,
+                config.stem_temporal_stride,
+            )
+
+    def shorten(self, num_frames: int) -> int:
+        """Return T after the stem."""
+        return divide_up(divide_up(num_frames, self.conv.stride[0]), self.pool_stride)
+
+    def forward(self, frames: torch.Tensor, num_frames: int) -> torch.Tensor:
+        frames = F.relu(convolve_and_normalize(frames, num_frames, self.conv, self.norm), inplace=True)
+        if self.pool_stride > 1:
+            num_frames = divide_up(num_frames, self.conv.stride[0])
+            frames = frames.unflatten(0, (-1, num_frames))[:, :: self.pool_stride].flatten(0, 1)
+            frames = frames.contiguous(memory_format=torch.channels_last)
+        return F.max_pool2d(frames, kernel_size=3, stride=2, padding=1)
 
 
 class VideoResNetBottleneck(SlowOnlyBottleneck):
@@ -91,7 +112,7 @@ class NonLocalBatchNorm(nn.BatchNorm2d):
 class NonLocalBlock(nn.Module):
     """
     Attention from every position in space and time to the positions that remain when each frame is halved: the
-    embedded Gaussian form of SlowFast and pytorchvideo, from which the parameter names come.
+    embedded Gaussian form of SlowFast and pytorchvideo, from which the parameter names come, or that of mmaction2.
     """
 
     def __init__(self, config: VideoResNetConfig, channels: int):
@@ -101,14 +122,21 @@ class NonLocalBlock(nn.Module):
         self.conv_g = nn.Conv3d(channels, channels // 2, 1)
         self.conv_out = nn.Conv3d(channels // 2, channels, 1)
         self.norm = NonLocalBatchNorm(channels, config.batch_norm_eps, config.batch_norm_momentum)
+        self.scale = None if config.non_local_scale else 1.0
+        self.pools_first = config.non_local_pool_first
 
     def forward(self, frames: torch.Tensor, num_frames: int) -> torch.Tensor:
         """(B*T, C, H, W) -> (B*T, C, H, W)"""
-        pooled = F.max_pool2d(frames, kernel_size=[min(2, size) for size in frames.shape[2:]])
+        half = [min(2, size) for size in frames.shape[2:]]
         query = self._project(self.conv_theta, _positions(frames, num_frames))
-        key, value = (self._project(conv, _positions(pooled, num_frames)) for conv in (self.conv_phi, self.conv_g))
+        if self.pools_first:
+            pooled = _positions(F.max_pool2d(frames, half), num_frames)
+            key, value = (self._project(conv, pooled) for conv in (self.conv_phi, self.conv_g))
+        else:
+            convolved = (F.conv2d(frames, conv.weight.squeeze(2), conv.bias) for conv in (self.conv_phi, self.conv_g))
+            key, value = (_positions(F.max_pool2d(one, half), num_frames) for one in convolved)
         # one head of C / 2 channels, so that the default scale is (C / 2) ** -0.5
-        attended = F.scaled_dot_product_attention(query[:, None], key[:, None], value[:, None])[:, 0]
+        attended = F.scaled_dot_product_attention(query[:, None], key[:, None], value[:, None], scale=self.scale)[:, 0]
         out = self._project(self.conv_out, attended)  # (B, T*H*W, C)
         out = out.unflatten(1, (num_frames, *frames.shape[2:])).flatten(0, 1).permute(0, 3, 1, 2)
         return frames + self.norm(out)

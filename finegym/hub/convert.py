@@ -16,8 +16,8 @@ from modeling_finegym import FineGymVideoProcessor, SlowOnlyModel
 
 from .conversion import Head, Report, take_head
 from .foreign_files import RELEASES, locate, read_tensors
-from .inception import find_inception, make_inception
-from .layouts import BERT_PREFIXES, MMACTION2, Layout, find_depths, find_layout, key_map, tidy
+from .inception import find_inception, make_inception, make_trn, take_trn
+from .layouts import BERT_PREFIXES, MMACTION2, Layout, find_depths, find_layout, key_map, non_local_names, tidy
 
 
 # Frames and frame interval in the names of pytorchvideo, PySlowFast and mmaction2: SLOW_8x8_R50, .._4x16x1_120e_gym99.
@@ -133,7 +133,16 @@ def _convert_resnet(
     sees_segments = not layout.of_images and tensors[f"{layout.stem}.weight"].ndim == 4
     if settings or sees_segments:
         row = ARCHITECTURES["video_resnet"]
-    model, report = make_resnet(tensors, layout, row, source=source, settings=settings, **options)
+    if "stem_temporal_stride" in settings:  # how short a clip may be depends on it
+        settings["num_frames"], _ = find_clip(source, layout, num_frames, frame_interval)
+    relations = take_trn(tensors) if sees_segments else {}
+    if relations:
+        backbone, report = make_resnet(tensors, layout, row, source=source, labels=None, head="drop")
+        model, taken = make_trn(relations, backbone, source=source, labels=options["labels"])
+        report.taken |= taken
+        num_frames = model.config.num_frames
+    else:
+        model, report = make_resnet(tensors, layout, row, source=source, settings=settings, **options)
     if sees_segments:
         named = SEGMENTS_IN_NAME.search(source.rsplit("/", 1)[-1])
         num_frames = num_frames or (int(named[1] or named[2]) if named else None)
@@ -186,7 +195,7 @@ def make_resnet(
     """
     report = Report(source, layout.name)
     depths = find_depths(layout, set(tensors))
-    names = key_map(layout, depths)
+    names = key_map(layout, depths) | non_local_names(layout, (settings or {}).get("non_local_blocks", ()))
     remaining = dict(tensors)
     state = {}
     for ours, theirs in names.items():
@@ -201,6 +210,7 @@ def make_resnet(
                 f"{source}: {theirs!r} is missing, so this is not a whole {layout.name} checkpoint of a SlowOnly. "
                 f"Without a place are {sorted(set(remaining) - set(names.values()))[:3]}."
             )
+    _fill_biases(state, report)
     is_2d = layout.is_2d or (layout is MMACTION2 and state["blocks.0.conv.weight"].ndim == 4)
     sizes = _read_sizes(state, depths, source=source, is_2d=is_2d)
     config = architecture.config_class(**sizes | (settings or {}))
@@ -270,6 +280,15 @@ def _load(
             )
         state[ours] = tensor
     backbone.load_state_dict(state)
+
+
+def _fill_biases(state: dict[str, torch.Tensor], report: Report) -> None:
+    """Add zeros for the biases that mmaction2's non-local blocks do not have."""
+    for name, weight in list(state.items()):
+        if name.endswith("conv_out.weight") and "non_local_blocks" in name:
+            bias = name.replace("conv_out.weight", "conv_out.bias")
+            state[bias] = weight.new_zeros(len(weight))
+            report.new[bias] = "zeros, as mmaction2 has none"
 
 
 def make_encoder(

@@ -5,6 +5,7 @@ carries code is refused before any of it runs.
 """
 
 import hashlib
+import mmap
 import pickle
 import re
 import zipfile
@@ -36,6 +37,7 @@ RELEASES = {
 # mmaction2 and torchvision end their file names with the first digits of the file's SHA-256.
 SHA256_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.\w+$")
 FILE_NAME = re.compile(r"[\w-][\w.-]{0,199}")
+CAFFE2_LAYER = b"res_conv1_bn_s"
 # The longest name in any checkpoint that is known here has 71 characters.
 MAX_NAME = 500
 COUNTERS = (torch.int64, torch.int32)
@@ -128,6 +130,11 @@ def _read_file(path: Path) -> object:
         raise ValueError(f"{path} is damaged or not a checkpoint ({error}). Fetch it again.") from error
     if num_bytes > MAX_BYTES:
         raise ValueError(f"{path} holds {num_bytes:,} bytes, more than the {MAX_BYTES:,} that are read.")
+    if _is_of_caffe2(path):
+        raise ValueError(
+            f"{path} is a pickle of Caffe2, as SlowFast's model zoo and video-nonlocal-net have them. It could run "
+            "code, so it was not opened. `finegym convert i3d_r50` fetches an I3D that is free of it."
+        )
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
@@ -142,6 +149,15 @@ def _read_file(path: Path) -> object:
     except Exception as error:  # torch lets through whatever a damaged file makes its parts raise
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise ValueError(f"{path} is damaged or not a checkpoint ({reason}). Fetch it again.") from error
+
+
+def _is_of_caffe2(path: Path) -> bool:
+    """Return whether a file, which stays unopened, begins as a pickle and names a layer of Caffe2's ResNets."""
+    with open(path, "rb") as file:
+        if not path.stat().st_size or file.read(1) not in (b"\x80", b"(", b"}"):  # how pickles begin
+            return False
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            return content.find(CAFFE2_LAYER) >= 0
 
 
 __all__ = ["RELEASES", "locate", "read_tensors"]

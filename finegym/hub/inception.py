@@ -151,13 +151,22 @@ def take_backbone(
     return backbone, taken
 
 
+def take_trn(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Move what mmaction2's TRN has beside its ResNet out of `tensors`, under the names of TRN's own repository; of
+    another network there is nothing."""
+    names = {name: name.removeprefix("cls_head.") for name in tensors if name.startswith("cls_head.")}
+    if not any(RELATION.fullmatch(name) for name in names.values()):
+        return {}
+    return {name.replace("fc_cls.", "new_fc."): tensors.pop(theirs) for theirs, name in names.items()}
+
+
 def make_trn(
-    tensors: dict[str, torch.Tensor], backbone: BNInceptionModel, *, source: str
+    tensors: dict[str, torch.Tensor], backbone: PreTrainedModel, *, source: str, labels: Labels | None
 ) -> tuple[TrnForVideoClassification, dict[str, str]]:
     """Move TRN's own tensors out of `tensors`; return it on `backbone`, and what was done with them.
 
     Raises:
-        ValueError: If the tensors are not those of a multi-scale TRN; the message names one.
+        ValueError: If the tensors are not those of a multi-scale TRN, or the labels are others; the message names one.
     """
     relations = {name: tensors.pop(name) for name in list(tensors) if RELATION.fullmatch(name)}
     scales = {int(RELATION.fullmatch(name)[1]) for name in relations}
@@ -182,6 +191,10 @@ def make_trn(
             found = "missing" if name not in state else f"of shape {tuple(state[name].shape)}"
             raise ValueError(f"{source}: {name} is {found}, expected {tuple(expected.shape)}.")
     model.load_state_dict(state)
+    if labels:
+        if len(labels.classes) != model.num_labels:
+            raise ValueError(f"{source}: it has {model.num_labels} classes, the labels are {len(labels.classes)}.")
+        model.config.id2label, model.config.label2id = labels.id2label, labels.label2id
     return model, dict.fromkeys(
         sorted(state.keys() - {f"trn.backbone.{name}" for name in backbone.state_dict()}), "as it is"
     )
@@ -208,12 +221,8 @@ def make_inception(
         (report.new if note == COUNTER else report.taken)[name] = note
     config = backbone.config
     if any(RELATION.fullmatch(name) for name in remaining):
-        model, taken = make_trn(remaining, backbone, source=source)
+        model, taken = make_trn(remaining, backbone, source=source, labels=labels)
         report.taken |= taken
-        if labels:
-            if len(labels.classes) != model.num_labels:
-                raise ValueError(f"{source}: it has {model.num_labels} classes, the labels are {len(labels.classes)}.")
-            model.config.id2label, model.config.label2id = labels.id2label, labels.label2id
     else:
         name = next((name for name in layout.heads if f"{name}.weight" in remaining), layout.heads[0])
         of_images = layout is BN_INCEPTION and name != "new_fc"

@@ -5,6 +5,7 @@ Every SlowOnly layout is one row of name templates, from which `key_map` makes t
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -160,7 +161,7 @@ def tidy(tensors: dict[str, torch.Tensor], *, source: str) -> tuple[dict[str, to
     video ResNet that those or its kernels tell of.
 
     Raises:
-        ValueError: If it is a network of mmaction2 that is not built here.
+        ValueError: If it has non-local blocks of another kind than those that are built here.
     """
     stem = tensors.get(f"{OURS.stem}.weight")
     if stem is not None and stem.ndim == 5 and stem.shape[2] > 1 and "blocks.6.proj.weight" in tensors:
@@ -170,10 +171,59 @@ def tidy(tensors: dict[str, torch.Tensor], *, source: str) -> tuple[dict[str, to
     renamed = {name.removeprefix("base_model."): tensor for name, tensor in renamed.items()}
     stem = renamed.get(f"{MMACTION2.stem}.weight")
     if stem is not None and stem.ndim == 5 and stem.shape[2] > 1:
-        raise ValueError(
-            f"{source}: mmaction2's I3D has strides in time that are not built here. Take pytorchvideo's: i3d_r50."
-        )
+        return renamed, _settings_of_mmaction2_i3d(renamed, source=source)
     return renamed, {"temporal_shift_divisor": 8} if shifted else {}
+
+
+def _settings_of_mmaction2_i3d(tensors: dict[str, torch.Tensor], *, source: str) -> dict[str, Any]:
+    """Return the settings of mmaction2's I3D, with or without non-local blocks.
+
+    Its strides in time are not in the tensors. Those of the configurations whose every bottleneck has a temporal
+    kernel ("heavy") are 1, those of all others 2.
+    """
+    kernels: list[list[int]] = []
+    places: list[list[int]] = []
+    for stage in range(1, 5):
+        blocks = range(sum(f"backbone.layer{stage}.{block}.conv1.conv.weight" in tensors for block in range(64)))
+        convs = [tensors[f"backbone.layer{stage}.{block}.conv1.conv.weight"] for block in blocks]
+        kernels.append([conv.shape[2] if conv.ndim == 5 else 1 for conv in convs])
+        prefixes = [f"backbone.layer{stage}.{block}.non_local_block." for block in blocks]
+        places.append(
+            [place for place, prefix in enumerate(prefixes) if any(name.startswith(prefix) for name in tensors)]
+        )
+    is_heavy = min(size for stage in kernels for size in stage) > 1
+    settings = {
+        "stem_temporal_kernel_size": tensors[f"{MMACTION2.stem}.weight"].shape[2],
+        "stem_temporal_stride": 1 if is_heavy else 2,
+        "stem_pool_temporal_stride": 1 if is_heavy else 2,
+        "temporal_kernel_sizes": kernels,
+        "temporal_pool_size": 2,
+    }
+    if not any(places):
+        return settings
+    name = source.rsplit("/", 1)[-1].replace("-", "_")
+    if "dot_product" in name or not any("non_local_block.theta." in tensor for tensor in tensors):
+        raise ValueError(
+            f"{source}: of mmaction2's non-local blocks only those of the embedded Gaussian are built here."
+        )
+    return settings | {"non_local_blocks": places, "non_local_scale": False, "non_local_pool_first": False}
+
+
+def non_local_names(layout: Layout, blocks: Sequence[Sequence[int]]) -> dict[str, str]:
+    """Return the name in mmaction2's layout for each of our names of the tensors of non-local blocks. Its last
+    convolution has no bias."""
+    names = {}
+    for stage, places in enumerate(blocks if layout is MMACTION2 else (), start=1):
+        for place in places:
+            ours = f"blocks.{stage}.non_local_blocks.{place}"
+            theirs = f"backbone.layer{stage}.{place}.non_local_block"
+            for layer, other in (("theta", "theta"), ("phi", "phi.0"), ("g", "g.0")):
+                for tensor in ("weight", "bias"):
+                    names[f"{ours}.conv_{layer}.{tensor}"] = f"{theirs}.{other}.conv.{tensor}"
+            names[f"{ours}.conv_out.weight"] = f"{theirs}.conv_out.conv.weight"
+            for tensor in NORM_TENSORS:
+                names[f"{ours}.norm.{tensor}"] = f"{theirs}.conv_out.bn.{tensor}"
+    return names
 
 
 def _tidy_i3d(tensors: dict[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:

@@ -1,17 +1,22 @@
 """Weights of the other systems of the paper's table 3, in files made here with the names of their projects."""
 
+import itertools
+import pickle
 import re
 
+import numpy as np
 import pytest
 import torch
 from pretrainedmodels.models.bninception import BNInception
 from pytorchvideo.models.resnet import create_resnet
 from torch import nn
+from torch.nn import functional as F
 from torchvision.models import resnet50
 from torchvision.models.video import s3d
 from transformers import AutoModel, AutoModelForVideoClassification
 
 from finegym.hub.convert import convert
+from finegym.hub.layouts import MMACTION2, key_map
 from modeling_finegym import FineGymVideoProcessor, TrnConfig, TrnForVideoClassification
 from tests.modeling.parity import clips, randomize, relative_error
 
@@ -157,31 +162,150 @@ def shift_by_hand(frames: torch.Tensor) -> torch.Tensor:
     return shifted
 
 
-def test_i3d_of_pytorchvideo_and_that_of_mmaction2(tmp_path):
+KERNELS = ((3, 3, 3), (3, 1, 3, 1), (3, 1, 3, 1, 3, 1), (1, 3, 1))
+
+
+def pytorchvideo_i3d(**changes) -> nn.Module:
     torch.manual_seed(0)
-    kernels = ((3, 3, 3), (3, 1, 3, 1), (3, 1, 3, 1, 3, 1), (1, 3, 1))
-    theirs = create_resnet(
-        model_depth=50,
-        model_num_class=5,
-        stem_dim_out=8,
-        stem_conv_kernel_size=(5, 7, 7),
-        stage_conv_a_kernel_size=[[(size, 1, 1) for size in stage] for stage in kernels],
-        stage1_pool=nn.MaxPool3d,
-        stage1_pool_kernel_size=(2, 1, 1),
-        head_pool_kernel_size=(4, 2, 2),
-        dropout_rate=0,
-    )
-    randomize(theirs)
+    settings = {
+        "model_depth": 50,
+        "model_num_class": 5,
+        "stem_dim_out": 8,
+        "stem_conv_kernel_size": (5, 7, 7),
+        "stage_conv_a_kernel_size": [[(size, 1, 1) for size in stage] for stage in KERNELS],
+        "stage1_pool": nn.MaxPool3d,
+        "stage1_pool_kernel_size": (2, 1, 1),
+        "head_pool_kernel_size": (4, 2, 2),
+        "dropout_rate": 0,
+    }
+    network = create_resnet(**settings | changes)
+    randomize(network)
+    return network
+
+
+def test_i3d_of_pytorchvideo(tmp_path):
+    theirs = pytorchvideo_i3d()
     ours, processor = converted(theirs.state_dict(), tmp_path, "I3D_8x8_R50.pyth")
     assert ours.config.system == "I3D" and (processor.num_frames, processor.frame_interval) == (8, 8)
-    assert ours.config.temporal_kernel_sizes == [list(stage) for stage in kernels]
+    assert ours.config.temporal_kernel_sizes == [list(stage) for stage in KERNELS]
     pixel_values = clips(1, 8, 3, 64, 64)
     with torch.no_grad():
         expected = theirs.double().eval()(pixel_values.transpose(1, 2))
         assert relative_error(ours(pixel_values).logits, expected.reshape(1, 5)) < 1e-10
-    torch.save({"backbone.conv1.conv.weight": torch.zeros(8, 3, 5, 7, 7)}, tmp_path / "i3d_r50_32x2x1.pth")
-    with pytest.raises(ValueError, match="i3d_r50_32x2x1.pth: mmaction2's I3D has strides in time"):
-        convert(str(tmp_path / "i3d_r50_32x2x1.pth"), tmp_path / "other")
+
+
+class MmcvNonLocal(nn.Module):
+    """The embedded Gaussian block of mmcv's `NonLocal3d` with mmaction2's settings: products are not scaled, and keys
+    and values are halved after their convolutions."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        half = channels // 2
+        self.theta, self.phi, self.g = (nn.Conv3d(channels, half, 1) for _ in range(3))
+        self.conv_out = nn.Conv3d(half, channels, 1, bias=False)
+        self.bn = nn.BatchNorm3d(channels)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        pool = nn.MaxPool3d((1, 2, 2), (1, 2, 2))
+        query = self.theta(x).flatten(2).transpose(1, 2)
+        key, value = (pool(conv(x)).flatten(2) for conv in (self.phi, self.g))
+        attended = (query @ key).softmax(-1) @ value.transpose(1, 2)
+        return x + self.bn(self.conv_out(attended.transpose(1, 2).unflatten(2, x.shape[2:])))
+
+
+def mmaction2_i3d(network: nn.Module, non_local: dict[tuple[int, int], MmcvNonLocal]) -> dict[str, torch.Tensor]:
+    """Return the tensors of pytorchvideo's network under mmaction2's names, with those of non-local blocks."""
+    names = key_map(MMACTION2, (3, 4, 6, 3))
+    names |= {f"blocks.5.proj.{kind}": f"{MMACTION2.head}.{kind}" for kind in ("weight", "bias")}
+    state = {}
+    for name, tensor in network.state_dict().items():
+        parts = name.split(".")
+        if int(parts[1]) > 2:
+            parts[1] = str(int(parts[1]) - 1)
+        state[names[".".join(parts)]] = tensor
+    paths = {"theta": "theta.conv", "phi": "phi.0.conv", "g": "g.0.conv", "conv_out": "conv_out.conv"}
+    for (stage, place), block in non_local.items():
+        for name, tensor in block.state_dict().items():
+            layer, kind = name.split(".")
+            path = paths.get(layer, "conv_out.bn")
+            state[f"backbone.layer{stage}.{place}.non_local_block.{path}.{kind}"] = tensor
+    return state
+
+
+@pytest.mark.parametrize("system", ["I3D", "NL-I3D"])
+def test_i3d_of_mmaction2(system, tmp_path):
+    """Its stem and its first pool keep every second frame each: of 16 frames two remain after the second pool."""
+    strides = {"stem_conv_stride": (2, 2, 2), "stem_pool_stride": (2, 2, 2), "head_pool_kernel_size": (2, 2, 2)}
+    theirs = pytorchvideo_i3d(**strides)
+    non_local = {}
+    if system == "NL-I3D":
+        non_local = {(stage, place): MmcvNonLocal(32 * 2**stage // 2) for stage, place in ((2, 1), (2, 3), (3, 5))}
+        for block in non_local.values():
+            randomize(block)
+            nn.init.normal_(block.theta.weight, std=0.3)
+    state = mmaction2_i3d(theirs, non_local)
+    for (stage, place), block in non_local.items():
+        blocks = theirs.blocks[stage + 1].res_blocks
+        blocks[place] = nn.Sequential(blocks[place], block)
+    name = "i3d_imagenet-pretrained-r50-nl-embedded-gaussian_8xb8-16x2x1-100e.pth"
+    ours, processor = converted(state, tmp_path, name)
+    assert ours.config.system == system and (processor.num_frames, processor.frame_interval) == (16, 2)
+    assert ours.config.num_video_tokens == 2
+    theirs.double().eval()
+    for num_frames in (16, 13):  # of 13, strides leave seven, four and two
+        pixel_values = clips(1, num_frames, 3, 64, 64)
+        with torch.no_grad():
+            expected = theirs(pixel_values.transpose(1, 2)).reshape(1, 5)
+            assert relative_error(ours(pixel_values).logits, expected) < 1e-10
+            assert relative_error(ours(pixel_values.flip(1)).logits, expected) > 1e-3
+
+
+def test_mmaction2_networks_that_are_not_built_here_are_named(tmp_path):
+    state = mmaction2_i3d(pytorchvideo_i3d(), {(2, 1): MmcvNonLocal(64)})
+    torch.save(state, tmp_path / "i3d_nl-dot-product_32x2x1.pth")
+    with pytest.raises(ValueError, match="dot-product_32x2x1.pth: of mmaction2's non-local blocks only those"):
+        convert(str(tmp_path / "i3d_nl-dot-product_32x2x1.pth"), tmp_path / "other")
+    gaussian = {name: tensor for name, tensor in state.items() if "theta" not in name and "phi" not in name}
+    torch.save(gaussian, tmp_path / "i3d_nl-gaussian_32x2x1.pth")
+    with pytest.raises(ValueError, match="only those of the embedded Gaussian"):
+        convert(str(tmp_path / "i3d_nl-gaussian_32x2x1.pth"), tmp_path / "other")
+
+
+def test_trn_of_mmaction2(tmp_path):
+    """Its classifier is the projection to 16 channels here, and the relations are below it."""
+    network, state = renamed_resnet("mmaction2 TSN")
+    state = {name: tensor for name, tensor in state.items() if "fc_cls" not in name}
+    head = nn.Linear(2048, 16)
+    state |= {f"cls_head.fc_cls.{kind}": tensor for kind, tensor in head.state_dict().items()}
+    state |= {name.replace("module.", "cls_head."): tensor for name, tensor in relations(3).items()}
+    ours, processor = converted(state, tmp_path, "trn_r50_1x1x8_50e_sthv1_rgb.pth")
+    assert ours.config.model_type == "trn" and ours.config.vision_config.model_type == "video_resnet"
+    assert (processor.num_frames, processor.sampling, ours.num_labels) == (4, "segments", 5)
+    network.fc = nn.Identity()
+    network.double().eval(), head.double()
+    pixel_values = clips(1, 4, 3, 64, 64)
+    with torch.no_grad():
+        frames = head(network(pixel_values[0]))[None]
+        expected = 0
+        for scale in range(3):
+            weights = {n.split(".", 4)[4]: t.double() for n, t in relations(3).items() if f"scales.{scale}." in n}
+            places = list(itertools.combinations(range(4), 4 - scale))
+            share = min(3, len(places)) / len(places)
+            for chosen in places:
+                hidden = F.relu(F.linear(F.relu(frames[:, chosen].flatten(1)), weights["1.weight"], weights["1.bias"]))
+                expected = expected + share * F.linear(hidden, weights["3.weight"], weights["3.bias"])
+        assert relative_error(ours(pixel_values).logits, expected) < 1e-10
+
+
+@pytest.mark.parametrize("suffix", [".pkl", ".pth"])
+def test_caffe2_files_are_refused_by_name(suffix, tmp_path):
+    """As video-nonlocal-net writes them: a pickle of a mapping from the names of layers to arrays."""
+    path = tmp_path / f"I3D_NLN_8x8_R50{suffix}"
+    blobs = {"conv1_w": np.zeros((8, 3, 5, 7, 7)), "res_conv1_bn_s": np.ones(8)}
+    for protocol in (0, 2):
+        path.write_bytes(pickle.dumps({"blobs": blobs}, protocol=protocol))
+        with pytest.raises(ValueError, match=f"I3D_NLN_8x8_R50{suffix} is a pickle of Caffe2.*convert i3d_r50"):
+            convert(str(path), tmp_path / "ours")
 
 
 def test_what_is_missing_or_has_no_place_is_named(tmp_path):
