@@ -206,7 +206,7 @@ def report(runs: list[dict], items: dict[str, Callable]) -> None:
     for name in items:
         total = sum(run["seconds"][name] for run in runs)
         figures[f"{name}.clips_per_second_and_core"] = len(runs) / total
-    versions = {name: metadata.version(name) for name in ("decord2", "opencv-python-headless")}
+    versions = {name: metadata.version(name) for name in ("decord2", "opencv-contrib-python-headless")}
     if VideoDecoder is not None:
         versions["torchcodec"] = metadata.version("torchcodec")
     write_results("decode", figures=figures, runs=[{"peers": versions}, *runs])

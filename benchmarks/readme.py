@@ -97,6 +97,10 @@ MEASURED = {
         ("largest difference of its scores", "protocol_max_score_difference", ""),
         ("share of training time waiting for the cache", "data_wait_share", "%"),
     ],
+    "flow": [
+        ("pairs of 256 x 340 frames per second of one core's time, flow by DIS alone", "dis.pairs_per_second", "n"),
+        ("the same, from a video file to written flow", "file.pairs_per_second", "n"),
+    ],
     "resume": [
         ("runs killed with `kill -9` at random moments", "kills", "n"),
         ("of these, resumed runs with the undisturbed run's weights, bit for bit", "equal_hashes", "n"),

@@ -28,6 +28,9 @@ class Architecture:
             `vision_config`.
         takes_features: Whether it can be trained on the cached features of a frozen backbone.
         needs_attributes: Whether it reads attribute texts, so that its labels must have some.
+        needs_levels: Whether its labels must have FineGym's levels above the classes, events and sets.
+        has_own_loss: Whether its loss has other terms beside the cross entropy of the classes.
+        in_two_stages: Whether it is trained in two stages, the second of which starts from a checkpoint of the first.
         is_transformer: Whether it is quantized as a Transformer.
     """
 
@@ -37,6 +40,9 @@ class Architecture:
     needs_backbone: bool = False
     takes_features: bool = False
     needs_attributes: bool = False
+    needs_levels: bool = False
+    has_own_loss: bool = False
+    in_two_stages: bool = False
     is_transformer: bool = False
 
     @property
@@ -122,6 +128,17 @@ ARCHITECTURES = {
         description="A temporal query network over the features of a 3D CNN",
         needs_backbone=True,
         needs_attributes=True,
+        has_own_loss=True,
+    ),
+    "mtn": Architecture(
+        "Mtn",
+        title="MTN",
+        description="A multi-task network of three CNNs at rising frame rates, for events, sets and elements",
+        needs_backbone=True,
+        takes_features=True,
+        needs_levels=True,
+        has_own_loss=True,
+        in_two_stages=True,
     ),
 }
 

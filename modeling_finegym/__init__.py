@@ -9,7 +9,7 @@ from transformers.models.auto.video_processing_auto import AutoVideoProcessor
 from .configuration_backbones import BNInceptionConfig, S3DConfig, SlowOnlyConfig, VideoResNetConfig
 from .configuration_checks import __version__
 from .configuration_finegym import FineGymVideoTextConfig, FineGymVisionConfig
-from .configuration_peers import TqnConfig, TrnConfig
+from .configuration_peers import MtnConfig, TqnConfig, TrnConfig
 from .modeling_bn_inception import BNInceptionForVideoClassification, BNInceptionModel
 from .modeling_finegym import (
     FineGymVideoTextForVideoClassification,
@@ -17,6 +17,7 @@ from .modeling_finegym import (
     FineGymVisionForVideoClassification,
     FineGymVisionModel,
 )
+from .modeling_mtn import MtnForVideoClassification, MtnModel
 from .modeling_s3d import S3DForVideoClassification, S3DModel
 from .modeling_slowonly import SlowOnlyForVideoClassification, SlowOnlyModel
 from .modeling_tqn import TqnForVideoClassification, TqnModel
@@ -35,6 +36,7 @@ for config_class, model_class, classifier_class in (
     (FineGymVideoTextConfig, FineGymVideoTextModel, FineGymVideoTextForVideoClassification),
     (TrnConfig, TrnModel, TrnForVideoClassification),
     (TqnConfig, TqnModel, TqnForVideoClassification),
+    (MtnConfig, MtnModel, MtnForVideoClassification),
 ):
     AutoConfig.register(config_class.model_type, config_class, exist_ok=True)
     AutoModel.register(config_class, model_class, exist_ok=True)
@@ -53,6 +55,9 @@ __all__ = [
     "FineGymVisionConfig",
     "FineGymVisionForVideoClassification",
     "FineGymVisionModel",
+    "MtnConfig",
+    "MtnForVideoClassification",
+    "MtnModel",
     "S3DConfig",
     "S3DForVideoClassification",
     "S3DModel",

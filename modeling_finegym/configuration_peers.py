@@ -1,11 +1,90 @@
 """Configurations of the systems of the paper's table 3 that are built on a backbone."""
 
-from .configuration_backbones import BNInceptionConfig, S3DConfig
+from .configuration_backbones import BackboneConfig, BNInceptionConfig, S3DConfig
 from .configuration_finegym import OnBackboneConfig
 
 
 # isort: split
 from huggingface_hub.dataclasses import strict
+
+
+MAX_INTEGRATION_SIZE = 2**14
+
+# The levels of classes, from the one whose pathway sees the fewest frames.
+LEVELS = ("event", "set", "element")
+
+
+@strict
+class MtnConfig(OnBackboneConfig):
+    r"""
+    Configuration of [`MtnModel`], a multi-task network after arXiv 2110.05853: three networks of one kind see a clip
+    at rising frame rates, for the events, sets and elements of FineGym. Only this much is published with it; the
+    other values are this project's. The arguments are those of [`OnBackboneConfig`], with `classifier_dropout` 0.5,
+    and:
+
+    Args:
+        pathway_intervals (`list[int]`, defaults to `(8, 4, 1)`): Distance between two frames of each pathway, in
+            frames of the clip: of 32 frames, 4, 8 and 32.
+        integrate_levels (`bool`, defaults to `True`): Classify every level from the features of all three. Otherwise
+            each pathway's features are classified alone, as in the first of the two stages of training.
+        integration_size (`int`, defaults to 512): Channels of a pathway after its integration layer.
+        class_events (`list[int]`), class_sets (`list[int]`): The event and the set of each class, numbered from 0.
+            Empty: there is one.
+        level_loss_weights (`list[float]`, defaults to `(1.0, 1.0, 1.0)`): Factors on the cross entropies of events,
+            sets and elements.
+    """
+
+    model_type = "mtn"
+
+    classifier_dropout: float | int = 0.5
+    pathway_intervals: list[int] | tuple[int, ...] = (8, 4, 1)
+    integrate_levels: bool = True
+    integration_size: int = 512
+    class_events: list[int] | tuple[int, ...] = ()
+    class_sets: list[int] | tuple[int, ...] = ()
+    level_loss_weights: list[float | int] | tuple[float | int, ...] = (1.0, 1.0, 1.0)
+
+    def __post_init__(self, **kwargs):
+        super().__post_init__(**kwargs)
+        if not isinstance(self.vision_config, BackboneConfig):
+            raise ValueError(
+                f"The pathways of MTN are CNNs of this project, not {self.vision_config.model_type}: their clips have "
+                "different lengths."
+            )
+        if len(self.pathway_intervals) != len(LEVELS) or not all(
+            1 <= interval <= self.num_frames for interval in self.pathway_intervals
+        ):
+            raise ValueError(
+                f"pathway_intervals must be three numbers from 1 to num_frames {self.num_frames}, got "
+                f"{self.pathway_intervals}."
+            )
+        if not 1 <= self.integration_size <= MAX_INTEGRATION_SIZE:
+            raise ValueError(
+                f"integration_size must lie between 1 and {MAX_INTEGRATION_SIZE}, got {self.integration_size}."
+            )
+        if len(self.level_loss_weights) != len(LEVELS) or min(self.level_loss_weights) < 0:
+            raise ValueError(f"level_loss_weights must be three numbers from 0 on, got {self.level_loss_weights}.")
+        for name in ("class_events", "class_sets"):
+            groups = getattr(self, name)
+            if groups and (len(groups) != self.num_labels or set(groups) != set(range(max(groups) + 1))):
+                raise ValueError(
+                    f"{name} must number a group of each of {self.num_labels} classes, from 0 and without gaps, got "
+                    f"{list(groups)[:8]}."
+                )
+
+    @property
+    def hidden_size(self) -> int:
+        return self.video_feature_size
+
+    @property
+    def num_video_tokens(self) -> int:
+        """Return the tokens of a clip: one of each pathway."""
+        return len(LEVELS)
+
+    @property
+    def level_sizes(self) -> list[int]:
+        """Return the number of events, sets and elements."""
+        return [max(groups, default=0) + 1 for groups in (self.class_events, self.class_sets)] + [self.num_labels]
 
 
 @strict
@@ -124,4 +203,4 @@ class TrnConfig(OnBackboneConfig):
         return BNInceptionConfig()
 
 
-__all__ = ["TqnConfig", "TrnConfig"]
+__all__ = ["MtnConfig", "TqnConfig", "TrnConfig"]

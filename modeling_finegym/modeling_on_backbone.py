@@ -15,6 +15,8 @@ from .modeling_video_tokens import FeatureStandardization, PositionEmbeddings
 from .publishing_finegym import PublishedModelMixin
 
 
+IGNORED_LABEL = -100  # what losses skip, as torch's cross entropy does
+
 # The backbones whose code is published with the encoders: they freeze themselves and compute their own features.
 OWN_BACKBONES = {
     model.config_class.model_type: model for model in (SlowOnlyModel, VideoResNetModel, S3DModel, BNInceptionModel)

@@ -19,7 +19,7 @@ from transformers.utils.generic import can_return_tuple
 
 from .configuration_peers import TqnConfig
 from .modeling_finegym import FineGymForVideoClassification
-from .modeling_on_backbone import FineGymPreTrainedModel, OnBackboneModel
+from .modeling_on_backbone import IGNORED_LABEL, FineGymPreTrainedModel, OnBackboneModel
 from .modeling_query_decoder import QueryDecoderLayer
 
 
@@ -181,7 +181,8 @@ class TqnForVideoClassification(TqnPreTrainedModel, FineGymForVideoClassificatio
         if labels is not None:
             loss = self.loss_function(labels, logits, self.config)
             if self.config.class_attributes:
-                attributes = torch.tensor(self.config.class_attributes, device=labels.device)[labels]  # (B, G)
+                attributes = torch.tensor(self.config.class_attributes, device=labels.device)  # (labels, G)
+                attributes = attributes[labels.clamp_min(0)].masked_fill(labels[:, None] < 0, IGNORED_LABEL)
                 loss = loss + F.cross_entropy(attribute_logits.flatten(0, 1), attributes.flatten())
         return AttributeClassifierOutput(
             loss=loss,

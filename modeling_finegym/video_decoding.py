@@ -96,7 +96,7 @@ class _IndexedFile:
         decoder = self._stream.codec_context
         decoder.thread_count = 1
         decoder.options = {"max_pixels": str(MAX_PIXELS)}
-        self.width, self.height = decoder.width, decoder.height
+        self.width, self.height, self.pixel_format = decoder.width, decoder.height, decoder.pix_fmt
         self._check_size(decoder)
 
     def _check_size(self, picture) -> None:
@@ -204,6 +204,7 @@ class VideoFile(_IndexedFile):
         times (`list[float]`): When each frame is shown, in seconds from the first one.
         fps (`float`): Mean frame rate in frames per second.
         width (`int`), height (`int`): Size of the coded frames in pixels, before any rotation.
+        pixel_format (`str`): FFmpeg's name for how the file stores pixels, such as "yuv420p".
     """
 
     def index_range(self, start: float | None = None, end: float | None = None) -> tuple[int, int]:

@@ -19,6 +19,7 @@ from transformers.video_utils import VideoMetadata
 
 from .clip_sampling import resample, sample_clips
 from .clip_scoring import VideoClips
+from .optical_flow import check_flow_file, count_starts, join_flow, split_flow, stack_frames
 from .video_decoding import VideoFile, open_video
 from .video_inputs import as_file, check_videos, is_file_content, to_frames
 
@@ -41,6 +42,8 @@ class FineGymVideoProcessorKwargs(VideosKwargs, total=False):
     antialias (`bool`): Whether to smooth a frame before shrinking it, as PIL does and OpenCV does not.
     frame_rate (`float`): Frames per second of the videos that the model was trained on. Other videos are sampled as if
         they had been filmed at this rate; with `None` their frames are counted, whatever their rate.
+    flow_len (`int`): Frames of optical flow that make one frame of a clip, with two channels each; 0: pictures. Videos
+        are those of `finegym flow`.
     protocol_counts_frames (`bool`): Whether the protocol of training and evaluation counts frames nevertheless, as
         FineGym's does.
     """
@@ -50,6 +53,7 @@ class FineGymVideoProcessorKwargs(VideosKwargs, total=False):
     out_of_range: str
     sampling: str
     antialias: bool
+    flow_len: int
     frame_rate: float | None
     protocol_counts_frames: bool
 
@@ -69,6 +73,8 @@ class _UnreadClip(NamedTuple):
                 yield index, picture.to(self.device)
 
         with self.file:
+            if settings.get("flow_len"):
+                check_flow_file(self.file)
             return _stack([self.indices], pictures, settings)[0]
 
 
@@ -104,6 +110,7 @@ class FineGymVideoProcessor(BaseVideoProcessor):
     out_of_range = "loop"
     sampling = "centers"
     antialias = True
+    flow_len = 0
     frame_rate = None
     protocol_counts_frames = False
     valid_kwargs = FineGymVideoProcessorKwargs
@@ -144,15 +151,16 @@ class FineGymVideoProcessor(BaseVideoProcessor):
             raise ValueError("Files know their frame rate: leave fps out, which is for arrays of frames.")
         else:
             shown = file.select(frame_rate=frame_rate)
+        flow_len = kwargs.get("flow_len") or self.flow_len
         clips, _ = sample_clips(
-            len(shown),
+            count_starts(len(shown), flow_len),
             clip_len=num_frames or self.num_frames,
             frame_interval=frame_interval or self.frame_interval,
             num_clips=1,
             out_of_range=out_of_range or self.out_of_range,
             sampling=sampling or self.sampling,
         )
-        return np.array(shown)[clips[0]]
+        return np.array(shown)[stack_frames(clips[0], len(shown), flow_len)]
 
     def fetch_videos(self, video_url_or_urls, sample_indices_fn=None):
         """Open a path, or a list of them, with PyAV; return what `_preprocess` reads of it, and its metadata."""
@@ -183,7 +191,7 @@ class FineGymVideoProcessor(BaseVideoProcessor):
         clips = [
             video.read(settings)
             if isinstance(video, _UnreadClip)
-            else torch.cat([_transform(frame[None], **settings) for frame in video])
+            else join_flow(torch.cat([_transform(frame[None], **settings) for frame in video]), settings["flow_len"])
             for video in videos
         ]
         if return_tensors is not None and len({clip.shape for clip in clips}) > 1:
@@ -244,6 +252,8 @@ class FineGymVideoProcessor(BaseVideoProcessor):
         if isinstance(video, VideoFile):
             if fps is not None:
                 raise ValueError("Files know their frame rate: leave fps out, which is for arrays of frames.")
+            if self.flow_len:
+                check_flow_file(video)
             return self._clips(video.select(start, end, frame_rate), num_clips, video.pictures)
         if start is not None or end is not None:
             raise ValueError("start and end are times in a file: cut an array of frames by indexing it.")
@@ -259,14 +269,14 @@ class FineGymVideoProcessor(BaseVideoProcessor):
     ) -> VideoClips:
         """Build clips of the frames `shown`; `read` yields some of them one by one, of shape (H, W, 3)."""
         clips, weights = sample_clips(
-            len(shown),
+            count_starts(len(shown), self.flow_len),
             clip_len=self.num_frames,
             frame_interval=self.frame_interval,
             num_clips=num_clips or self.num_clips,
             out_of_range=self.out_of_range,
             sampling=self.sampling,
         )
-        clips = [[shown[place] for place in clip] for clip in clips]
+        clips = [[shown[place] for place in stack_frames(clip, len(shown), self.flow_len)] for clip in clips]
         return VideoClips(weights=torch.tensor(weights), pixel_values=_stack(clips, read, self._settings()))
 
 
@@ -306,7 +316,7 @@ def _stack(
             raise ValueError(f"Frame {index} differs in size from those before it: only crops of them make a clip.")
         for number, position in places[index]:
             pixel_values[number, position] = frame
-    return pixel_values
+    return join_flow(pixel_values, settings["flow_len"])
 
 
 def _transform(
@@ -323,9 +333,12 @@ def _transform(
     image_mean: tuple[float, ...],
     image_std: tuple[float, ...],
     antialias: bool = True,
+    flow_len: int = 0,
     **kwargs,
 ) -> torch.Tensor:
-    """Transform frames (T, C, H, W) of any number type to (T, C, h, w) float32."""
+    """Transform frames (T, C, H, W) of any number type to (T, C, h, w) float32; of flow, to (T, 2, h, w)."""
+    if flow_len:
+        frames = split_flow(frames.movedim(1, -1)).movedim(-1, 1)
     height, width = frames.shape[-2:]
     target = _target_size(height, width, size) if do_resize else (height, width)
     if target != (height, width):

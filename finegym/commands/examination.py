@@ -179,6 +179,8 @@ def _data(recipe: Recipe) -> Iterator[Finding]:
         yield Finding(version is None, what, f"finegym prepare {root} A_NEW_FOLDER --annotation_version {version}")
         return
     cure = _how_to_make(root, version)
+    if recipe.data.flow_len:
+        cure = f"finegym flow {root.with_name(root.name.removesuffix('_flow'))} --output {root}"
     for name in (INDEX_FILE, COVERAGE_FILE, LABELS_FILE):
         if not (root / name).is_file():
             yield Finding(False, f"{root / name}: absent", cure)

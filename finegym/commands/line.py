@@ -26,6 +26,7 @@ from .export import export
 from .features import features
 from .fetch import fetch
 from .finetune import finetune
+from .flow import flow
 from .fuse import fuse
 from .import_ import import_
 from .parsing import Report, name_of, parse, summary_of
@@ -40,7 +41,7 @@ from .train import train
 
 # A purpose -> the commands for it.
 GROUPS: dict[str, tuple[Callable, ...]] = {
-    "Data": (synthgym, fetch, prepare, import_),
+    "Data": (synthgym, fetch, prepare, import_, flow),
     "Train": (doctor, convert, features, finetune, train),
     "Look": (show, evaluate, fuse, table, predict, explain, demo),
     "Publish": (push, export),

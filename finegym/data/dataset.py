@@ -14,6 +14,7 @@ from torch.utils.data import Dataset, Sampler
 from tqdm import tqdm
 
 from modeling_finegym.clip_sampling import random_clip
+from modeling_finegym.optical_flow import check_flow_file, count_starts, join_flow, split_flow, stack_frames
 from modeling_finegym.video_decoding import VideoDecodingError, VideoFile, open_video
 
 from .index import Video
@@ -41,7 +42,9 @@ class ClipDataset(Dataset):
         short_side: The length in pixels of the shorter side to which frames are resized as they are read, so that only
             one is held in full size. If None, `transform` gets them as they are.
         antialias: Whether to smooth frames that get smaller.
-        transform: Frames uint8 (N, height, width, 3) and a generator -> (T, 3, H, W), see `transforms.augment`.
+        flow_len: The number of frames of optical flow that make one frame of a clip; 0 for pictures.
+        transform: Frames uint8 (N, height, width, 3) and a generator -> (N, 3, H, W), see `transforms.augment`. Of
+            flow, the frames have two channels, and a clip `2 * flow_len`.
         num_views: The number of epochs after which windows, crops and flips repeat. If None, they never do.
         skip_unreadable: Whether to return a video that cannot be read as blank frames with the label that losses
             ignore, and the reason under "error"; otherwise the error is raised.
@@ -59,6 +62,7 @@ class ClipDataset(Dataset):
         frame_rate: float | None = None,
         short_side: int | None = None,
         antialias: bool = True,
+        flow_len: int = 0,
         transform: Callable[[torch.Tensor, torch.Generator], torch.Tensor],
         num_views: int | None = None,
         skip_unreadable: bool = False,
@@ -72,6 +76,7 @@ class ClipDataset(Dataset):
         self.frame_rate = frame_rate
         self.short_side = short_side
         self.antialias = antialias
+        self.flow_len = flow_len
         self.transform = transform
         self.num_views = num_views
         self.skip_unreadable = skip_unreadable
@@ -93,8 +98,9 @@ class ClipDataset(Dataset):
         except (VideoDecodingError, OSError) as error:
             if not self.skip_unreadable:
                 raise
-            blank = torch.zeros(1, 8, 8, 3, dtype=torch.uint8)
-            blank = self.transform(blank, clip_generator(self.seed, epoch, video.id)).expand(self.clip_len, -1, -1, -1)
+            blank = torch.zeros(1, 8, 8, 2 if self.flow_len else 3, dtype=torch.uint8)
+            blank = self.transform(blank, clip_generator(self.seed, epoch, video.id))
+            blank = blank.repeat(1, max(1, self.flow_len), 1, 1).expand(self.clip_len, -1, -1, -1)
             return {"pixel_values": blank, "labels": IGNORED_LABEL, "error": (video.id, str(error))}
         return {"pixel_values": pixel_values, "labels": video.label}
 
@@ -112,7 +118,8 @@ class ClipDataset(Dataset):
             # A short video is looped: what is in the clip more than once is transformed once.
             distinct = sorted(set(window))
             seen = frames if len(distinct) == len(needed) else frames[[place[frame] for frame in distinct]]
-            views.append(self.transform(seen, generator)[[distinct.index(frame) for frame in window]])
+            seen = self.transform(seen, generator)[[distinct.index(frame) for frame in window]]
+            views.append(join_flow(seen, self.flow_len))
         return views
 
     def cache_frames(self, short_side: int, *, num_threads: int = 2, progress: bool = True) -> None:
@@ -125,9 +132,7 @@ class ClipDataset(Dataset):
         def read(video: Video) -> torch.Tensor | Exception:
             try:
                 with open_video(video.path) as file:
-                    return _read(
-                        file, file.select(video.start, video.end, self.frame_rate), short_side, self.antialias
-                    )
+                    return self._read(file, file.select(video.start, video.end, self.frame_rate), short_side)
             except (VideoDecodingError, OSError) as error:
                 return error
 
@@ -149,31 +154,31 @@ class ClipDataset(Dataset):
         video = self.videos[index]
         with open_video(video.path) as file:
             shown = file.select(video.start, video.end, self.frame_rate)
-            yield (
-                len(shown),
-                lambda indices: _read(file, [shown[index] for index in indices], self.short_side, self.antialias),
-            )
+            yield len(shown), lambda indices: self._read(file, [shown[index] for index in indices], self.short_side)
 
     def _window(self, num_frames: int, generator: torch.Generator) -> list[int]:
-        return random_clip(
-            num_frames,
+        window = random_clip(
+            count_starts(num_frames, self.flow_len),
             clip_len=self.clip_len,
             frame_interval=self.frame_interval,
             out_of_range=self.out_of_range,
             sampling=self.sampling,
             generator=generator,
         )
+        return stack_frames(window, num_frames, self.flow_len)
 
-
-def _read(file: VideoFile, indices: Sequence[int], short_side: int | None, antialias: bool) -> torch.Tensor:
-    """Return frames (N, height, width, 3), each resized as soon as it is decoded."""
-    if short_side is None:
-        return file.frames(list(indices))
-    frames = {
-        index: resize_short_side(picture[None], short_side, antialias)[0]
-        for index, picture in file.pictures(sorted(set(indices)))
-    }
-    return torch.stack([frames[index] for index in indices])
+    def _read(self, file: VideoFile, indices: Sequence[int], short_side: int | None) -> torch.Tensor:
+        """Return frames (N, height, width, 3), or (N, height, width, 2) of flow, each resized as soon as it is
+        decoded."""
+        if self.flow_len:
+            check_flow_file(file)
+        elif short_side is None:
+            return file.frames(list(indices))
+        frames = {}
+        for index, picture in file.pictures(sorted(set(indices))):
+            frame = split_flow(picture[None]) if self.flow_len else picture[None]
+            frames[index] = (frame if short_side is None else resize_short_side(frame, short_side, self.antialias))[0]
+        return torch.stack([frames[index] for index in indices])
 
 
 def collate(items: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ A prepared folder contains `clips/<id>.mp4` (or any other layout), `index.parque
 data_files=".../index.parquet")` reads the index too.
 """
 
+import contextlib
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -119,7 +120,7 @@ def write_index(root: str | Path, rows: Iterable[Mapping[str, Any]]) -> Path:
         if (row["split"], row["id"]) in seen:
             raise ValueError(f"Video {row['id']!r} occurs twice in split {row['split']!r}; ids must be unique.")
         seen.add((row["split"], row["id"]))
-        _check_inside(row["file"], f"Video {row['id']!r}")
+        check_inside(row["file"], f"Video {row['id']!r}")
     check_groups(rows)
     table = pa.Table.from_pylist([{name: row.get(name) for name in SCHEMA.names} for row in rows], schema=SCHEMA)
     path = Path(root) / INDEX_FILE
@@ -228,6 +229,20 @@ def _split_of_fold(row: Mapping[str, Any], fold: int) -> str:
     return "val" if row["fold"] == fold else "train"
 
 
+def read_rows_of(root: str | Path) -> list[tuple[str, Video]]:
+    """Read all splits of a prepared folder: the split and the video of each row, sorted by both.
+
+    Raises the errors of `read_index`.
+    """
+    path = Path(root) / INDEX_FILE
+    splits = SPLITS[:1]
+    if path.is_file():
+        with contextlib.suppress(ValueError):  # which `read_index` reports
+            present = {row["split"] for row in read_rows(path, SCHEMA, optional=OPTIONAL_COLUMNS)}
+            splits = [split for split in SPLITS if split in present] or splits
+    return [(split, video) for split in splits for video in read_index(root, split)]
+
+
 def write_coverage(root: str | Path, report: Mapping[str, Any]) -> Path:
     """Write `root/coverage.json`: `annotation_version` and, under `splits`, the fields of `Coverage` for each split.
 
@@ -289,10 +304,15 @@ def _check_row(row: Mapping[str, Any], path: Path) -> None:
                 raise ValueError(f"attribute {span['attribute']} lasts from {span['start']} s to {span['end']} s")
     except ValueError as error:
         raise ValueError(f"{path}: video {shorten(row['id'])}: {error}. `finegym prepare` writes it again.") from error
-    _check_inside(row["file"], f"{path}: video {row['id']!r}")
+    check_inside(row["file"], f"{path}: video {row['id']!r}")
 
 
-def _check_inside(file: str, owner: str) -> None:
+def check_inside(file: str, owner: str) -> None:
+    """Refuse the path of a file that does not lie in the data set folder.
+
+    Raises:
+        ValueError: If it leads elsewhere; the message names `owner` and the path.
+    """
     parts = PurePosixPath(file).parts
     if not parts or file.startswith("/") or ".." in parts or "\\" in file or "\0" in file:
         raise ValueError(f"{owner} names the file {file!r}, which is not a path inside the data set folder.")

@@ -103,6 +103,28 @@ class Labels:
                 row[groups[attribute - 1]] = attribute
         return rows
 
+    def require_levels(self) -> tuple[list[int], list[int]]:
+        """Return the event and the set of each class, numbered in the order in which they first occur, for a model
+        that needs them.
+
+        Raises:
+            ValueError: If a class has none; the message names it.
+        """
+        levels = []
+        for level, values in (
+            ("event", [action.event for action in self.classes]),
+            ("set", [action.set for action in self.classes]),
+        ):
+            if None in values:
+                raise ValueError(
+                    f"This architecture classifies events and sets as well, and class "
+                    f"{self.names[values.index(None)]!r} of {self.name!r} has no {level}. Give every class one in the "
+                    "label file, or take another architecture."
+                )
+            numbers = {value: number for number, value in enumerate(dict.fromkeys(values))}
+            levels.append([numbers[value] for value in values])
+        return levels[0], levels[1]
+
     @property
     def names(self) -> list[str]:
         return [action.name for action in self.classes]

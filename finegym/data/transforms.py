@@ -10,6 +10,8 @@ from torch.nn import functional as F
 
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+# Of optical flow, x and y (TSM's code).
+FLOW_MEAN, FLOW_STD = (0.5, 0.5), (0.226, 0.226)
 
 
 def derive_seed(*key: int | str) -> int:
@@ -25,7 +27,7 @@ def clip_generator(*key: int | str) -> torch.Generator:
 
 
 def resize_short_side(frames: torch.Tensor, short_side: int, antialias: bool = True) -> torch.Tensor:
-    """Resize uint8 frames (T, H, W, 3) so that the shorter of height and width is `short_side` pixels.
+    """Resize uint8 frames (T, H, W, C) so that the shorter of height and width is `short_side` pixels.
 
     The interpolation is bilinear, by default with antialiasing. Frames that have this size already are returned
     unchanged.
@@ -81,7 +83,8 @@ def augment(
     """Turn the decoded frames of one training clip into model input; every frame gets the same crop and flip.
 
     Args:
-        frames: uint8 RGB of shape (T, H, W, 3).
+        frames: uint8 RGB of shape (T, H, W, 3), or optical flow, x and y, of shape (T, H, W, 2). Where flow is
+            flipped, what moved to the left moves to the right.
         generator: The only source of randomness; see `clip_generator`.
         short_side: The length in pixels of the shorter side before the crop (mmaction2's Gym99 config: 256).
         crop_size: The height and width of the result in pixels (paper, section 4.2: 224).
@@ -92,20 +95,23 @@ def augment(
         mean, std: The mean and standard deviation of each channel, for values from 0 to 1 (ImageNet's).
 
     Returns:
-        float32 of shape (T, 3, crop_size, crop_size).
+        float32 of shape (T, 3, crop_size, crop_size), or (T, 2, crop_size, crop_size).
     """
+    num_channels = frames.shape[3]
     frames = resize_short_side(frames, short_side, antialias)
     top, left, height, width = random_crop_box(*frames.shape[1:3], scale=scale, ratio=ratio, generator=generator)
-    frames = frames[:, top : top + height, left : left + width].permute(0, 3, 1, 2)  # (T, 3, height, width)
+    frames = frames[:, top : top + height, left : left + width].permute(0, 3, 1, 2)  # (T, C, height, width)
     frames = _resize(frames, (crop_size, crop_size), antialias)
     if torch.rand(1, generator=generator).item() < flip:
         frames = frames.flip(3)
+        if num_channels == 2:
+            frames = torch.stack([255 - frames[:, 0], frames[:, 1]], dim=1)
     # (x / 255 - mean) / std as one multiply-add over whole rows of pixels, which is three times faster than channel by
     # channel.
     mean, std = torch.tensor(mean).repeat(crop_size), torch.tensor(std).repeat(crop_size)
-    rows = frames.permute(0, 2, 3, 1).flatten(2).float()  # (T, crop_size, crop_size * 3)
+    rows = frames.permute(0, 2, 3, 1).flatten(2).float()  # (T, crop_size, crop_size * C)
     rows = torch.addcmul(-mean / std, rows, 1 / (255 * std))
-    return rows.unflatten(2, (crop_size, 3)).permute(0, 3, 1, 2)
+    return rows.unflatten(2, (crop_size, num_channels)).permute(0, 3, 1, 2)
 
 
 def _resize(frames: torch.Tensor, size: tuple[int, int], antialias: bool) -> torch.Tensor:

@@ -11,9 +11,52 @@ import multiprocessing.resource_tracker
 import os
 import signal
 import threading
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.context import BaseContext
+from typing import TypeVar
+
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+
+def run_each(
+    function: Callable[[Job], Result],
+    jobs: Sequence[Job],
+    num_workers: int,
+    *,
+    module: str,
+    killed: Callable[[Job], Result],
+) -> Iterator[Result]:
+    """Apply a function of a module to every job, and yield the results as they come, in any order.
+
+    Args:
+        num_workers: The number of processes; 0 works in this one.
+        killed: The result of a job that kills the process that does it. It costs no other job.
+    """
+    if num_workers == 0:
+        yield from map(function, jobs)
+        return
+    unfinished = list(jobs)
+    while unfinished:
+        with contextlib.suppress(BrokenProcessPool), worker_pool(num_workers, module) as pool:
+            futures = {pool.submit(function, job): job for job in unfinished}
+            for future in as_completed(futures):
+                result = future.result()
+                unfinished.remove(futures[future])
+                yield result
+        # A worker died, on an unknown job: those in progress, at most one more than two per worker, are each tried in
+        # a process of their own.
+        suspects, unfinished = unfinished[: 2 * num_workers + 1], unfinished[2 * num_workers + 1 :]
+        for job in suspects:
+            with worker_pool(1, module) as pool:
+                try:
+                    result = pool.submit(function, job).result()
+                except BrokenProcessPool:
+                    result = killed(job)
+            yield result
 
 
 @contextlib.contextmanager

@@ -171,7 +171,15 @@ def find_class(text: str, names: list[str]) -> int:
 def load_clip(
     processor: FineGymVideoProcessor, file: VideoFile, start: float | None = None, end: float | None = None
 ) -> Clip:
-    """Return the clip in the middle of a video, the one that `processor(video)` returns."""
+    """Return the clip in the middle of a video, the one that `processor(video)` returns.
+
+    Raises:
+        ValueError: If the model sees optical flow, of which there are no pictures.
+    """
+    if processor.flow_len:
+        raise ValueError(
+            "Explanations are drawn on pictures, and this model sees optical flow: explain the other stream."
+        )
     pixel_values = processor.load_clips(file, 1, start=start, end=end).pixel_values
     shown = file.select(start, end, processor.frame_rate)
     [places], _ = sample_clips(

@@ -83,7 +83,8 @@ def export(
         raise ValueError("8-bit integers are for OpenVINO: leave calibration out, or export to openvino.")
     model = load_model(checkpoint, AutoModelForVideoClassification)
     processor = load_video_processor(checkpoint)
-    shape = (model.config.num_frames, 3, processor.crop_size["height"], processor.crop_size["width"])
+    num_channels = 2 * processor.flow_len or 3
+    shape = (model.config.num_frames, num_channels, processor.crop_size["height"], processor.crop_size["width"])
     labels = json.dumps([model.config.id2label[index] for index in range(model.config.num_labels)])
     with tempfile.TemporaryDirectory() as scratch:
         onnx_file = Path(scratch) / "model.onnx"

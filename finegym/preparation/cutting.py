@@ -2,12 +2,11 @@
 as there are cores."""
 
 import contextlib
+import functools
 import itertools
 import json
 import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import as_completed
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
@@ -16,7 +15,7 @@ import av
 
 from finegym.data.files import replacing
 from finegym.data.video_writing import VideoWriter
-from finegym.data.worker_pool import worker_pool
+from finegym.data.worker_pool import run_each
 from modeling_finegym.video_decoding import VideoDecodingError, VideoFile, open_video
 
 from .damage import reason_of_damage
@@ -92,23 +91,9 @@ def run_jobs(jobs: Sequence[Job], root: Path, encoding: Encoding, num_workers: i
     Args:
         num_workers: The number of processes; 0 works in this one.
     """
-    if num_workers == 0:
-        for job in jobs:
-            yield from cut_source(job, root, encoding)
-        return
-    unfinished = list(jobs)
-    while unfinished:
-        with contextlib.suppress(BrokenProcessPool), worker_pool(num_workers, __name__) as pool:
-            futures = {pool.submit(cut_source, job, root, encoding): job for job in unfinished}
-            for future in as_completed(futures):
-                results = future.result()
-                unfinished.remove(futures[future])
-                yield from results
-        # A worker died, on an unknown source: those in progress, at most one more than two per worker, are each tried
-        # in a process of their own.
-        suspects, unfinished = unfinished[: 2 * num_workers + 1], unfinished[2 * num_workers + 1 :]
-        for job in suspects:
-            yield from _cut_alone(job, root, encoding)
+    cut = functools.partial(cut_source, root=root, encoding=encoding)
+    for results in run_each(cut, jobs, num_workers, module=__name__, killed=_killed):
+        yield from results
 
 
 def cut_source(job: Job, root: Path, encoding: Encoding) -> list[CutResult]:
@@ -224,10 +209,6 @@ def _reason_against(video: VideoFile, cut: Cut) -> str | None:
     return None
 
 
-def _cut_alone(job: Job, root: Path, encoding: Encoding) -> list[CutResult]:
-    with worker_pool(1, __name__) as pool:
-        try:
-            return pool.submit(cut_source, job, root, encoding).result()
-        except BrokenProcessPool:
-            reason = f"undecodable: {job.source.name} kills the decoder"
-            return [CutResult(cut.id, problem=reason) for cut in job.cuts]
+def _killed(job: Job) -> list[CutResult]:
+    reason = f"undecodable: {job.source.name} kills the decoder"
+    return [CutResult(cut.id, problem=reason) for cut in job.cuts]

@@ -1,5 +1,6 @@
 """The parts of a run, made as its recipe says: processor, model, training data."""
 
+import copy
 import functools
 import statistics
 from dataclasses import replace
@@ -8,15 +9,15 @@ from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Dataset
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
-from finegym.architectures import ARCHITECTURES
+from finegym.architectures import ARCHITECTURES, find_architecture
 from finegym.data.checkpoints import load_model
 from finegym.data.dataset import ClipDataset, StepSampler, collate
 from finegym.data.index import LABELS_FILE, Coverage, Video, read_index
 from finegym.data.labels import Labels
 from finegym.data.leakage import datasets_seen_by, unseen_videos
-from finegym.data.transforms import IMAGENET_MEAN, IMAGENET_STD, augment
+from finegym.data.transforms import FLOW_MEAN, FLOW_STD, IMAGENET_MEAN, IMAGENET_STD, augment
 from finegym.features.backbones import check_normalization, find_processor
 from finegym.features.cache import EvaluationViews, Features, TrainingViews, build_features
 from finegym.features.dataset import FeatureDataset
@@ -35,22 +36,32 @@ def read_labels(recipe: Recipe) -> Labels:
     """Return the label file of a recipe.
 
     Raises:
-        ValueError: If the architecture needs attributes and the data set has none.
+        ValueError: If the architecture needs attributes, or events and sets, and the data set has none.
     """
     labels = Labels.read(recipe.data.labels or Path(recipe.data.root) / LABELS_FILE)
     if ARCHITECTURES[recipe.model.architecture].needs_attributes:
         labels.require_attributes()
+    if ARCHITECTURES[recipe.model.architecture].needs_levels:
+        labels.require_levels()
     return labels
 
 
 def with_normalization(recipe: Recipe) -> Recipe:
-    """Return the recipe with a mean and a std: its own, those of its backbone's processor, or ImageNet's."""
+    """Return the recipe with a mean and a std: its own, those of its backbone's processor where that has seen the same
+    kind of frames, or the usual ones."""
     data = recipe.data
     if data.mean is not None and data.std is not None:
         return recipe
     own = None if recipe.model.backbone is None else find_processor(recipe.model.backbone)
-    mean, std = (IMAGENET_MEAN, IMAGENET_STD) if own is None else (tuple(own.image_mean), tuple(own.image_std))
+    mean, std = usual_normalization(data)
+    if own is not None and bool(own.flow_len) == bool(data.flow_len):
+        mean, std = tuple(own.image_mean), tuple(own.image_std)
     return replace(recipe, data=replace(data, mean=data.mean or mean, std=data.std or std))
+
+
+def usual_normalization(data: DataRecipe) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and std of each channel where nothing names others: ImageNet's, or of optical flow TSM's."""
+    return (FLOW_MEAN, FLOW_STD) if data.flow_len else (IMAGENET_MEAN, IMAGENET_STD)
 
 
 def trained_on(recipe: Recipe, labels: Labels, coverage: Coverage, val_videos: list[Video]) -> list[dict[str, Any]]:
@@ -86,17 +97,19 @@ def build_processor(data: DataRecipe, videos: list[Video] | None = None) -> Fine
     Args:
         videos: The videos that the model is trained on, whose frame rate becomes the processor's.
     """
+    mean, std = usual_normalization(data)
     return FineGymVideoProcessor(
         size={"shortest_edge": data.short_side},
         crop_size={"height": data.crop_size, "width": data.crop_size},
-        image_mean=list(data.mean or IMAGENET_MEAN),
-        image_std=list(data.std or IMAGENET_STD),
+        image_mean=list(data.mean or mean),
+        image_std=list(data.std or std),
         num_frames=data.clip_len,
         frame_interval=data.frame_interval,
         num_clips=data.num_clips,
         out_of_range=data.out_of_range,
         sampling=data.sampling,
         antialias=data.antialias,
+        flow_len=data.flow_len or 0,
         frame_rate=measure_frame_rate(videos or []),
         protocol_counts_frames=data.count_frames,
     )
@@ -116,11 +129,13 @@ def build_model(recipe: Recipe, labels: Labels) -> PreTrainedModel:
             f"model.config has unknown key {unknown[0]!r}. {architecture.config_class.__name__} knows "
             f"{sorted(architecture.config_fields)}."
         )
+    num_channels = 2 * (recipe.data.flow_len or 0) or 3
     settings: dict[str, Any] = {"id2label": labels.id2label, "label2id": labels.label2id}
     clip = {
         "num_frames": recipe.data.clip_len,
         "frame_interval": recipe.data.frame_interval,
         "image_size": recipe.data.crop_size,
+        "num_channels": num_channels,
     }
     settings |= {name: value for name, value in clip.items() if name in architecture.config_fields}
     if architecture.needs_attributes:
@@ -128,28 +143,54 @@ def build_model(recipe: Recipe, labels: Labels) -> PreTrainedModel:
     if "attribute_group_sizes" in architecture.config_fields:
         settings["attribute_group_sizes"] = labels.attribute_group_sizes
         settings["class_attributes"] = labels.class_attributes
+    if architecture.needs_levels:
+        settings["class_events"], settings["class_sets"] = labels.require_levels()
     backbone = None if recipe.model.backbone is None else load_backbone(recipe.model.backbone)
+    is_first_stage = architecture.in_two_stages and isinstance(backbone, architecture.model_class)
     if architecture.needs_backbone:
         check_normalization(recipe.model.backbone, build_processor(recipe.data))
-        settings["vision_config"] = backbone.config
+        vision_config = backbone.config.vision_config if is_first_stage else backbone.config
+        settings["vision_config"] = with_channels(vision_config, num_channels)
     model = architecture.classifier_class(architecture.config_class(**settings | recipe.model.config))
     if backbone is not None:
-        target = model.base_model.backbone if architecture.needs_backbone else model.base_model
-        load_weights(target, backbone.state_dict(), source=recipe.model.backbone)
+        whole = is_first_stage or not architecture.needs_backbone
+        start = model.base_model if whole else model.base_model.backbone
+        for target in start if isinstance(start, torch.nn.ModuleList) else [start]:
+            load_weights(target, backbone.state_dict(), source=recipe.model.backbone)
     return model
+
+
+def with_channels(config: PreTrainedConfig, num_channels: int) -> PreTrainedConfig:
+    """Return the configuration of a backbone for frames of so many channels.
+
+    Raises:
+        ValueError: If these are optical flow and the backbone is not one of this project's.
+    """
+    if getattr(config, "num_channels", 3) == num_channels:
+        return config
+    if find_architecture(config.model_type) is None:
+        raise ValueError(f"data.flow_len: optical flow is seen by this project's CNNs, not by a {config.model_type}.")
+    config = copy.deepcopy(config)
+    config.num_channels = num_channels
+    return config
 
 
 def load_weights(model: PreTrainedModel, state: dict[str, torch.Tensor], *, source: str) -> None:
     """Load a backbone's weights into a model.
 
     Kernels of single frames are repeated over time and divided by their number, so that a video of one still image
-    gives the image's activations (I3D, arXiv 1705.07750); non-local blocks that the backbone lacks stay new.
+    gives the image's activations (I3D, arXiv 1705.07750); non-local blocks that the backbone lacks stay new. Where
+    optical flow takes the place of pictures, each of its channels gets the mean of the first convolution's weights
+    over the three colors (TSN, arXiv 1608.00859).
 
     Raises:
         ValueError: If a tensor is missing or has another shape; the message names it.
     """
+    num_channels = getattr(model.config, "num_channels", 3)
     for name, expected in model.state_dict().items():
         tensor = state.get(name)
+        if tensor is not None and tensor.ndim > 3 and tensor.shape[1] == 3 != expected.shape[1] == num_channels:
+            tensor = state[name] = tensor.mean(1, keepdim=True).expand(-1, num_channels, *tensor.shape[2:])
         if tensor is None and "non_local_blocks" in name.split("."):
             state[name] = expected
         elif tensor is not None and tensor.ndim == 5 and tensor.shape[2] == 1 < expected.shape[2]:
@@ -193,6 +234,7 @@ def build_dataset(recipe: Recipe, videos: list[Video], *, skip_unreadable: bool 
         frame_rate=None if data.count_frames else measure_frame_rate(videos),
         short_side=data.short_side if recipe.features.augment else None,
         antialias=data.antialias,
+        flow_len=data.flow_len or 0,
         transform=transform,
         num_views=None if recipe.features.augment else 1,
         skip_unreadable=skip_unreadable,
@@ -208,8 +250,8 @@ def _without_augmentation(
 def augmentation(data: DataRecipe) -> dict[str, Any]:
     """Return the arguments of `transforms.augment`."""
     names = ("short_side", "crop_size", "scale", "ratio", "flip", "antialias")
-    normalization = {"mean": data.mean or IMAGENET_MEAN, "std": data.std or IMAGENET_STD}
-    return {name: getattr(data, name) for name in names} | normalization
+    mean, std = usual_normalization(data)
+    return {name: getattr(data, name) for name in names} | {"mean": data.mean or mean, "std": data.std or std}
 
 
 def build_features_of(

@@ -116,6 +116,11 @@ def _strip(
             counts = processor.protocol_counts_frames
             clips = processor.load_clips(video.path, 1, start=video.start, end=video.end, count_frames=counts)
             pixels = clips.pixel_values[0]
+        if processor.flow_len:  # x and y of the first frame of each stack, beside their mean
+            pixels = torch.cat([pixels[:, :2], pixels[:, :2].mean(1, keepdim=True)], dim=1)
+            processor.image_mean, processor.image_std = (
+                [*values, values[0]] for values in (processor.image_mean, processor.image_std)
+            )
         mean, std = (torch.tensor(values).view(3, 1, 1) for values in (processor.image_mean, processor.image_std))
         shown = (pixels[_spread(len(pixels), num_frames)] * std + mean).clamp(0, 1)
         return Strip(video, (255 * shown).round().to(torch.uint8).permute(0, 2, 3, 1).numpy())

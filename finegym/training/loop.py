@@ -25,6 +25,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from finegym.architectures import ARCHITECTURES
 from finegym.data.dataset import IGNORED_LABEL
 from finegym.data.transforms import derive_seed
 from finegym.evaluation.report import read_metrics
@@ -79,10 +80,9 @@ def train(recipe: Recipe) -> dict[str, Any] | signal.Signals:
             for piece, context in pieces(run, batch):
                 with context:
                     labels = piece.pop("labels")
-                    logits = run.wrapped_model(**piece).logits
                     # The mean over the clips of all pieces on all processes; DDP will divide by the number of
                     # processes.
-                    part = F.cross_entropy(logits, labels, reduction="sum") / max(1, num_clips)
+                    part = sum_losses(run, piece, labels) / max(1, num_clips)
                     run.accelerator.backward(part * run.accelerator.num_processes)
                 loss += part.detach()
             grad_norm = None
@@ -100,6 +100,16 @@ def train(recipe: Recipe) -> dict[str, Any] | signal.Signals:
             if run.save_is_due:
                 run.save()
         return run.finish()
+
+
+def sum_losses(run: Run, piece: dict[str, torch.Tensor], labels: torch.Tensor) -> torch.Tensor:
+    """Return the sum of the losses of the clips of a forward pass; those without a label count as 0."""
+    if not ARCHITECTURES[run.recipe.model.architecture].has_own_loss:
+        return F.cross_entropy(run.wrapped_model(**piece).logits, labels, reduction="sum")
+    num_readable = (labels != IGNORED_LABEL).sum()
+    # of no clip at all the mean is not a number: any label, times 0
+    mean = run.wrapped_model(**piece, labels=labels if num_readable else labels.clamp_min(0)).loss
+    return mean * num_readable
 
 
 def pieces(

@@ -12,6 +12,9 @@ from finegym.architectures import ARCHITECTURES, ArchitectureName
 from finegym.data.files import write_text
 
 
+MAX_FLOW_LEN = 64
+
+
 @dataclass(frozen=True)
 class LoraRecipe:
     """Small matrices that learn beside the frozen weights of a backbone of Transformers (LoRA, arXiv 2106.09685).
@@ -91,16 +94,17 @@ class DataRecipe:
             frame (repeat_last).
         sampling: Where the clips of a video are in evaluation: in the centers of its parts (mmaction2 0.x), from end
             to end (ends, mmaction2 1.x), or, in training too, a frame from each of `clip_len` equal segments (TSN).
+        flow_len: The number of consecutive frames of optical flow that make one frame of a clip, with two channels
+            each. `finegym flow` makes the data set. By default, clips are of pictures.
         short_side: The length of the shorter side of a frame before the crop, in pixels.
         crop_size: The height and width of the model's input, in pixels.
         scale: The bounds of the random crop's share of the frame's area.
         ratio: The bounds of the random crop's width divided by its height.
         flip: The probability of a horizontal flip.
         antialias: Smooth frames that get smaller, as PIL does. OpenCV, and so mmaction2, does not.
-        mean: The mean of each color channel, for values from 0 to 1. It is subtracted. By default, it is the
-            backbone's, or ImageNet's where there is none.
-        std: The standard deviation of each color channel, for values from 0 to 1. It divides. By default, it is the
-            backbone's, or ImageNet's where there is none.
+        mean: The mean of each color channel, for values from 0 to 1; of optical flow, that of x and y. It is
+            subtracted. By default, it is the backbone's, or ImageNet's where there is none; of flow, TSM's.
+        std: The standard deviation of each color channel, likewise. It divides.
         num_workers: The number of processes that decode, for each training process.
         cache_frames: Decode every training video once and keep it in memory, for small data sets.
         max_bad_share: The share of training videos that may turn out unreadable before the run stops.
@@ -119,14 +123,15 @@ class DataRecipe:
     count_frames: bool = False
     out_of_range: Literal["loop", "repeat_last"] = "loop"
     sampling: Literal["centers", "ends", "segments"] = "centers"
+    flow_len: int | None = None
     short_side: int = 256
     crop_size: int = 224
     scale: tuple[float, float] = (0.08, 1.0)
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
     flip: float = 0.5
     antialias: bool = True
-    mean: tuple[float, float, float] | None = None
-    std: tuple[float, float, float] | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
     num_workers: int = 0
     cache_frames: bool = False
     max_bad_share: float = 0.01
@@ -138,6 +143,13 @@ class DataRecipe:
                     f"data.{name} is the test split, which is neither trained nor tuned on. `finegym evaluate --split "
                     "test` measures a finished checkpoint on it."
                 )
+        if self.flow_len is not None and not 1 <= self.flow_len <= MAX_FLOW_LEN:
+            raise ValueError(f"data.flow_len must lie between 1 and {MAX_FLOW_LEN}, got {self.flow_len}.")
+        num_channels = 2 if self.flow_len else 3
+        for name in ("mean", "std"):
+            values = getattr(self, name)
+            if values is not None and len(values) != num_channels:
+                raise ValueError(f"data.{name} must be {num_channels} numbers, one for each channel, got {values}.")
         if self.crop_size > self.short_side:
             raise ValueError(f"data.crop_size {self.crop_size} is larger than data.short_side {self.short_side}.")
         if not 0 < self.scale[0] <= self.scale[1] <= 1 or not 0 < self.ratio[0] <= self.ratio[1]:

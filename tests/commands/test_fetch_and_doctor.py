@@ -84,7 +84,7 @@ RECIPE = """
 name: test
 output_dir: {folder}/out
 model: {{architecture: video_text, backbone: {backbone}}}
-data: {{root: {root}}}
+data: {{root: {root}{data}}}
 """
 
 
@@ -92,9 +92,9 @@ data: {{root: {root}}}
 def examined(tmp_path, capsys):
     """`examined(root, backbone)` returns the exit status of `finegym doctor` and its output, line by line."""
 
-    def examine(root: Path, backbone: str) -> tuple[int, list[str]]:
+    def examine(root: Path, backbone: str, data: str = "") -> tuple[int, list[str]]:
         recipe = tmp_path / "recipe.yaml"
-        recipe.write_text(RECIPE.format(folder=tmp_path, root=root, backbone=backbone))
+        recipe.write_text(RECIPE.format(folder=tmp_path, root=root, backbone=backbone, data=data))
         status = main(["doctor", "--recipe", str(recipe), "--annotations", str(tmp_path / "annotations")])
         return status, capsys.readouterr().out.splitlines()
 
@@ -116,6 +116,9 @@ def test_the_doctor_names_a_cure_for_everything_missing(examined, tmp_path):
     assert cure_of(lines, "FineGym's lists") == f"finegym fetch --folder {tmp_path}/annotations"
     assert cure_of(lines, "index.parquet") == f"finegym prepare VIDEOS {tmp_path}/gym99 --dataset gym99"
     assert cure_of(lines, "model.backbone") == f"finegym convert WEIGHTS {tmp_path}/backbone"
+    lines = examined(tmp_path / "gym99_flow", f"{tmp_path}/backbone", ", flow_len: 5")[1]
+    flow = f"finegym flow {tmp_path}/gym99 --output {tmp_path}/gym99_flow"
+    assert cure_of(lines, "index.parquet") == flow
 
 
 def test_the_doctor_prepares_no_folder_of_own_videos(examined, tmp_path):
@@ -133,7 +136,9 @@ def test_the_doctor_tells_a_folder_from_a_name_on_the_hub(examined, tmp_path):
     assert cure_of(lines, "model.backbone") == "hf download someone/backbone"
     lines = examined(tmp_path / "gym99", "checkpoints/resnet50")[1]
     assert cure_of(lines, "model.backbone") == "finegym convert WEIGHTS checkpoints/resnet50"
-    trained = RECIPE.format(folder="outputs", root="x", backbone="y").replace("outputs/out", "outputs/slowonly")
+    trained = RECIPE.format(folder="outputs", root="x", backbone="y", data="").replace(
+        "outputs/out", "outputs/slowonly"
+    )
     (tmp_path / "slowonly.yaml").write_text(trained)
     lines = examined(tmp_path / "gym99", "outputs/slowonly")[1]
     assert cure_of(lines, "model.backbone") == f"finegym train --config {tmp_path}/slowonly.yaml"

@@ -56,7 +56,14 @@ FOR_BACKBONES = {
 FOR_TRN = {"its classifier is several layers": ("test_can_load_ignoring_mismatched_shapes",)}
 LISTS = {
     **dict.fromkeys(
-        ("SlowOnlyModelTest", "VideoResNetModelTest", "S3DModelTest", "BNInceptionModelTest", "TqnModelTest"),
+        (
+            "SlowOnlyModelTest",
+            "VideoResNetModelTest",
+            "S3DModelTest",
+            "BNInceptionModelTest",
+            "TqnModelTest",
+            "MtnModelTest",
+        ),
         [FOR_ALL, FOR_BACKBONES],
     ),
     "TrnModelTest": [FOR_ALL, FOR_BACKBONES, FOR_TRN],

@@ -22,6 +22,9 @@ from modeling_finegym import (
     FineGymVisionConfig,
     FineGymVisionForVideoClassification,
     FineGymVisionModel,
+    MtnConfig,
+    MtnForVideoClassification,
+    MtnModel,
     S3DConfig,
     S3DForVideoClassification,
     S3DModel,
@@ -57,6 +60,7 @@ for model_class, head_class in [
     (FineGymVideoTextModel, FineGymVideoTextForVideoClassification),
     (TrnModel, TrnForVideoClassification),
     (TqnModel, TqnForVideoClassification),
+    (MtnModel, MtnForVideoClassification),
 ]:
     model_type = model_class.config_class.model_type
     modeling_auto.MODEL_MAPPING_NAMES[model_type] = model_class.__name__
@@ -271,6 +275,31 @@ class TrnModelTest(CommonModelTest, unittest.TestCase):
         with torch.no_grad():
             outputs = TrnModel(config).eval()(**inputs, output_hidden_states=True)
         self.assertEqual(tuple(outputs.last_hidden_state.shape), (2, 3, 16))
+
+
+class MtnModelTester(VideoModelTester):
+    def get_config(self) -> MtnConfig:
+        return MtnConfig(
+            vision_config=small_slowonly_config(),
+            freeze_backbone=False,
+            pathway_intervals=[4, 2, 1],
+            integration_size=16,
+            classifier_dropout=0.0,
+        )
+
+
+class MtnModelTest(CommonModelTest, unittest.TestCase):
+    all_model_classes = (MtnModel, MtnForVideoClassification)
+    model_tester_class = MtnModelTester
+    config_common_properties = ["hidden_size", "num_frames"]
+    has_attentions = False
+
+    def test_hidden_states_output(self):
+        """There are no layers over all tokens: the features of the pathways are the only state."""
+        config, inputs = self.model_tester.prepare_config_and_inputs_for_common()
+        with torch.no_grad():
+            outputs = MtnModel(config).eval()(**inputs, output_hidden_states=True)
+        self.assertEqual([tuple(state.shape) for state in outputs.hidden_states], [(2, 3, 32)])
 
 
 class TqnModelTester(VideoModelTester):

@@ -19,6 +19,7 @@ SHIPPED = sorted(
 )
 # Batches that cannot be divided without other statistics of batch normalization: refused on more processes.
 CNNS = ("slowonly", "tsn_rgb", "tsn_bn_inception_rgb", "trn_rgb", "tsm_rgb", "i3d", "nl_i3d", "s3d", "tqn")
+CNNS += ("mtn_pathways", "tsn_bn_inception_flow", "trn_flow", "tsm_flow")
 ONE_PROCESS = [
     REPOSITORY / "configuration" / name for name in ("own/small.yaml", *(f"synthgym/{name}.yaml" for name in CNNS))
 ]
@@ -55,7 +56,9 @@ def arguments(tmp_path):
         (["--optimization.lr", "1"], "optimization.lr"),
         (["--optimization.epochs", "many"], "optimization.epochs"),
         (["--data.out_of_range", "stop"], "data.out_of_range"),
-        (["--data.mean", "[0.5]"], "data.mean"),
+        (["--data.mean", "[0.5]"], "data.mean must be 3 numbers"),
+        (["--data.flow_len", "5", "--data.std", "[1, 1, 1]"], "data.std must be 2 numbers"),
+        (["--data.flow_len", "0"], "data.flow_len must lie between 1 and 64"),
         (["--model.architecture", "vision"], "model.backbone is missing"),
         (["--data.short_side", "100"], "data.crop_size 224 is larger than data.short_side 100"),
         (["--data.scale", "[0.5, 2]"], "data.scale"),
@@ -82,7 +85,7 @@ def test_mistakes_end_with_a_message_that_names_the_key(arguments, override, wor
         ("optimisation: {epochs: 1}", "there is no key optimisation in a recipe. Did you mean optimization?"),
         ("modle: {}", "more.yaml: there is no key modle in a recipe. Did you mean model?"),
         ("optimization: {epochs: many}", "optimization.epochs must be a whole number, not many."),
-        ("data: {mean: [0.5]}", "data.mean must be a list: [a number, a number, a number], not [0.5]."),
+        ("data: {mean: [0.5]}", "data.mean must be 3 numbers, one for each channel, got (0.5,)."),
         ("just words", "more.yaml is not a recipe: it holds no keys."),
     ],
 )

@@ -44,7 +44,12 @@ def write_dataset(root: Path, *, num_train: int = 16, num_val: int = 8, num_fram
     splits = {split: {"num_expected": count, "num_present": count, **complete} for split, count in splits.items()}
     write_coverage(root, {"annotation_version": "v0", "splits": splits})
     names = ["right", "left", "down", "up"]
-    classes = [ActionClass(label, name, name, attributes=(label + 1,)) for label, name in enumerate(names)]
+    classes = [
+        ActionClass(
+            label, name, name, event=("across", "along")[label // 2], set=min(label, 2), attributes=(label + 1,)
+        )
+        for label, name in enumerate(names)
+    ]
     Labels("tiny", classes, ["", *names], license="Apache-2.0").write(root / "labels.json")
     return root
 
