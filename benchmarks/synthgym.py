@@ -14,7 +14,7 @@ import logging
 import signal
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -175,11 +175,16 @@ def run_seed(bench: Bench, seed: int) -> list[dict[str, Any]]:
 
 def read_scores(rows: list[dict[str, Any]], model: str, split: str, *, positions: bool = True) -> tuple[Any, Any]:
     """Return scores (S, N, C) and labels (N,) of one model over the seeds."""
-    tables = [
-        pq.read_table(Path(row["folder"]) / "scores.parquet").to_pydict()
+    return read_scores_of(
+        Path(row["folder"])
         for row in rows
         if (row["model"], row["split"], row["positions"]) == (model, split, positions)
-    ]
+    )
+
+
+def read_scores_of(folders: Iterable[Path]) -> tuple[np.ndarray, np.ndarray]:
+    """Return scores (S, N, C) and labels (N,) of runs on the same videos."""
+    tables = [pq.read_table(folder / "scores.parquet").to_pydict() for folder in folders]
     assert all(table["id"] == tables[0]["id"] for table in tables)
     return np.array([table["scores"] for table in tables]), np.array(tables[0]["label"])
 
