@@ -9,6 +9,8 @@ import torch
 from .video_decoding import VideoDecodingError, VideoFile
 
 
+# Frames of optical flow that make one frame of a clip, at most; TSN has 5.
+MAX_FLOW_LEN = 64
 NOT_FLOW = "This model sees optical flow, which `finegym flow` computes for a prepared folder, and not pictures"
 
 

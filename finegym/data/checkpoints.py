@@ -13,6 +13,7 @@ from transformers import AutoConfig, AutoModel, AutoVideoProcessor, PreTrainedCo
 from transformers.utils import cached_file
 
 from modeling_finegym.configuration_checks import LARGEST
+from modeling_finegym.optical_flow import MAX_FLOW_LEN
 
 from .index import LABELS_FILE
 from .labels import Labels
@@ -115,6 +116,9 @@ def check_processor(processor) -> None:
         value = getattr(processor, name, None)
         if value is not None and (type(value) is not int or not 1 <= value <= largest):
             raise ValueError(f"{name} of its video processor must be between 1 and {largest}, got {value!r}")
+    flow_len = getattr(processor, "flow_len", 0)
+    if type(flow_len) is not int or not 0 <= flow_len <= MAX_FLOW_LEN:
+        raise ValueError(f"flow_len of its video processor must be between 0 and {MAX_FLOW_LEN}, got {flow_len!r}")
     rate = getattr(processor, "frame_rate", None)
     if rate is not None and (type(rate) not in (int, float) or not 0 < rate <= MAX_FRAME_RATE):
         raise ValueError(

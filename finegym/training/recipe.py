@@ -12,9 +12,6 @@ from finegym.architectures import ARCHITECTURES, ArchitectureName
 from finegym.data.files import write_text
 
 
-MAX_FLOW_LEN = 64
-
-
 @dataclass(frozen=True)
 class LoraRecipe:
     """Small matrices that learn beside the frozen weights of a backbone of Transformers (LoRA, arXiv 2106.09685).
@@ -143,8 +140,8 @@ class DataRecipe:
                     f"data.{name} is the test split, which is neither trained nor tuned on. `finegym evaluate --split "
                     "test` measures a finished checkpoint on it."
                 )
-        if self.flow_len is not None and not 1 <= self.flow_len <= MAX_FLOW_LEN:
-            raise ValueError(f"data.flow_len must lie between 1 and {MAX_FLOW_LEN}, got {self.flow_len}.")
+        if self.flow_len is not None and self.flow_len < 1:
+            raise ValueError(f"data.flow_len must be at least 1, got {self.flow_len}.")
         num_channels = 2 if self.flow_len else 3
         for name in ("mean", "std"):
             values = getattr(self, name)

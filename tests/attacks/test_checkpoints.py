@@ -202,6 +202,7 @@ def test_weights_that_do_not_fit_are_refused_by_name(checkpoint):
         {"num_frames": 2.5},
         {"frame_interval": 10**9},
         {"num_clips": 10**9},
+        {"flow_len": 10**9},
         {"size": {"shortest_edge": 10**6}},
         {"size": {"height": -1, "width": 10**9}},
         {"crop_size": {"height": 10**6, "width": 1}},

@@ -58,7 +58,7 @@ def arguments(tmp_path):
         (["--data.out_of_range", "stop"], "data.out_of_range"),
         (["--data.mean", "[0.5]"], "data.mean must be 3 numbers"),
         (["--data.flow_len", "5", "--data.std", "[1, 1, 1]"], "data.std must be 2 numbers"),
-        (["--data.flow_len", "0"], "data.flow_len must lie between 1 and 64"),
+        (["--data.flow_len", "0"], "data.flow_len must be at least 1"),
         (["--model.architecture", "vision"], "model.backbone is missing"),
         (["--data.short_side", "100"], "data.crop_size 224 is larger than data.short_side 100"),
         (["--data.scale", "[0.5, 2]"], "data.scale"),
