@@ -82,6 +82,11 @@ class MtnConfig(OnBackboneConfig):
         return len(LEVELS)
 
     @property
+    def num_places(self) -> int:
+        """Return the tokens of a pathway."""
+        return 1
+
+    @property
     def level_sizes(self) -> list[int]:
         """Return the number of events, sets and elements."""
         return [max(groups, default=0) + 1 for groups in (self.class_events, self.class_sets)] + [self.num_labels]

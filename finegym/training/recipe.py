@@ -91,17 +91,16 @@ class DataRecipe:
             frame (repeat_last).
         sampling: Where the clips of a video are in evaluation: in the centers of its parts (mmaction2 0.x), from end
             to end (ends, mmaction2 1.x), or, in training too, a frame from each of `clip_len` equal segments (TSN).
-        flow_len: The number of consecutive frames of optical flow that make one frame of a clip, with two channels
-            each. `finegym flow` makes the data set. By default, clips are of pictures.
+        flow_len: The number of frames of optical flow, of `finegym flow`, in a frame of a clip. None means pictures.
         short_side: The length of the shorter side of a frame before the crop, in pixels.
         crop_size: The height and width of the model's input, in pixels.
         scale: The bounds of the random crop's share of the frame's area.
         ratio: The bounds of the random crop's width divided by its height.
         flip: The probability of a horizontal flip.
         antialias: Smooth frames that get smaller, as PIL does. OpenCV, and so mmaction2, does not.
-        mean: The mean of each color channel, for values from 0 to 1; of optical flow, that of x and y. It is
-            subtracted. By default, it is the backbone's, or ImageNet's where there is none; of flow, TSM's.
-        std: The standard deviation of each color channel, likewise. It divides.
+        mean: The mean of each channel, for values from 0 to 1. It is subtracted. By default, it is the backbone's, or
+            ImageNet's where there is none; of optical flow, TSM's.
+        std: The standard deviation of each channel, likewise. It divides.
         num_workers: The number of processes that decode, for each training process.
         cache_frames: Decode every training video once and keep it in memory, for small data sets.
         max_bad_share: The share of training videos that may turn out unreadable before the run stops.
@@ -143,16 +142,13 @@ class DataRecipe:
         if self.flow_len is not None and self.flow_len < 1:
             raise ValueError(f"data.flow_len must be at least 1, got {self.flow_len}.")
         num_channels = 2 if self.flow_len else 3
-        for name in ("mean", "std"):
-            values = getattr(self, name)
+        for name, values in (("mean", self.mean), ("std", self.std)):
             if values is not None and len(values) != num_channels:
                 raise ValueError(f"data.{name} must be {num_channels} numbers, one for each channel, got {values}.")
         if self.crop_size > self.short_side:
             raise ValueError(f"data.crop_size {self.crop_size} is larger than data.short_side {self.short_side}.")
         if not 0 < self.scale[0] <= self.scale[1] <= 1 or not 0 < self.ratio[0] <= self.ratio[1]:
-            raise ValueError(
-                f"data.scale {self.scale} and data.ratio {self.ratio} must be increasing, scale within (0, 1]."
-            )
+            raise ValueError(f"data.scale {self.scale} and data.ratio {self.ratio} must increase, scale up to 1.")
 
 
 @dataclass(frozen=True)
@@ -372,9 +368,7 @@ class Recipe:
         }
         for name, is_set in learning.items():
             if self.features.mode == "cached" and is_set:
-                raise ValueError(
-                    f"Cached features come from a frozen backbone; with {name} set features.mode: online."
-                )
+                raise ValueError(f"Cached features are of a frozen backbone; with {name} set features.mode: online.")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the recipe as plain lists, dicts and scalars, as JSON and YAML have them."""
