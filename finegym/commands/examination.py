@@ -1,6 +1,7 @@
 """What `finegym doctor` checks: each finding is good, or has the command that fixes it."""
 
 import importlib.metadata
+import math
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
@@ -17,7 +18,7 @@ from finegym.data.checkpoints import load_config
 from finegym.data.index import COVERAGE_FILE, INDEX_FILE, LABELS_FILE, read_coverage, read_index
 from finegym.data.labels import Labels
 from finegym.features.backbones import load_feature_model
-from finegym.features.token_experiment import examine_tokens
+from finegym.features.token_experiment import TokenReport, examine_tokens
 from finegym.paths import CONFIGURATION, require_path_or_hub_id
 from finegym.preparation.annotations import VERSIONS, segments_file
 from finegym.preparation.fetch import KNOWN_SHA256
@@ -63,25 +64,32 @@ def examine_backbone(name: str, clip_len: int | None) -> list[Finding]:
     model, processor = load_feature_model(name, clip_len=clip_len, spatial_grid_size="all")
     config, size = model.config, dict(processor.crop_size)["height"]
     report = examine_tokens(model, size)
-    num_tokens = report.num_moments * report.num_places
+    num_tokens, side = report.num_moments * report.num_places, round(report.num_places**0.5)
     kind = f"{model_type}, {sum(one.numel() for one in model.backbone.parameters()):,} weights"
     clip = f"a clip of {config.num_frames} frames of {size} x {size}"
     before = f", {config.num_prefix_tokens} left out before them" if config.num_prefix_tokens else ""
     tokens = f"{report.num_moments} moments x {report.num_places} places x {report.num_channels} channels"
-    proof = (
-        f"order of the tokens: one frame changed moves its moment {report.time_contrast:.1f}x as far as any other, "
-        f"one corner its place {report.space_contrast:.1f}x"
-    )
-    sizes = {f"spatial_grid_size {grid}": report.feature_bytes(grid) for grid in (1, 2, 4)}
+    sizes = {f"spatial_grid_size {grid}": report.feature_bytes(grid) for grid in (1, 2, 4) if grid <= side}
     sizes["all"] = report.feature_bytes(None)
-    memory = ", ".join(f"{size / 2**10:,.0f} KiB with {grid}" for grid, size in sizes.items())
+    memory = ", ".join(f"{size / 2**10:,.1f} KiB with {grid}" for grid, size in sizes.items())
     return [
         Finding(True, f"{name}: {kind}"),
         Finding(True, f"{clip} gives {num_tokens:,} tokens: {tokens}{before}"),
-        Finding(report.is_proved, proof, "set model.config.num_prefix_tokens and token_layout to the model's own"),
+        _order_of_tokens(report, config.has_own_backbone),
         Finding(True, f"its cached features in float16: {memory}"),
-        Finding(True, f"training through all of it keeps {report.trained_bytes / 2**20:,.0f} MiB for each clip"),
+        Finding(True, f"training through all of it keeps {report.trained_bytes / 2**20:,.1f} MiB for each clip"),
     ]
+
+
+def _order_of_tokens(report: TokenReport, is_own: bool) -> Finding:
+    if is_own:
+        return Finding(True, "order of the tokens: the maps of this project's own network, by time, row and column")
+    moved = [
+        "nothing else" if math.isinf(contrast) else f"any other at most 1/{contrast:,.1f} as far"
+        for contrast in (report.time_contrast, report.space_contrast)
+    ]
+    proof = f"order of the tokens: one frame changed moves its moment, {moved[0]}; one corner its place, {moved[1]}"
+    return Finding(report.is_proved, proof, "set model.config.num_prefix_tokens and token_layout to the model's own")
 
 
 def render(findings: Sequence[Finding]) -> str:

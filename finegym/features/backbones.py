@@ -77,9 +77,9 @@ def load_processor(
     if not isinstance(processor, FineGymVideoProcessor):
         processor = FineGymVideoProcessor(**transform_settings(processor))
     if clip_len is not None:
-        processor.num_frames = clip_len
+        processor.num_frames = int(clip_len)  # a command line's numbers are of a type of their own
     if frame_interval is not None:
-        processor.frame_interval = frame_interval
+        processor.frame_interval = int(frame_interval)
     check_processor(processor)
     return processor
 

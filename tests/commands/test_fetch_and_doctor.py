@@ -10,9 +10,11 @@ from transformers import AutoModel
 
 from finegym.commands.line import main
 from finegym.preparation.fetch import KNOWN_SHA256, fetch_annotations
+from modeling_finegym import FineGymVideoProcessor
 from modeling_finegym.configuration_token_layouts import TOKEN_LAYOUTS
 from tests.foreign import write_foreign
 from tests.real_lists import REAL_LISTS, REASON
+from tests.small import small_model
 
 
 CLIP = ("0LtLS9wROrk", "E_002407_002435", "A_0003_0005")
@@ -159,11 +161,11 @@ def test_the_doctor_refuses_what_is_no_recipe(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("model_type", "gives", "sizes"),
     [
-        ("videomae", "4 frames of 32 x 32 gives 32 tokens: 2 moments x 16 places x 16 channels", (0, 0, 1, 1)),
+        ("videomae", "4 frames of 32 x 32 gives 32 tokens: 2 moments x 16 places x 16 channels", (0.1, 0.2, 1.0, 1.0)),
         (
             "dinov3_vit",
             "8 frames of 32 x 32 gives 128 tokens: 8 moments x 16 places x 16 channels, 5 left out before them",
-            (0, 1, 4, 4),
+            (0.2, 1.0, 4.0, 4.0),
         ),
     ],
 )
@@ -174,11 +176,28 @@ def test_the_doctor_says_what_a_backbone_gives(model_type, gives, sizes, tmp_pat
     weights = sum(parameter.numel() for parameter in AutoModel.from_pretrained(folder).parameters())
     assert lines[0] == f"ok  {folder}: {model_type}, {weights:,} weights"
     assert lines[1] == f"ok  a clip of {gives}"
-    assert lines[2].startswith("ok  order of the tokens: one frame changed moves its moment ")
+    assert lines[2].startswith("ok  order of the tokens: one frame changed moves its moment, ")
+    assert ("moment, nothing else; one corner its place, any other at most 1/" in lines[2]) == ("dino" in model_type)
     names = ("spatial_grid_size 1", "spatial_grid_size 2", "spatial_grid_size 4", "all")
     listed = ", ".join(f"{size} KiB with {name}" for name, size in zip(names, sizes, strict=True))
     assert lines[3] == f"ok  its cached features in float16: {listed}"
     assert lines[-1] == "Nothing is missing."
+
+
+def test_the_doctor_takes_a_length_for_image_models_and_names_encoders(tmp_path, capsys):
+    folder = str(write_foreign(tmp_path / "timm_wrapper", "timm_wrapper"))
+    assert main(["doctor", "--backbone", folder, "--clip_len", "4"]) == 0
+    said = capsys.readouterr().out
+    assert "a clip of 4 frames of 32 x 32 gives 64 tokens: 4 moments x 16 places x 16 channels, 1 left out" in said
+    frames = {"size": {"shortest_edge": 100}, "crop_size": {"height": 96, "width": 96}, "num_frames": 8}
+    for family in ("slowonly", "vision"):
+        small_model(family).save_pretrained(tmp_path / family)
+        FineGymVideoProcessor(**frames).save_pretrained(tmp_path / family)
+    assert main(["doctor", "--backbone", str(tmp_path / "slowonly")]) == 0
+    said = capsys.readouterr().out
+    assert "gives 72 tokens: 8 moments x 9 places x 64 channels" in said and "spatial_grid_size 4" not in said
+    assert main(["doctor", "--backbone", str(tmp_path / "vision")]) != 0
+    assert "is an encoder, whose own spatial_grid_size is 1" in capsys.readouterr().err
 
 
 def test_the_doctor_finds_tokens_in_another_order(tmp_path, capsys, monkeypatch):
