@@ -26,7 +26,7 @@ from finegym.evaluation.table import CONTROLS, table_rows
 from finegym.features.backbones import load_feature_model
 
 from .build import measure_frame_rate
-from .methods import FROZEN, METHODS, MethodName, choose_method
+from .methods import FROZEN, METHODS, MethodName, choose_method, find_obstacles
 from .recipe import Recipe, changed_fields, flatten
 from .recipe_parsing import parse_recipe, vary
 
@@ -51,13 +51,15 @@ SIDES = re.compile(r"(?<![a-z])(left|right|clockwise|counterclockwise|anticlockw
 
 @dataclass(frozen=True)
 class Backbone:
-    """What a backbone takes: clips of one of `clip_lens` frames, the middle `crop_size` pixels of a `short_side`."""
+    """What a backbone takes: clips of one of `clip_lens` frames, the middle `crop_size` pixels of a `short_side`.
+    `is_own` says that it is one of this project."""
 
     name: str
     clip_lens: tuple[int, ...]
     short_side: int
     crop_size: int
     antialias: bool
+    is_own: bool = False
 
 
 def inspect_backbone(name: str) -> Backbone:
@@ -90,7 +92,7 @@ def inspect_backbone(name: str) -> Backbone:
             f"{name} does not take the clips of its own processor, {clip_lens[0]} frames of {crop_size} x "
             f"{crop_size}: {reason}"
         ) from error
-    return Backbone(name, clip_lens, max(crop_size, min(sides)), crop_size, processor.antialias)
+    return Backbone(name, clip_lens, max(crop_size, min(sides)), crop_size, processor.antialias, own is not None)
 
 
 def finetuning_recipes(
@@ -117,7 +119,7 @@ def finetuning_recipes(
         raise ValueError(f"{root} has one class, {labels.names[0]!r}; there is nothing to tell apart.")
     videos = read_index(root, "train")
     clip, about_clips = choose_clip(videos, backbone.clip_lens, root)
-    method, about_method = choose_method(len(videos), method, has_gpu=has_gpu)
+    method, about_method = choose_method(len(videos), method, find_obstacles(has_gpu=has_gpu, is_own=backbone.is_own))
     flip, about_flip = choose_flip(labels)
     recipes = []
     for chosen in [FROZEN, *(other for other in METHODS[1:] if other.name == method)]:

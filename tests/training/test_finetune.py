@@ -26,7 +26,7 @@ from finegym.data.labels import ActionClass, Labels
 from finegym.data.video_writing import write_video
 from finegym.evaluation.report import read_metrics
 from finegym.training.finetune import choose_clip, choose_flip, finetuning_recipes, inspect_backbone, write_recipe
-from finegym.training.methods import METHODS, choose_method
+from finegym.training.methods import METHODS, choose_method, find_obstacles
 from tests.training.launching import REPOSITORY, run_command, weights_hash
 from tests.training.tiny import write_dataset
 
@@ -152,8 +152,9 @@ def test_a_dry_run_imports_and_writes_the_recipe_which_an_imported_folder_gives_
     assert status == 0 and "nothing was trained" in output and not (tmp_path / "a" / "frozen").exists(), errors
     recipe = yaml.safe_load((tmp_path / "a" / "frozen.yaml").read_text())
     assert recipe["data"]["clip_len"] in (8, 16)  # rotary positions: not only the 16 of its configuration
-    status, _, errors = finetune(folder, str(tmp_path / "root"), *map(str, options))
+    status, _, errors = finetune(folder, str(tmp_path / "root"), "--method", "lora", *map(str, options))
     assert status == 0, errors
+    assert yaml.safe_load((tmp_path / "a" / "lora.yaml").read_text())["model"]["lora"]["rank"] == 8
     status, _, errors = finetune(folder, str(tmp_path / "root"), "--license", "mit", *map(str, options))
     assert status == 2 and "leave out --license" in errors
 
@@ -201,18 +202,21 @@ def test_an_unknown_frame_rate_is_refused():
 
 
 @pytest.mark.parametrize(
-    ("num_videos", "has_gpu", "asked", "expected", "said"),
+    ("num_videos", "has_gpu", "is_own", "asked", "expected", "said"),
     [
-        (50, True, None, "frozen", "From 2,000 on, on a GPU"),
-        (1999, True, None, "frozen", "With 1,999 training videos"),
-        (2000, True, None, "full", "after an encoder on the frozen backbone"),
-        (50_000, False, None, "frozen", "enough for --method full, but there is no GPU"),
-        (50, False, "full", "full", "As --method full says"),
-        (50_000, True, "frozen", "frozen", "As --method frozen says"),
+        (50, True, False, None, "frozen", "From 500 on, on a GPU, small matrices"),
+        (499, True, False, None, "frozen", "With 499 training videos"),
+        (500, True, False, None, "lora", "From 2,000 on, on a GPU, the backbone and the encoder"),
+        (500, True, True, None, "frozen", "enough for --method lora, but the backbone is none of Transformers"),
+        (2000, True, False, None, "full", "after an encoder on the frozen backbone"),
+        (2000, True, True, None, "full", "after an encoder on the frozen backbone"),
+        (50_000, False, False, None, "frozen", "enough for --method full, but there is no GPU"),
+        (50, False, False, "full", "full", "As --method full says"),
+        (50_000, True, False, "frozen", "frozen", "As --method frozen says"),
     ],
 )
-def test_how_much_learns_follows_from_the_number_of_videos(num_videos, has_gpu, asked, expected, said):
-    name, sentence = choose_method(num_videos, asked, has_gpu=has_gpu)
+def test_how_much_learns_follows_from_the_number_of_videos(num_videos, has_gpu, is_own, asked, expected, said):
+    name, sentence = choose_method(num_videos, asked, find_obstacles(has_gpu=has_gpu, is_own=is_own))
     assert name == expected and said in sentence
     assert all(method.recipe.is_file() for method in METHODS)
 

@@ -141,7 +141,7 @@ def write_backbone(folder, kind):
     return ["--model.backbone", str(folder)]
 
 
-@pytest.mark.parametrize("name", ["small", "frozen", "full", "fine_tuned"])
+@pytest.mark.parametrize("name", ["small", "frozen", "lora", "full", "fine_tuned"])
 def test_every_recipe_for_own_videos_trains(folded, tmp_path, name):
     config = ["--config", str(CONFIGURATION / "own" / f"{name}.yaml")]
     as_shipped = parse_recipe(config)
