@@ -401,7 +401,8 @@ HARMLESS_FIELDS = (
 
 
 # What recipes had no word for at first: left out, these do not change a recipe's hash.
-LATER_FIELDS = ("model.lora.rank", "model.lora.alpha", "model.lora.targets", "optimization.layer_lr_decay")
+LATER_FIELDS = ("data.flow_len", "model.lora.rank", "model.lora.alpha", "model.lora.targets")
+LATER_FIELDS += ("optimization.layer_lr_decay",)
 
 
 def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
