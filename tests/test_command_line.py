@@ -48,7 +48,7 @@ def test_the_version(typed):
         (["predict", "x.mp4", "--model", "y", "--start", "now"], "--start must be a number, not now."),
         (["predict", "x.mp4", "--model"], "--model needs a value."),
         (["predict", "x.mp4", "--model", "y", "--stride", "1"], "give --window SECONDS"),
-        (["demo", "--model", "y", "--port", "80000"], "--port must be a whole number from 1 to 65535, not 80000."),
+        (["demo", "y", "--port", "80000"], "--port must be a whole number from 1 to 65535, not 80000."),
         (["synthgym", "x", "--split", "sets"], "--split must be one of class, order, not sets."),
         (["export", "x", "y.tflite"], "y.tflite must end in .onnx, .xml, .pth"),
         (["push", "x"], "Give either a checkpoint folder or --all RECIPES."),
@@ -77,7 +77,7 @@ def test_a_mistake_of_typing_is_one_line_that_names_it(arguments, message, typed
         (["features", "nope", "--model", ".", "--output", "x"], "There is no video and no folder of videos nope."),
         (["features", ".", "--model", "checkpoints/nope", "--output", "x"], "no checkpoint folder checkpoints/nope."),
         (["export", "outputs/nope", "x.onnx"], "There is no checkpoint folder outputs/nope."),
-        (["demo", "--model", "outputs/nope"], "There is no checkpoint folder outputs/nope."),
+        (["demo", "outputs/nope"], "There is no checkpoint folder outputs/nope."),
         (
             ["import", "nope", "x"],
             "no folder of videos nope here, and a name on the Hub has the form OWNER/NAME.",
@@ -114,7 +114,7 @@ def test_neither_help_nor_mistakes_import_torch(tmp_path):
         ["train", "--config", "synthgym/nope.yaml"],
         ["train", "--config", "synthgym/slowonly.yaml", "--optimization.lr", "1"],
         ["push", "nope", "OWNER/NAME"],
-        ["demo", "--model", "x", "--port", "80000"],
+        ["demo", "x", "--port", "80000"],
     ]
     code = f"""
 import sys

@@ -16,6 +16,7 @@ def push(
     revision: str | None = None,
     tag: str | None = None,
     example: Path | None = None,
+    space: bool = False,
     dry_run: bool = False,
 ) -> None:
     """Publish a finished checkpoint on the Hugging Face Hub.
@@ -33,17 +34,21 @@ def push(
         tag: The name for the published commit, such as v1.0.
         example: A video of your own to publish as example.mp4, without its sound and metadata. By default, it is a
             drawn gymnast for checkpoints of FineGym and SynthGym, and none for those of own data.
+        space: Publish a Space of the same name too, with the page of `finegym demo`. It needs the `demo` extra.
         dry_run: Do everything but the sending.
 
     Examples:
         finegym push outputs/gym99/video_text OWNER/NAME --dry_run
         finegym push outputs/gym99/video_text OWNER/NAME --tag v1.0
+        finegym push outputs/gym99/video_text OWNER/NAME --space
         finegym push --all configuration/gym99 OWNER
     """
     if (checkpoint is None) == (all is None):
         raise UsageError("Give either a checkpoint folder or --all RECIPES.")
     if all is not None and (create_pr or revision or example):
         raise UsageError("--all commits to main, without examples: leave out --create_pr, --revision and --example.")
+    if space and (all is not None or create_pr or revision):
+        raise UsageError("--space shows one model of the branch main: leave out --all, --create_pr and --revision.")
     if checkpoint is not None and not checkpoint.is_dir():
         raise FileNotFoundError(f"There is no checkpoint folder {checkpoint}.")
     recipes = None if all is None else shipped(all)
@@ -53,5 +58,9 @@ def push(
     shared = {"private": private, "tag": tag, "dry_run": dry_run}
     if recipes is not None:
         publish_family(recipes, repository, **shared)
+    elif space:
+        from finegym.hub.space import publish_space
+
+        publish_space(checkpoint, repository, example=example, **shared)
     else:
         publish(checkpoint, repository, create_pr=create_pr, revision=revision, example=example, **shared)

@@ -11,6 +11,8 @@ import torch
 from av.video.frame import PictureType
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
+from modeling_finegym.video_decoding import open_video
+
 from .files import replacing
 
 
@@ -157,3 +159,24 @@ def write_video(
                 writer.write(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24"), position / fps)
         if writer.num_frames == 0:
             raise ValueError(f"{path}: there is no frame to write.")
+
+
+def recode(video: str | Path, path: str | Path, *, short_side: int) -> None:
+    """Write a video's frames as a new file that browsers play: without its sound and metadata, such as the place where
+    a phone filmed it.
+
+    Args:
+        video: The file to read.
+        path: The MP4 to write; it appears when it is complete.
+        short_side: The length in pixels of the shorter side; smaller videos are not enlarged.
+
+    Raises:
+        FileNotFoundError, VideoDecodingError: If there is no such video, or it cannot be read.
+    """
+    with (
+        open_video(video) as file,
+        replacing(path) as temporary,
+        VideoWriter(temporary, fps=file.fps, short_side=short_side) as writer,
+    ):
+        for index, frame in file.decode(range(file.num_frames)):
+            writer.write(frame, file.times[index])

@@ -6,7 +6,7 @@ import multiprocessing
 import multiprocessing.connection
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ TENSORS, ERROR = b"tensors", b"error"
 class ApartProcessor:
     """A video processor whose `load_clips` decodes files in another process, and is otherwise the one it is given.
 
-    The results come back as safetensors and JSON, so that nothing is unpickled.
+    `run` does other work on a file there. The results come back as safetensors and JSON, so that nothing is unpickled.
 
     Args:
         processor: The processor that does the work.
@@ -51,11 +51,24 @@ class ApartProcessor:
         """
         if not isinstance(video, (str, Path)):
             return self.processor.load_clips(video, num_clips, **options)
+        return VideoClips(**self.run(_load_clips, video, num_clips, **options))
+
+    def run(
+        self, function: Callable[..., dict[str, torch.Tensor]], video: str | Path, *arguments: Any, **options: Any
+    ) -> dict[str, torch.Tensor]:
+        """Return what `function(processor, video, *arguments, **options)` returns in the other process.
+
+        Args:
+            function: A function of a module, which the other process imports.
+            video: The file.
+
+        Raises:
+            ValueError, OSError: If the function raises them, or the video kills the process or takes too long.
+        """
         with self._lock:
             try:
-                if self._process is None:
-                    self._start()
-                self._connection.send((str(video), num_clips, options))
+                self.start()
+                self._connection.send((function, str(video), arguments, options))
                 if not self._connection.poll(self.seconds):
                     self.close()
                     raise ValueError(f"{video} takes longer than {self.seconds:.0f} s to decode.")
@@ -64,7 +77,7 @@ class ApartProcessor:
                 self.close()
                 raise ValueError(f"{video} kills the decoder.") from None
         if kind == TENSORS:
-            return VideoClips(**safetensors.torch.load(content))
+            return safetensors.torch.load(content)
         name, message = json.loads(content)
         raise (FileNotFoundError if name == "FileNotFoundError" else ValueError)(message)
 
@@ -76,7 +89,10 @@ class ApartProcessor:
             self._connection.close()
             self._process = self._connection = None
 
-    def _start(self) -> None:
+    def start(self) -> None:
+        """Start the process, if it does not run, and wait until it is ready."""
+        if self._process is not None:
+            return
         context = server_context(__name__)
         self._connection, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, self.processor), daemon=True)
@@ -102,17 +118,23 @@ def _serve(connection: multiprocessing.connection.Connection, processor: FineGym
     connection.send_bytes(b"ready")
     while True:
         try:
-            video, num_clips, options = connection.recv()
+            function, video, arguments, options = connection.recv()
         except EOFError:
             return
         try:
-            clips = processor.load_clips(video, num_clips, **options)
-            fields = {name: value for name, value in vars(clips).items() if isinstance(value, torch.Tensor)}
-            answer = TENSORS, safetensors.torch.save({name: value.contiguous() for name, value in fields.items()})
+            tensors = function(processor, video, *arguments, **options)
+            answer = TENSORS, safetensors.torch.save({name: value.contiguous() for name, value in tensors.items()})
         except (ValueError, OSError, MemoryError) as error:
             answer = ERROR, json.dumps([type(error).__name__, str(error) or type(error).__name__]).encode()
         for part in answer:
             connection.send_bytes(part)
+
+
+def _load_clips(
+    processor: FineGymVideoProcessor, video: str, num_clips: int | None, **options: Any
+) -> dict[str, torch.Tensor]:
+    clips = processor.load_clips(video, num_clips, **options)
+    return {name: value for name, value in vars(clips).items() if isinstance(value, torch.Tensor)}
 
 
 def _end_with(sentinel: int) -> None:

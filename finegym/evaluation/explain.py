@@ -6,38 +6,22 @@ In: a video file and a checkpoint. Out: an `Explanation`; `explanation_figure` d
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from transformers import AutoModelForVideoClassification, PreTrainedModel
 
 from finegym.data.checkpoints import load_labels, load_model, load_video_processor
 from finegym.data.labels import Labels
-from modeling_finegym import FineGymVideoProcessor, SlowOnlyForVideoClassification
-from modeling_finegym.clip_sampling import sample_clips
+from modeling_finegym import SlowOnlyForVideoClassification
 from modeling_finegym.modeling_finegym import FineGymForVideoClassification
-from modeling_finegym.video_decoding import VideoFile, open_video
+from modeling_finegym.video_decoding import open_video
 
 from .attribution import Attribution, Target, attribute_encoder, attribute_network, strongest_attributes
+from .clips import Clip, load_clip
 from .predict import check_device
 
 
 # Besides the attributes of the class and of its contrast, the strongest others have a row of their own.
 NUM_OTHERS = 3
-
-
-@dataclass(frozen=True)
-class Clip:
-    """One clip as a model sees it.
-
-    Attributes:
-        times: When each of the T frames is shown, in seconds from the start of the file.
-        pixel_values: The normalized frames (1, T, C, H, W).
-        frames: The same frames as pictures, (T, H, W, 3) uint8.
-    """
-
-    times: list[float]
-    pixel_values: torch.Tensor
-    frames: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -166,34 +150,6 @@ def find_class(text: str, names: list[str]) -> int:
             f"{what} of this model matches {text!r}: {'; '.join((found or names)[:5])}; give one name or id."
         )
     return names.index(found[0])
-
-
-def load_clip(
-    processor: FineGymVideoProcessor, file: VideoFile, start: float | None = None, end: float | None = None
-) -> Clip:
-    """Return the clip in the middle of a video, the one that `processor(video)` returns.
-
-    Raises:
-        ValueError: If the model sees optical flow, of which there are no pictures.
-    """
-    if processor.flow_len:
-        raise ValueError(
-            "Explanations are drawn on pictures, and this model sees optical flow: explain the other stream."
-        )
-    pixel_values = processor.load_clips(file, 1, start=start, end=end).pixel_values
-    shown = file.select(start, end, processor.frame_rate)
-    [places], _ = sample_clips(
-        len(shown),
-        clip_len=processor.num_frames,
-        frame_interval=processor.frame_interval,
-        num_clips=1,
-        out_of_range=processor.out_of_range,
-        sampling=processor.sampling,
-    )
-    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (processor.image_mean, processor.image_std))
-    pictures = (255 * (pixel_values[0] * std + mean).clamp(0, 1)).round().to(torch.uint8)
-    times = [float(file.times[shown[place]]) for place in places]
-    return Clip(times, pixel_values, pictures.permute(0, 2, 3, 1).numpy())
 
 
 def explain_clip(

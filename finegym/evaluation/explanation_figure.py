@@ -103,7 +103,7 @@ def _draw_strip(axis, explanation: Explanation, *, heat: bool) -> None:
     chosen = [int((place + 0.5) * len(frames) / count) for place in range(count)]
     pictures = frames[chosen]
     if heat:
-        pictures = _heated(frames, explanation.attribution.over_space)[chosen]
+        pictures = heated_frames(frames, explanation.attribution.over_space)[chosen]
     extent = (-0.5, explanation.num_moments - 0.5, 0, 1)
     axis.imshow(np.concatenate(list(pictures), axis=1), aspect="auto", extent=extent, interpolation="nearest")
     axis.set_xticks([])
@@ -113,7 +113,7 @@ def _draw_strip(axis, explanation: Explanation, *, heat: bool) -> None:
         axis.axvline(edge * explanation.num_moments / count - 0.5, color="white", linewidth=0.8)
 
 
-def _heated(frames: np.ndarray, space: torch.Tensor) -> np.ndarray:
+def heated_frames(frames: np.ndarray, space: torch.Tensor) -> np.ndarray:
     """Return gray frames under the places that speak for the class; those that speak against it are left gray."""
     from matplotlib import colormaps
 

@@ -1,13 +1,13 @@
 """The actions of a whole routine: a window slides over the video, and overlapping windows are averaged."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from tqdm import tqdm
 
-from modeling_finegym.clip_scoring import VideoClips, score_videos
+from modeling_finegym.clip_scoring import score_videos
 from modeling_finegym.video_decoding import VideoFile, open_video
 from modeling_finegym.video_processing_finegym import FineGymVideoProcessor
 
@@ -68,24 +68,21 @@ def score_windows(
         FileNotFoundError, ValueError: If the file cannot be read, or a length is not positive.
     """
     with open_video(path) as video:
-        first, stop = video.index_range(start, end)
-        # The last frame is shown for as long as the average one.
-        shown_until = video.times[stop - 1] + 1 / video.fps if video.fps else video.times[stop - 1]
-        windows = slide(video.times[first], shown_until, window=window, stride=stride)
-        loaded = _load_windows(video, processor, windows, num_clips, progress)
+        windows = slide(*shown_between(video, start, end), window=window, stride=stride)
+        loaded = (
+            processor.load_clips(video, num_clips, start=first, end=last)
+            for first, last in tqdm(windows, unit="window", disable=not progress)
+        )
         scores = [result.scores for result in score_videos(model, loaded, batch_size)]
     return windows, torch.stack(scores)
 
 
-def _load_windows(
-    video: VideoFile,
-    processor: FineGymVideoProcessor,
-    windows: Sequence[tuple[float, float]],
-    num_clips: int,
-    progress: bool,
-) -> Iterator[VideoClips]:
-    for start, end in tqdm(windows, unit="window", disable=not progress):
-        yield processor.load_clips(video, num_clips, start=start, end=end)
+def shown_between(video: VideoFile, start: float | None = None, end: float | None = None) -> tuple[float, float]:
+    """Return when the frames shown in `[start, end)` begin and end, in seconds. The last one is shown for as long as
+    the average one."""
+    first, stop = video.index_range(start, end)
+    last = video.times[stop - 1]
+    return video.times[first], last + 1 / video.fps if video.fps else last
 
 
 def find_segments(

@@ -19,11 +19,10 @@ from transformers import AutoModelForVideoClassification
 import modeling_finegym
 from finegym.data.checkpoints import SHARDS, WEIGHTS, load_model, load_video_processor
 from finegym.data.text import read_json, read_yaml
-from finegym.data.video_writing import VideoWriter, write_video
+from finegym.data.video_writing import recode, write_video
 from finegym.synthgym.generate import Performance, render_performance
 from modeling_finegym.clip_scoring import score_videos
 from modeling_finegym.publishing_finegym import copy_code
-from modeling_finegym.video_decoding import open_video
 
 from . import stranger
 from .card import EXAMPLE, card_metadata, check_names, eval_results, render_card
@@ -57,6 +56,8 @@ LOCAL_PATH = re.compile(r"/|~|\.\.[/\\]|[A-Za-z]:[/\\]|\\\\")
 NAMES_OF_CLASSES = ("id2label", "label2id", "attribute_names", "per_class", "per_set", "per_event")
 # The largest difference between two computations of the same score that counts as equal.
 TOLERANCE = 1e-6
+# The short side in pixels of an example of own data.
+EXAMPLE_SHORT_SIDE = 256
 
 
 @dataclass(frozen=True)
@@ -158,7 +159,7 @@ def build_folder(
         _name_recipe(folder / RECIPE, read.dataset)
     copy_code(folder)
     if example is not None:
-        recode(example, folder / EXAMPLE)
+        recode(example, folder / EXAMPLE, short_side=EXAMPLE_SHORT_SIDE)
     elif read.shows_a_gymnast:
         write_example(folder / EXAMPLE)
     built = Checkpoint.read(folder)
@@ -227,18 +228,6 @@ def write_example(path: Path, size: int = 144) -> None:
     # Twice FineGym's frame rate makes it longer than the paper's window of 64 frames: its clips differ.
     performance = Performance("example", "val", 0, "VT", vault, seed=(0,), fps=50.0, first_frame=0, num_frames=0)
     write_video(path, render_performance(performance, size).frames, fps=performance.fps)
-
-
-def recode(video: Path, path: Path) -> None:
-    """Write a video's frames as a new file of short side 256 at most: without its sound and metadata, such as the
-    place where a phone filmed it.
-
-    Raises:
-        FileNotFoundError, VideoDecodingError: If there is no such video, or it cannot be read.
-    """
-    with open_video(video) as file, VideoWriter(path, fps=file.fps, short_side=256) as writer:
-        for index, frame in file.decode(range(file.num_frames)):
-            writer.write(frame, file.times[index])
 
 
 def validate(build: Build) -> None:

@@ -79,6 +79,7 @@ def send(
     create_pr: bool = False,
     revision: str | None = None,
     tag: str | None = None,
+    kind: str = "model",
     api: HfApi | None = None,
 ) -> Publication:
     """Make `repo_id` hold exactly `files`, in one commit. Files published earlier and not among them are deleted.
@@ -92,6 +93,7 @@ def send(
         create_pr: Whether to open a pull request rather than commit.
         revision: The branch to commit to, created if it does not exist, or `refs/pr/N`.
         tag: The name for the commit.
+        kind: "model" or "space".
         api: The Hub to send to; by default the one, and the token, that `huggingface_hub` is set up for.
 
     Raises:
@@ -102,26 +104,26 @@ def send(
     branch = revision or "main"
     with explained(f"Nothing was published to {repo_id}"):
         _check_token(api)
-        head = _head(api, repo_id, branch)
+        head = _head(api, repo_id, branch, kind)
         if head is not None and private and not head.private:
             raise PublishingError(
                 f"{repo_id} exists and is public: --private cannot keep this from view. Make the repository private "
                 "in its settings first, or choose another name."
             )
-        changed, deleted = _difference(api, repo_id, head and head.sha, folder, files)
-        tagged = _tagged_commit(api, repo_id, tag) if head is not None and tag is not None else None
+        changed, deleted = _difference(api, repo_id, head and head.sha, folder, files, kind)
+        tagged = _tagged_commit(api, repo_id, tag, kind) if head is not None and tag is not None else None
         if tagged is not None and (changed or deleted or tagged != head.sha):
             raise PublishingError(
                 f"{repo_id} already has a tag {tag}, on other files. A tag is a promise: choose a new one, or delete "
                 "the old one on the Hub."
             )
         operations = _operations(folder, files, changed, deleted)
-        _check_card(api, folder)
+        _check_card(api, folder, kind)
 
-    commit, url = _commit(api, repo_id, operations, head, message, private, create_pr, revision)
+    commit, url = _commit(api, repo_id, operations, head, message, private, create_pr, revision, kind)
     if tag is not None and tagged is None:
         with explained(f"{url} was published, but not tagged {tag}. Running the same command again only tags it"):
-            api.create_tag(repo_id, tag=tag, revision=commit)
+            api.create_tag(repo_id, tag=tag, revision=commit, repo_type=kind)
     return Publication(repo_id, url, commit, changed, deleted)
 
 
@@ -143,48 +145,62 @@ def _commit(
     private: bool,
     create_pr: bool,
     revision: str | None,
+    kind: str,
 ) -> tuple[str, str]:
     """Create what is missing, commit, and return the commit and where people see it."""
     consequence = f"Nothing was published to {repo_id}"
     if head is None:
         with explained(consequence):
-            api.create_repo(repo_id, private=private)
+            api.create_repo(repo_id, private=private, repo_type=kind, space_sdk="gradio" if kind == "space" else None)
         consequence = f"Nothing was published. {repo_id} was made and is empty: run the command again, or delete it"
     with explained(consequence):
-        head = head or _head(api, repo_id, revision or "main")
+        head = head or _head(api, repo_id, revision or "main", kind)
         if not head.branch_exists:
-            api.create_branch(repo_id, branch=revision, revision=head.sha)
+            api.create_branch(repo_id, branch=revision, revision=head.sha, repo_type=kind)
         if not operations:
-            return head.sha, f"{api.endpoint}/{repo_id}"
+            return head.sha, _address(api, repo_id, kind)
         options = {"commit_message": message, "revision": revision, "create_pr": create_pr, "parent_commit": head.sha}
+        options["repo_type"] = kind
         try:
             answer = api.create_commit(repo_id, operations, **options)
         except (httpx.TransportError, HfHubHTTPError) as error:
             if isinstance(error, HfHubHTTPError) and error.response.status_code < 500:
                 raise
-            commit = _find_commit(api, repo_id, head, message, create_pr, revision, error)
-            return commit, f"{api.endpoint}/{repo_id}/commit/{commit}"
+            commit = _find_commit(api, repo_id, head, message, create_pr, revision, error, kind)
+            return commit, f"{_address(api, repo_id, kind)}/commit/{commit}"
     return answer.oid, answer.pr_url or answer.commit_url
 
 
 def _find_commit(
-    api: HfApi, repo_id: str, head: _Head, message: str, create_pr: bool, revision: str | None, error: Exception
+    api: HfApi,
+    repo_id: str,
+    head: _Head,
+    message: str,
+    create_pr: bool,
+    revision: str | None,
+    error: Exception,
+    kind: str,
 ) -> str:
     """Return the commit that was made although the Hub broke off before its answer. Raise `error` if there is none."""
     if create_pr:
         raise PublishingError(
             f"The Hub broke off ({error}) before it said whether the pull request is open. Look at "
-            f"{api.endpoint}/{repo_id}/discussions before you try again."
+            f"{_address(api, repo_id, kind)}/discussions before you try again."
         ) from error
-    newest = api.list_repo_commits(repo_id, revision=revision)[0]
+    newest = api.list_repo_commits(repo_id, revision=revision, repo_type=kind)[0]
     if newest.commit_id == head.sha or newest.title != message:
         raise error
     return newest.commit_id
 
 
-def _check_card(api: HfApi, folder: Path) -> None:
+def _address(api: HfApi, repo_id: str, kind: str) -> str:
+    """Return where people see a repository."""
+    return f"{api.endpoint}/{'spaces/' if kind == 'space' else ''}{repo_id}"
+
+
+def _check_card(api: HfApi, folder: Path, kind: str) -> None:
     """Ask the Hub whether it accepts the card's header, before anything is created."""
-    question = {"content": (folder / "README.md").read_text(encoding="utf-8"), "repoType": "model"}
+    question = {"content": (folder / "README.md").read_text(encoding="utf-8"), "repoType": kind}
     response = get_session().post(f"{api.endpoint}/api/validate-yaml", json=question)
     if response.status_code == 400:
         problems = "; ".join(str(error.get("message")) for error in response.json().get("errors", []))
@@ -206,16 +222,16 @@ def _check_token(api: HfApi) -> None:
         )
 
 
-def _head(api: HfApi, repo_id: str, branch: str) -> _Head | None:
+def _head(api: HfApi, repo_id: str, branch: str, kind: str) -> _Head | None:
     """Return the commit that `branch` points to, or main's where there is no such branch, or None without a
     repository."""
     try:
-        info = api.model_info(repo_id, revision=branch)
+        info = api.repo_info(repo_id, revision=branch, repo_type=kind)
         return _Head(info.sha, bool(info.private))
     except RevisionNotFoundError as error:
         if branch.startswith("refs/"):
             raise PublishingError(f"{repo_id} has no {branch}. Use --create-pr to open a pull request.") from error
-        info = api.model_info(repo_id)
+        info = api.repo_info(repo_id, repo_type=kind)
         return _Head(info.sha, bool(info.private), branch_exists=False)
     except RepositoryNotFoundError as error:
         if error.response.status_code != 404:
@@ -224,16 +240,17 @@ def _head(api: HfApi, repo_id: str, branch: str) -> _Head | None:
 
 
 def _difference(
-    api: HfApi, repo_id: str, commit: str | None, folder: Path, files: list[PublishedFile]
+    api: HfApi, repo_id: str, commit: str | None, folder: Path, files: list[PublishedFile], kind: str
 ) -> tuple[list[str], list[str]]:
     """Return the paths that differ from the repository's, and those that an earlier publication left there."""
     if commit is None:
         return [file.path for file in files], []
-    remote = {entry.path: entry for entry in api.list_repo_tree(repo_id, revision=commit, recursive=True)}
+    listing = api.list_repo_tree(repo_id, revision=commit, recursive=True, repo_type=kind)
+    remote = {entry.path: entry for entry in listing if hasattr(entry, "size")}
     changed = [file.path for file in files if not _is_same(file, folder, remote.get(file.path))]
     if MANIFEST not in remote:
         return changed, []
-    earlier = Path(api.hf_hub_download(repo_id, MANIFEST, revision=commit)).read_text(encoding="utf-8")
+    earlier = Path(api.hf_hub_download(repo_id, MANIFEST, revision=commit, repo_type=kind)).read_text(encoding="utf-8")
     listed = {line.partition("  ")[2] for line in earlier.splitlines()}
     return changed, sorted((listed & remote.keys()) - {file.path for file in files})
 
@@ -249,8 +266,8 @@ def _is_same(file: PublishedFile, folder: Path, remote) -> bool:
     )  # git's own hash of a file
 
 
-def _tagged_commit(api: HfApi, repo_id: str, tag: str) -> str | None:
-    tags = {reference.name: reference.target_commit for reference in api.list_repo_refs(repo_id).tags}
+def _tagged_commit(api: HfApi, repo_id: str, tag: str, kind: str) -> str | None:
+    tags = {reference.name: reference.target_commit for reference in api.list_repo_refs(repo_id, repo_type=kind).tags}
     return tags.get(tag)
 
 

@@ -26,7 +26,8 @@ import yaml
 from tests.hub.hub_repository import HubError, Repository, entry, git_blob_id, is_large
 
 
-REPOSITORY = r"(?P<repo>[\w.-]+/[\w.-]+)"
+# a Space is kept as `spaces/owner/name`
+REPOSITORY = r"(?P<repo>(?:spaces/)?[\w.-]+/[\w.-]+)"
 FAILURES = ("close", "forget", "slow", "401", "403", "404", "409", "412", "500")
 
 
@@ -118,7 +119,7 @@ def whoami(hub: LoopbackHub, match, query, body):
 def create_repository(hub: LoopbackHub, match, query, body):
     request = json.loads(body)
     owner = request.get("organization") or hub.owner
-    repo_id = f"{owner}/{request['name']}"
+    repo_id = f"{'spaces/' * (request.get('type') == 'space')}{owner}/{request['name']}"
     if owner != hub.owner:
         raise HubError(403, f"You don't have the rights to create a model under the namespace {owner}")
     if repo_id in hub.repositories:
@@ -317,15 +318,15 @@ ROUTES: tuple[tuple[str, str, str, Callable], ...] = (
     ("whoami", "GET", r"/api/whoami-v2", whoami),
     ("create-repository", "POST", r"/api/repos/create", create_repository),
     ("validate-yaml", "POST", r"/api/validate-yaml", validate_yaml),
-    ("references", "GET", rf"/api/models/{REPOSITORY}/refs", references),
-    ("tree", "GET", rf"/api/models/{REPOSITORY}/tree/(?P<revision>[^/]+)", tree),
-    ("commits", "GET", rf"/api/models/{REPOSITORY}/commits/(?P<revision>[^/]+)", commits),
-    ("paths-info", "POST", rf"/api/models/{REPOSITORY}/paths-info/(?P<revision>[^/]+)", paths_info),
-    ("preupload", "POST", rf"/api/models/{REPOSITORY}/preupload/(?P<revision>[^/]+)", preupload),
-    ("commit", "POST", rf"/api/models/{REPOSITORY}/commit/(?P<revision>[^/]+)", commit),
-    ("tag", "POST", rf"/api/models/{REPOSITORY}/tag/(?P<revision>[^/]+)", create_tag),
-    ("branch", "POST", rf"/api/models/{REPOSITORY}/branch/(?P<branch>[^/]+)", create_branch),
-    ("info", "GET", rf"/api/models/{REPOSITORY}(/revision/(?P<revision>[^/]+))?", model_info),
+    ("references", "GET", rf"/api/(?:models/)?{REPOSITORY}/refs", references),
+    ("tree", "GET", rf"/api/(?:models/)?{REPOSITORY}/tree/(?P<revision>[^/]+)", tree),
+    ("commits", "GET", rf"/api/(?:models/)?{REPOSITORY}/commits/(?P<revision>[^/]+)", commits),
+    ("paths-info", "POST", rf"/api/(?:models/)?{REPOSITORY}/paths-info/(?P<revision>[^/]+)", paths_info),
+    ("preupload", "POST", rf"/api/(?:models/)?{REPOSITORY}/preupload/(?P<revision>[^/]+)", preupload),
+    ("commit", "POST", rf"/api/(?:models/)?{REPOSITORY}/commit/(?P<revision>[^/]+)", commit),
+    ("tag", "POST", rf"/api/(?:models/)?{REPOSITORY}/tag/(?P<revision>[^/]+)", create_tag),
+    ("branch", "POST", rf"/api/(?:models/)?{REPOSITORY}/branch/(?P<branch>[^/]+)", create_branch),
+    ("info", "GET", rf"/api/(?:models/)?{REPOSITORY}(/revision/(?P<revision>[^/]+))?", model_info),
     ("large-file-batch", "POST", rf"/{REPOSITORY}\.git/info/lfs/objects/batch", large_file_batch),
     ("large-file-upload", "PUT", r"/_lfs/(?P<oid>[0-9a-f]{64})", large_file_upload),
     ("large-file-verify", "POST", r"/_lfs_verify/(?P<oid>[0-9a-f]{64})", large_file_verify),

@@ -1,0 +1,188 @@
+"""The page of `finegym demo` in a real Chromium: at two widths, by keyboard, with a webcam, without a network."""
+
+import json
+import shutil
+from importlib import resources
+
+import av
+import numpy as np
+import pytest
+
+from tests.hub.demo_page import make_checkpoint, served
+
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    pytest.importorskip("gradio", reason="the demo extra is not installed")
+    models = [make_checkpoint(tmp_path_factory.mktemp(family), family) for family in ("slowonly", "video_text")]
+    folder = tmp_path_factory.mktemp("page")
+    with served(models, folder) as address:
+        yield address
+
+
+class Visitor:
+    """A person with a browser of some width."""
+
+    def __init__(self, browser):
+        from selenium.webdriver.support.ui import WebDriverWait
+
+        self.browser = browser
+        self.wait = WebDriverWait(browser, 120)
+
+    def see(self, selector: str):
+        from selenium.webdriver.common.by import By
+
+        return self.wait.until(lambda page: page.find_element(By.CSS_SELECTOR, selector))
+
+    def click(self, text: str) -> None:
+        from selenium.webdriver.common.by import By
+
+        path = f"//button[contains(normalize-space(), {text!r})]"
+        button = self.wait.until(lambda page: page.find_element(By.XPATH, path))
+        self.browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", button)
+        button.click()
+
+    def until(self, script: str):
+        return self.wait.until(lambda page: page.execute_script(f"return {script}"))
+
+    def faults(self) -> list[str]:
+        """Return what axe finds that is serious or critical."""
+        source = resources.files("axe_playwright_python").joinpath("axe.min.js").read_text(encoding="utf-8")
+        self.browser.execute_script(source)
+        found = self.browser.execute_async_script("axe.run().then(arguments[0])")
+        assert len(found["passes"]) > 20
+        return [
+            f"{fault['id']}: {fault['nodes'][0]['html']}"
+            for fault in found["violations"]
+            if fault["impact"] in ("serious", "critical")
+        ]
+
+    def foreign_requests(self) -> list[str]:
+        messages = [json.loads(entry["message"])["message"] for entry in self.browser.get_log("performance")]
+        asked = [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
+        assert asked
+        own = ("http://127.0.0.1:", "data:", "blob:", "chrome:")
+        return [address for address in asked if not address.startswith(own)]
+
+
+@pytest.fixture
+def visitor(request, tmp_path):
+    pytest.importorskip("selenium", reason="the demo extra is not installed")
+    pytest.importorskip("axe_playwright_python", reason="the demo extra is not installed")
+    programs = [shutil.which(program) for program in ("chromium", "chromedriver")]
+    if None in programs:
+        pytest.skip("needs the programs chromium and chromedriver")
+    from selenium.webdriver import Chrome, ChromeOptions, ChromeService
+
+    options = ChromeOptions()
+    options.binary_location = programs[0]
+    for argument in ("headless=new", "no-sandbox", "disable-gpu", "disable-background-networking"):
+        options.add_argument(f"--{argument}")
+    for argument in ("use-fake-device-for-media-stream", "use-fake-ui-for-media-stream"):
+        options.add_argument(f"--{argument}")
+    options.add_argument(f"--user-data-dir={tmp_path / 'browser'}")
+    metrics = {"width": request.param, "height": 900, "pixelRatio": 1.0}
+    options.add_experimental_option("mobileEmulation", {"deviceMetrics": metrics})
+    options.set_capability("goog:loggingPrefs", {"performance": "ALL"})
+    with Chrome(options, ChromeService(programs[1])) as browser:
+        browser.set_script_timeout(120)
+        yield Visitor(browser)
+
+
+@pytest.mark.parametrize("visitor", [1280, 390], indirect=True)
+def test_from_an_example_to_its_reasons(visitor, page):
+    visitor.browser.get(page)
+    assert visitor.see("h1").text == "What does the gymnast do?"
+    assert not visitor.faults()
+    visitor.click("A routine of 4 elements")
+    visitor.see(".fg-best")
+    assert visitor.until("document.querySelectorAll('.fg-card .fg-bars').length == 2"), "two models side by side"
+    visitor.until("document.querySelector('#video video').readyState >= 2")
+    visitor.click("Find all actions")
+    visitor.see(".fg-track button")
+    visitor.click("Why?")
+    visitor.see(".fg-why table")
+    assert not visitor.faults()
+    wide = visitor.browser.execute_script("return document.documentElement.scrollWidth")
+    assert wide <= visitor.browser.execute_script("return window.innerWidth"), "nothing lies beside the screen"
+
+    # A jump moves the video, and what is drawn follows it.
+    script = "[...document.querySelectorAll('.fg-why thead button')].at(-1)"
+    visitor.browser.execute_script(f"{script}.click()")
+    time_ = float(visitor.browser.execute_script(f"return {script}.dataset.time"))
+    visitor.until(f"Math.abs(document.querySelector('#video video').currentTime - {time_}) < 0.001")
+    visitor.until(f"{script}.parentElement.classList.contains('fg-current')")
+    now = "parseFloat(getComputedStyle(document.querySelector('.fg-track')).getPropertyValue('--now'))"
+    duration = float(visitor.see(".fg-track").get_attribute("data-duration"))
+    assert visitor.until(now) == pytest.approx(100 * time_ / duration, abs=0.5)
+    assert not visitor.foreign_requests()
+
+
+@pytest.mark.parametrize("visitor", [1280], indirect=True)
+def test_the_handles_by_keyboard_and_a_link_that_carries_them(visitor, page):
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.common.keys import Keys
+
+    visitor.browser.get(page)
+    visitor.click("1 turn on one leg")
+    handle = visitor.see(".fg-from")
+    visitor.see(".fg-best")
+    first = visitor.see(".fg-bars").text
+    handle.send_keys(*[Keys.ARROW_RIGHT] * 10)
+    assert visitor.see(".fg-trim output").text.startswith("0.40 s to ")
+    visitor.until("Math.abs(document.querySelector('#video video').currentTime - 0.4) < 0.001")
+    visitor.click("Classify")
+    visitor.wait.until(lambda browser: browser.find_element(By.CSS_SELECTOR, ".fg-bars").text != first)
+    trimmed = visitor.see(".fg-bars").text
+    visitor.click("Settings, and a link to them")
+    visitor.click("Make a link")
+    path = "//label[contains(., 'Link')]//textarea | //label[contains(., 'Link')]//input"
+    box = visitor.wait.until(lambda browser: browser.find_element(By.XPATH, path))
+    link = visitor.wait.until(lambda browser: box.get_attribute("value"))
+    assert "example=gymnast_FX_9" in link and "start=0.4" in link and "window=2.5" in link
+    visitor.browser.get("about:blank")
+    visitor.browser.get(link)
+    visitor.see(".fg-best")
+    assert visitor.see(".fg-bars").text == trimmed
+    assert visitor.see(".fg-trim output").text.startswith("0.40 s to ")
+
+
+@pytest.mark.parametrize("visitor", [1280], indirect=True)
+def test_an_upload_that_browsers_do_not_play_and_one_that_is_no_video(visitor, page, tmp_path):
+    old = tmp_path / "old.avi"
+    with av.open(str(old), "w") as container:
+        stream = container.add_stream("mpeg4", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for number in range(40):
+            frame = np.full((48, 64, 3), 3 * number, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode(None))
+    visitor.browser.get(page)
+    visitor.see("input[type=file]").send_keys(str(old))
+    visitor.see(".fg-best")
+    assert "MP4 copy" in visitor.see(".fg-note").text
+    assert visitor.until("document.querySelector('#video video').videoWidth") == 64, "the browser plays the copy"
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(b"no video")
+    visitor.browser.get(page)
+    visitor.see("input[type=file]").send_keys(str(broken))
+    told = visitor.see(".fg-trouble").text
+    assert "save it again as MP4" in told and str(tmp_path) not in told and "/tmp" not in told
+
+
+@pytest.mark.parametrize("visitor", [390], indirect=True)
+def test_a_webcam(visitor, page):
+    visitor.browser.get(page)
+    visitor.see("#video button[aria-label='Capture from camera']").click()
+    visitor.click("Click to Access Webcam")
+    visitor.see("#video button[aria-label='start recording']").click()
+    begun = visitor.until("document.querySelector('#video video').currentTime || 0.001")
+    visitor.until(f"document.querySelector('#video video').currentTime > {begun} + 2")
+    button = visitor.see("#video button[aria-label='start recording']")
+    assert button.text == "Stop"
+    button.click()
+    visitor.see(".fg-best")
+    assert float(visitor.see(".fg-trim").get_attribute("data-duration")) > 0.5
