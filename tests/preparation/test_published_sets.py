@@ -17,8 +17,10 @@ from finegym.data.index import read_coverage, read_index
 from finegym.data.labels import Labels
 from finegym.paths import CONFIGURATION
 from finegym.preparation.own_data import import_videos
+from finegym.training.loop import train
 from finegym.training.recipe_parsing import parse_recipe
 from modeling_finegym.video_decoding import open_video
+from tests.training.test_finetune import save_backbone
 
 
 # The first four of the official vocabulary, and one that shares nothing but its take-off.
@@ -251,3 +253,28 @@ def test_the_recipes_name_the_folders_that_the_import_writes(name):
     recipe = parse_recipe(["--config", str(CONFIGURATION / f"{name}.yaml")])
     assert recipe.data.root == f"data/{name.split('/')[0]}" and recipe.output_dir == f"outputs/{name}"
     assert recipe.features.mode == "cached" and (recipe.data.flip == 0) == name.startswith("ssv2")
+
+
+def test_the_cross_encoder_reads_the_attributes_of_diving48(tmp_path):
+    run(write_dives(tmp_path / "Diving48"), tmp_path / "root", "diving48", license="unknown")
+    backbone = save_backbone(tmp_path, "vjepa2")
+    options = {
+        "model.backbone": backbone,
+        "data.root": tmp_path / "root",
+        "output_dir": tmp_path / "run",
+        "data.clip_len": 8,
+        "data.frame_interval": 1,
+        "data.short_side": 36,
+        "data.crop_size": 32,
+        "data.num_workers": 0,
+        "optimization.epochs": 2,
+        "optimization.batch_size": 3,
+        "optimization.micro_batch_size": 3,
+        "logging.pictures": "false",
+        "logging.trackers": "[]",
+    }
+    arguments = [part for name, value in options.items() for part in (f"--{name}", str(value))]
+    metrics = train(parse_recipe(["--config", str(CONFIGURATION / "diving48" / "video_text.yaml"), *arguments]))
+    assert (metrics["num_evaluated"], metrics["annotation_version"]) == (1, "V2")
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["attribute_names"][1:] == [text for column in zip(*VOCABULARY) for text in dict.fromkeys(column)]
