@@ -14,6 +14,7 @@ import torch
 from finegym.data.video_writing import recode
 from modeling_finegym import FineGymVideoProcessor
 from modeling_finegym.clip_sampling import sample_clips
+from modeling_finegym.optical_flow import count_starts
 from modeling_finegym.video_decoding import VideoFile, open_video
 
 from .timeline import shown_between
@@ -67,7 +68,7 @@ def clip_times(
     """Return when each frame of the distinct clips that `load_clips` returns is shown, in seconds."""
     shown = file.select(start, end, processor.frame_rate)
     clips, _ = sample_clips(
-        len(shown),
+        count_starts(len(shown), processor.flow_len),
         clip_len=processor.num_frames,
         frame_interval=processor.frame_interval,
         num_clips=num_clips,
