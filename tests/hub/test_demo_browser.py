@@ -1,4 +1,4 @@
-"""The page of `finegym demo` in a real Chromium: at two widths, by keyboard, with a webcam, without a network."""
+"""The page of `finegym demo` in a real Chromium: at two widths, by keyboard, without a network."""
 
 import json
 import shutil
@@ -80,8 +80,6 @@ def visitor(request, tmp_path):
     options = ChromeOptions()
     options.binary_location = programs[0]
     for argument in ("headless=new", "no-sandbox", "disable-gpu", "disable-background-networking"):
-        options.add_argument(f"--{argument}")
-    for argument in ("use-fake-device-for-media-stream", "use-fake-ui-for-media-stream"):
         options.add_argument(f"--{argument}")
     options.add_argument(f"--user-data-dir={tmp_path / 'browser'}")
     metrics = {"width": request.param, "height": 900, "pixelRatio": 1.0}
@@ -171,18 +169,3 @@ def test_an_upload_that_browsers_do_not_play_and_one_that_is_no_video(visitor, p
     visitor.see("input[type=file]").send_keys(str(broken))
     told = visitor.see(".fg-trouble").text
     assert "save it again as MP4" in told and str(tmp_path) not in told and "/tmp" not in told
-
-
-@pytest.mark.parametrize("visitor", [390], indirect=True)
-def test_a_webcam(visitor, page):
-    visitor.browser.get(page)
-    visitor.see("#video button[aria-label='Capture from camera']").click()
-    visitor.click("Click to Access Webcam")
-    visitor.see("#video button[aria-label='start recording']").click()
-    begun = visitor.until("document.querySelector('#video video').currentTime || 0.001")
-    visitor.until(f"document.querySelector('#video video').currentTime > {begun} + 2")
-    button = visitor.see("#video button[aria-label='start recording']")
-    assert button.text == "Stop"
-    button.click()
-    visitor.see(".fg-best")
-    assert float(visitor.see(".fg-trim").get_attribute("data-duration")) > 0.5
