@@ -128,6 +128,7 @@ def test_one_command_from_a_folder_to_a_checkpoint_which_train_py_makes_too(fold
     assert status == 1 and "frozen.yaml is there, with model.backbone: videomae" in errors
 
 
+@pytest.mark.slow
 def test_all_of_an_image_backbone_learns_beside_the_frozen_one(folder):
     shutil.copytree(folder / "my clips", folder / "others", ignore=shutil.ignore_patterns("15.mp4", "empty.mp4"))
     status, output, errors = finetune(folder, "others", "--backbone", "dinov2", "--method", "full")

@@ -130,7 +130,7 @@ def test_faster_ways_to_compute_the_same(choice, recipe, tmp_path):
     masks a compiled model draws differently."""
     still = ("--model.config.classifier_dropout", "0")
     change = {"optimization__precision": "bf16"} if choice == "bf16" else {"optimization__compile": True}
-    common = {"checkpointing__every_steps": 2, "optimization__learning_rate": 0.005}
+    common = {"checkpointing__every_steps": 2, "optimization__learning_rate": 0.005, "optimization__epochs": 2}
     for name, changes in (("plain", common), (choice, common | change)):
         run([*recipe("slowonly", **changes), *still, "--output_dir", tmp_path / name], log=tmp_path / "log")
     first, second = (read_losses(tmp_path / name) for name in ("plain", choice))
