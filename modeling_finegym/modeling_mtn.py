@@ -45,6 +45,8 @@ class MtnPathways(nn.ModuleList):
     def __init__(self, config: MtnConfig, backbones: list[PreTrainedModel]):
         super().__init__(backbones)
         self.config = config
+        # where `post_init` of the model around them looks for it
+        self._keep_in_fp32_modules_strict = backbones[0]._keep_in_fp32_modules_strict
 
     def get_video_features(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """(B, T, C, H, W) -> (B, 3, D): the features of each pathway, averaged over time and space."""
