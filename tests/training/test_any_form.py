@@ -109,9 +109,9 @@ def test_import_gives_the_same_index_and_the_same_frames(few, tmp_path, form):
 
 
 def train_small(root: Path, output: Path) -> dict:
-    options = f"--data.root {root} --output_dir {output} --data.short_side 64 --data.crop_size 56".split()
-    options += "--data.cache_frames true --optimization.epochs 14 --logging.trackers []".split()
-    options += ["--logging.pictures", "false"]
+    options = ["--data.root", str(root), "--output_dir", str(output)]
+    options += "--data.short_side 64 --data.crop_size 56 --data.cache_frames true --optimization.epochs 14".split()
+    options += "--logging.trackers [] --logging.pictures false".split()
     return train(parse_recipe(["--config", str(CONFIGURATION / "own" / "small.yaml"), *options]))
 
 
