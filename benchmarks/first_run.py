@@ -130,6 +130,9 @@ def compute_figures(before: Path, runs: list[dict]) -> dict[str, float]:
         if ratios:
             figures |= {"train_ratio": statistics.median(ratios)}
             figures |= {"train_ratio_low": min(ratios), "train_ratio_high": max(ratios)}
+            for version in ("before", "after"):
+                seconds = statistics.median(_total(trains, number, version) for number in rounds)
+                figures[f"train_minutes_{version}"] = seconds / 60
         for stage in STAGES:
             for version in ("before", "after"):
                 seconds = [r["seconds"] for r in trains if (r["stage"], r["version"]) == (stage, version)]

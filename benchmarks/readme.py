@@ -59,6 +59,10 @@ def synthgym() -> list[list[str]]:
 
 
 MEASURED = {
+    "first_run": [
+        ("minutes of `make train` after set-up, on two cores", "train_minutes_after", "n"),
+        ("the same, against the first version, both in one run", "train_ratio", "x"),
+    ],
     "slowonly": [
         ("SlowOnly forward, fp32, against pytorchvideo", "fp32_speedup_over_pytorchvideo", "x"),
         ("share of the machine's measured fp32 convolution peak", "fp32_share_of_peak", "%"),

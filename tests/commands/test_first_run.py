@@ -41,8 +41,8 @@ def test_every_stage_is_announced_before_its_command_and_fills_the_folder_it_nam
 def test_the_plan_is_an_estimate_for_this_machine():
     assert "estimates for 2 core(s)" in plan(2) and "1/4  about 3 min" in plan(2)
     assert "1/4  about 1 min" in plan(8)  # rendering uses all cores
-    assert "2/4  about 13 min" in plan(8)  # training small networks does not
-    assert "2/4  about 26 min" in plan(1)
+    assert "2/4  about 11 min" in plan(8)  # training small networks does not
+    assert "2/4  about 21 min" in plan(1)
     assert say("plan").count("about") == len(STAGES)
 
 
