@@ -30,6 +30,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "LayerNorm on features, mean pooling": AS_PRINTED | LAYER_NORM,
     "LayerNorm on features, mean pooling, 40 epochs": AS_PRINTED | LAYER_NORM | {"optimization.epochs": 40},
     "features as they are, mean pooling": AS_PRINTED,
+    "attention pooling": {"model.config.num_pooled_parts": 0, "model.config.num_pooling_queries": 3},
+    "attention pooling and parts": {"model.config.num_pooling_queries": 1},
     "40 epochs": {"optimization.epochs": 40},
     "twice the learning rate": {"optimization.learning_rate": 2e-3},
     "weight decay 0.1": {"optimization.weight_decay": 0.1},
