@@ -1,8 +1,10 @@
 """Vary one thing of SynthGym's vision encoder at a time: `python -m benchmarks.encoders_study`.
 
 Uses the backbones and cached features of `make bench-synthgym`, which must have run, and the same validation videos.
-Each variant is compared, video by video, with the shipped recipe and with the better of the two linear controls. A
-stopped study resumes. Takes about a minute per variant and backbone on two CPU cores.
+Each variant is compared, video by video, with the shipped recipe and with the better of the two linear controls. For
+`--learning_seeds` the backbone's last two blocks learn with the encoder; this is compared with SlowOnly itself trained
+for as many epochs more, and with linear controls on its features. A stopped study resumes. On two CPU cores a variant
+takes about a minute for each backbone, and what learns in the backbone half an hour.
 """
 
 import argparse
@@ -15,7 +17,7 @@ import numpy as np
 import transformers
 
 from benchmarks.common import write_results
-from benchmarks.synthgym import Bench, read_scores, train_and_score
+from benchmarks.synthgym import Bench, fit_control, read_scores, train_and_score
 from finegym.evaluation import controls
 from finegym.evaluation.metrics import paired_difference, top_k_accuracy
 
@@ -40,10 +42,52 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "moving average of weights": {"optimization.ema_decay": 0.99},
 }
 
+# Where the backbone learns too, both in as many passes over the videos, from the backbone that the others keep frozen.
+LAST_BLOCKS, LONGER = "last two blocks learn", "SlowOnly, 20 epochs more"
+PASSES = {"optimization.epochs": 20, "optimization.batch_size": 16, "optimization.micro_batch_size": 16}
+LAST_BLOCKS_LEARN = PASSES | {
+    "features.mode": "online",
+    "data.cache_frames": "true",
+    "model.config.num_trainable_blocks": 2,
+    "optimization.backbone_lr_scale": 0.3,
+    **LAYER_NORM,  # features that move cannot be standardized once and for all
+}
+LONGER_TRAINING = PASSES | {"optimization.learning_rate": 3e-4, "optimization.warmup_epochs": 2}
+
+
+def run_learning(bench: Bench, seed: int) -> list[dict[str, Any]]:
+    """Train the encoder with the last two blocks of its backbone, SlowOnly as long, and controls on the latter."""
+    study = bench.folder / f"seed{seed}" / "study"
+    backbone, longer = bench.folder / f"seed{seed}" / "class" / "slowonly", study / _folder_name(LONGER)
+    others = LAST_BLOCKS_LEARN | {"output_dir": study / _folder_name(LAST_BLOCKS)}
+    found = {LAST_BLOCKS: train_and_score(bench.recipe("vision_encoder_b3", seed, "class", others=others))}
+    others = LONGER_TRAINING | {"output_dir": longer, "model.backbone": backbone}
+    found[LONGER] = train_and_score(bench.recipe("slowonly", seed, "class", others=others))
+    for name in controls.NUM_PARTS:
+        recipe = bench.recipe("vision_encoder_b3", seed, "class", others={"model.backbone": longer})
+        title = f"{name} on {LONGER}"
+        found[title] = fit_control(recipe, study / _folder_name(title), name)
+    rows = []
+    for name, metrics in found.items():
+        print(f"seed {seed}  {name:<50} top-1 {metrics['top1']:.2f} %", flush=True)
+        row = {
+            "seed": seed,
+            "model": name,
+            "split": "class",
+            "positions": True,
+            "folder": str(study / _folder_name(name)),
+        }
+        rows.append(row | {key: metrics[key] for key in ("top1", "train_seconds", "num_parameters") if key in metrics})
+    return rows
+
+
+def _folder_name(name: str) -> str:
+    return name.replace(" ", "_").replace(",", "")
+
 
 def run_variant(bench: Bench, name: str, seed: int) -> dict[str, Any]:
     """Train one variant on the backbone of one seed, and return its row."""
-    folder = bench.folder / f"seed{seed}" / "study" / name.replace(" ", "_").replace(",", "")
+    folder = bench.folder / f"seed{seed}" / "study" / _folder_name(name)
     others = VARIANTS[name] | {"output_dir": folder}
     metrics = train_and_score(bench.recipe("vision_encoder_b3", seed, "class", others=others))
     print(f"seed {seed}  {name:<50} top-1 {metrics['top1']:.2f} %", flush=True)
@@ -51,11 +95,30 @@ def run_variant(bench: Bench, name: str, seed: int) -> dict[str, Any]:
     return {"seed": seed, "model": name, "split": "class", "positions": True, "folder": str(folder)} | kept
 
 
+def compare(rows: list[dict[str, Any]], names: list[str], seeds: list[int]) -> dict[str, float]:
+    """Return the accuracy of each model on these seeds, and what it gains over the shipped recipe and over the better
+    control, paired by video, in points of mean class accuracy with the ends of the 95 % interval."""
+    rows = [row for row in rows if row["seed"] in seeds]
+    scores = {name: read_scores(rows, name, "class")[0] for name in names}
+    labels = read_scores(rows, "as shipped", "class")[1]
+    top1 = {name: statistics.mean(top_k_accuracy(one, labels) for one in found) for name, found in scores.items()}
+    control = max((name for name in names if "control" in name), key=top1.__getitem__)
+    figures: dict[str, float] = {"seeds": len(seeds), "num_validation_clips": len(labels)}
+    for name, found in scores.items():
+        figures[f"{name}.top1"] = top1[name]
+        for other, meaning in (("as shipped", "over_shipped"), (control, "over_control")):
+            gain = paired_difference(found, scores[other], np.asarray(labels)).mean_class_accuracy
+            figures |= {f"{name}.{meaning}": gain.value}
+            figures |= {f"{name}.{meaning}_low": gain.low, f"{name}.{meaning}_high": gain.high}
+    return figures
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=Path("outputs/bench_synthgym"))
     parser.add_argument("--data", type=Path, default=Path("data/synthgym"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--learning_seeds", type=int, nargs="*", default=[0, 1], help="where the backbone learns too")
     arguments = parser.parse_args()
     logging.basicConfig(format="%(message)s")
     logging.getLogger("finegym").setLevel(logging.INFO)
@@ -68,17 +131,14 @@ def main() -> None:
             rows.append({"seed": seed, "model": name, "split": "class", "positions": True, "folder": str(folder)})
     for name in VARIANTS:
         rows += [run_variant(bench, name, seed) for seed in arguments.seeds]
-    scores = {name: read_scores(rows, name, "class")[0] for name in (*controls.NUM_PARTS, *VARIANTS)}
-    labels = read_scores(rows, "as shipped", "class")[1]
-    top1 = {name: statistics.mean(top_k_accuracy(one, labels) for one in found) for name, found in scores.items()}
-    control = max(controls.NUM_PARTS, key=top1.__getitem__)
-    figures: dict[str, float] = {"seeds": len(arguments.seeds), "num_validation_clips": len(labels)}
-    for name, found in scores.items():
-        figures[f"{name}.top1"] = top1[name]
-        for other, meaning in (("as shipped", "over_shipped"), (control, "over_control")):
-            gain = paired_difference(found, scores[other], np.asarray(labels)).mean_class_accuracy
-            figures |= {f"{name}.{meaning}": gain.value}
-            figures |= {f"{name}.{meaning}_low": gain.low, f"{name}.{meaning}_high": gain.high}
+    for seed in arguments.learning_seeds:
+        rows += run_learning(bench, seed)
+    figures = compare(rows, [*controls.NUM_PARTS, *VARIANTS], arguments.seeds)
+    if arguments.learning_seeds:
+        names = [*controls.NUM_PARTS, "as shipped", LAST_BLOCKS, LONGER]
+        names += [f"{name} on {LONGER}" for name in controls.NUM_PARTS]
+        learning = compare(rows, names, arguments.learning_seeds)
+        figures |= {f"learning.{name}": value for name, value in learning.items()}
     for row in rows:
         row.pop("folder")
     write_results("encoders_study", figures=figures, runs=rows)

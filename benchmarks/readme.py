@@ -1,6 +1,6 @@
-"""Write the README's tables from `benchmarks/results/*.json`: `python -m benchmarks.readme`.
+"""Write the tables of README and docs from `benchmarks/results/*.json`: `python -m benchmarks.readme`.
 
-A table is between `<!-- table: NAME -->` and `<!-- end -->`; a test holds the README to what this module writes.
+A table is between `<!-- table: NAME -->` and `<!-- end -->`; a test holds these pages to what this module writes.
 """
 
 import json
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 ROOT = Path(__file__).resolve().parent.parent
-README = ROOT / "README.md"
+PAGES = (ROOT / "README.md", ROOT / "docs" / "encoders_study.md")
 RESULTS = ROOT / "benchmarks" / "results"
 TABLE = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -56,6 +56,36 @@ def synthgym() -> list[list[str]]:
         if names[0] in values:
             rows.append([f"{MODELS[key]}, without positions", "", "", "", *(f"{values[name]:.1f}" for name in names)])
     return rows
+
+
+# What the study says of a backbone that learns; it is named there by what differs from the shipped recipe.
+LEARNING = "learning."
+
+
+def study(prefix: str = "") -> list[list[str]]:
+    """Return a row for each variant of the encoders' study, or for what it trained together with the backbone."""
+    values = figures("encoders_study")
+    names = [key.removesuffix(".top1") for key in values if key.endswith(".top1")]
+    header = ["variant", "top-1", "gain over the shipped recipe", "gain over the better control (95 % interval)"]
+    rows = [header]
+    for name in (name for name in names if name.startswith(LEARNING) == bool(prefix)):
+        low, high = (values[f"{name}.over_control_{bound}"] for bound in ("low", "high"))
+        gain = (
+            "–" if (low, high) == (0.0, 0.0) else f"{values[f'{name}.over_control']:+.2f} ({low:+.2f} to {high:+.2f})"
+        )
+        title = name.removeprefix(LEARNING)
+        for key, text in (
+            ("linear_control", "linear refit on the mean"),
+            ("pyramid_control", "linear refit on mean and parts"),
+        ):
+            title = title.replace(key, text)
+        shipped = "–" if title == "as shipped" else f"{values[f'{name}.over_shipped']:+.2f}"
+        rows.append([title, f"{values[f'{name}.top1']:.1f}", shipped, gain])
+    return rows
+
+
+def learning() -> list[list[str]]:
+    return study(LEARNING)
 
 
 MEASURED = {
@@ -136,10 +166,11 @@ def render(rows: list[list[str]]) -> str:
 
 
 def rewrite(text: str) -> str:
-    """Return the README's text with every table generated again."""
-    tables = {"synthgym": synthgym, "measured": measured}
+    """Return a page's text with every table generated again."""
+    tables = {"synthgym": synthgym, "measured": measured, "study": study, "learning": learning}
     return TABLE.sub(lambda match: match[1] + render(tables[match[2]]()) + match[3], text)
 
 
 if __name__ == "__main__":
-    README.write_text(rewrite(README.read_text()))
+    for page in PAGES:
+        page.write_text(rewrite(page.read_text()))

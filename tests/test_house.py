@@ -210,8 +210,9 @@ def test_files_named_in_the_docs_are_there(page):
     assert named and not missing
 
 
-def test_the_readme_shows_the_measured_numbers():
-    text = readme.README.read_text()
+@pytest.mark.parametrize("page", readme.PAGES, ids=lambda page: page.name)
+def test_pages_show_the_measured_numbers(page):
+    text = page.read_text()
     assert readme.rewrite(text) == text, "run `python -m benchmarks.readme`"
     for table in readme.TABLE.finditer(text):
         assert len(table[0].splitlines()) > 4, f"the table {table[2]} is empty"

@@ -19,7 +19,7 @@ SHIPPED = sorted(
 )
 # Batches that cannot be divided without other statistics of batch normalization: refused on more processes.
 CNNS = ("slowonly", "tsn_rgb", "tsn_bn_inception_rgb", "trn_rgb", "tsm_rgb", "i3d", "nl_i3d", "s3d", "tqn")
-CNNS += ("mtn_pathways", "tsn_bn_inception_flow", "trn_flow", "tsm_flow")
+CNNS += ("mtn_pathways", "tsn_bn_inception_flow", "trn_flow", "tsm_flow", "vision_encoder_last_blocks")
 ONE_PROCESS = [
     REPOSITORY / "configuration" / name for name in ("own/small.yaml", *(f"synthgym/{name}.yaml" for name in CNNS))
 ]
