@@ -25,7 +25,8 @@ from modeling_finegym import FineGymVideoProcessor
 from modeling_finegym.modeling_video_tokens import FeatureStandardization
 
 from .processes import start_worker
-from .recipe import DataRecipe, Recipe
+from .recipe import Recipe
+from .recipe_sections import DataRecipe
 
 
 # Decoding one video takes milliseconds: a worker that is silent for this long is stuck.

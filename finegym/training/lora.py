@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 
 from modeling_finegym.configuration_token_layouts import TOKEN_LAYOUTS
 
-from .recipe import LoraRecipe
+from .recipe_sections import LoraRecipe
 
 
 logger = logging.getLogger(__name__)

@@ -24,7 +24,8 @@ from finegym.evaluation.report import (
 
 from .inputs import RunInputs
 from .lora import ADAPTER_FOLDER, merged_state, save_adapter
-from .recipe import DataRecipe, Recipe
+from .recipe import Recipe
+from .recipe_sections import DataRecipe
 from .state import versions
 
 

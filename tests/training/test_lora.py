@@ -11,8 +11,8 @@ from finegym.data.arguments import UsageError
 from finegym.data.index import read_index
 from finegym.hub.publish import publish
 from finegym.training.lora import ADAPTER_FOLDER, add_lora, merged_state
-from finegym.training.recipe import LoraRecipe
 from finegym.training.recipe_parsing import parse_recipe
+from finegym.training.recipe_sections import LoraRecipe
 from tests.foreign import BACKBONES, NUM_FRAMES, SIZE, on_foreign, write_foreign
 from tests.small import small_model
 from tests.training.launching import Launch, num_steps_done, run, weights_hash

@@ -15,7 +15,7 @@ from finegym.training.optimization import (
     set_learning_rate,
     train_mode,
 )
-from finegym.training.recipe import OptimizationRecipe
+from finegym.training.recipe_sections import OptimizationRecipe
 from tests.foreign import on_foreign
 from tests.small import small_model
 

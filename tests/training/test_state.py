@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from finegym.training.optimization import build_optimizer
-from finegym.training.recipe import OptimizationRecipe
+from finegym.training.recipe_sections import OptimizationRecipe
 from finegym.training.state import (
     RunState,
     exclusive,
