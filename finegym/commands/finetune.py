@@ -64,7 +64,9 @@ def finetune(
     import torch
 
     from finegym.evaluation.table import compare_checkpoints
+    from finegym.preparation.cutting import Encoding
     from finegym.preparation.own_data import import_videos
+    from finegym.preparation.splitting import Division
     from finegym.training.finetune import finetuning_recipes, inspect_backbone, verdict, write_recipe
 
     show_progress()
@@ -72,8 +74,16 @@ def finetune(
     if is_imported:
         root = Path(source)
     else:
-        options = {"license": license, "group": group, "attributes": attributes, "max_lost_share": max_lost_share}
-        logger.info(import_videos(source, root, short_side=max(256, inspected.short_side), **options))
+        report = import_videos(
+            source,
+            root,
+            license=license,
+            attributes=attributes,
+            division=Division(group),
+            encoding=Encoding(max(256, inspected.short_side)),
+            max_lost_share=max_lost_share,
+        )
+        logger.info(report)
     recipes, notes = finetuning_recipes(
         root, inspected, output=output, method=method, has_gpu=torch.cuda.is_available()
     )

@@ -71,7 +71,9 @@ def import_(
         raise UsageError(f"{format} has classes and splits of its own: leave out --attributes, --group and --folds.")
     if format is not None and not Path(source).is_dir():
         raise FileNotFoundError(f"There is no folder {source} with the files of {format}.")
+    from finegym.preparation.cutting import Encoding
     from finegym.preparation.own_data import import_videos
+    from finegym.preparation.splitting import Division
 
     return import_videos(
         source,
@@ -79,15 +81,11 @@ def import_(
         name=name,
         license=license,
         attributes=attributes,
-        group=group,
-        val_share=val_share,
-        folds=folds,
-        max_lost_share=max_lost_share,
-        overwrite=overwrite,
-        short_side=short_side,
-        key_interval=key_interval,
-        crf=crf,
-        num_workers=num_workers,
+        division=Division(group, val_share, folds),
         format=format,
         annotations=annotations,
+        encoding=Encoding(short_side, key_interval, crf),
+        num_workers=num_workers,
+        max_lost_share=max_lost_share,
+        overwrite=overwrite,
     )

@@ -36,7 +36,7 @@ from .entries import METADATA_FILES, METADATA_SUFFIXES, Entry, check_ids, folder
 from .plan import Plan, Row
 from .published_sets import FormatName, plan_published_set, read_published_set, remove_unpacked
 from .sources import FoundVideos, find_video_files
-from .splitting import divide, guess_groups, name_groups
+from .splitting import Division, divide, guess_groups, name_groups
 
 
 # It says where an imported folder came from, so that another data set is not written over it.
@@ -46,45 +46,22 @@ SOURCE_FILE = "source.json"
 def import_videos(
     source: str,
     root: Path,
+    *,
     name: str | None = None,
     license: str = "",
     attributes: str | None = None,
-    group: str | None = None,
-    val_share: float = 0.2,
-    folds: int | None = None,
-    max_lost_share: float = 0.01,
-    overwrite: bool = False,
-    short_side: int = 256,
-    key_interval: int = 12,
-    crf: int = 18,
-    num_workers: int | None = None,
+    division: Division | None = None,
     format: FormatName | None = None,
     annotations: Path | None = None,
+    encoding: Encoding | None = None,
+    num_workers: int | None = None,
+    max_lost_share: float = 0.01,
+    overwrite: bool = False,
 ) -> str:
     """Turn your own videos into a data set: short videos, labels, an index and a coverage report.
 
-    Args:
-        source: A folder with one folder per class or with metadata, a metadata file, or the id of a data set on the
-            Hub with a Video column.
-        root: The folder to write.
-        name: The name of the data set in metrics and model cards; by default the name of `root`.
-        license: The terms of the videos, such as cc-by-4.0, for the cards of models that are trained on them.
-        attributes: A JSON file of the attributes of each class, `{"class": ["attribute", ...]}`; or "names" to take
-            the class names apart. By default the metadata's, or those of `attributes.json` in the folder, or none.
-        group: A regular expression that finds in each file's path what it shares with others that belong on the same
-            side of a split: the source video, the athlete, the day. By default the metadata's column `group`.
-        val_share: The share to validate on, where neither folders nor metadata tell.
-        folds: The number of folds to draw, of which `data.fold` of a recipe chooses one; by default there is one
-            split.
-        max_lost_share: The share of videos that may be lost; beyond it the command fails, and keeps the rest.
-        overwrite: Whether to delete another data set that `root` holds.
-        short_side: The length in pixels of the shorter side of the videos. Smaller ones are not enlarged.
-        key_interval: The largest distance between two key frames, in frames.
-        crf: The constant rate factor of x264; 18 is visually lossless.
-        num_workers: The number of processes; by default one for each core (none for a few videos). 0 works in this
-            one.
-        format: The published data set whose files `source` has, in place of classes by folders or metadata.
-        annotations: The folder of its annotation files; by default the source.
+    The arguments and their defaults are those of `finegym import`; `division` holds its options on splits, and
+    `encoding` those on the videos that it writes.
 
     Returns:
         The coverage report as text.
@@ -94,17 +71,15 @@ def import_videos(
         ValueError: If the metadata is not of the documented form, more videos are lost than `max_lost_share` allows,
             or `root` holds another data set; the message names the file and row.
     """
-    encoding = Encoding(short_side, key_interval, crf)
     names = {"name": name or root.absolute().name, "license": license}
     if format is None:
-        options = {"attributes": attributes, "group": group, "val_share": val_share, "num_folds": folds}
-        plan = plan_own_data(source, **names, **options)
+        plan = plan_own_data(source, **names, attributes=attributes, division=division)
         _claim_root(root, source, overwrite)
     else:
         published = read_published_set(format, annotations or Path(source), **names)
         _claim_root(root, source, overwrite)
         plan = plan_published_set(published, Path(source), root)
-    report = assemble(plan, root, encoding, num_workers)
+    report = assemble(plan, root, encoding or Encoding(), num_workers)
     remove_unpacked(root)
     lines = [describe_coverage(report, plan.labels), f"  Index: {root / INDEX_FILE}"]
     lines += [f"  Note: {note}" for note in plan.notes]
@@ -147,9 +122,7 @@ def plan_own_data(
     name: str,
     license: str = "",
     attributes: str | None = None,
-    group: str | None = None,
-    val_share: float = 0.2,
-    num_folds: int | None = None,
+    division: Division | None = None,
 ) -> Plan:
     """Read a videofolder, a metadata file or, if there is neither, a data set of the Hub.
 
@@ -159,8 +132,7 @@ def plan_own_data(
         FileNotFoundError: If there is neither such a folder nor such a data set.
         ValueError: If the metadata is not of the documented form; the message names the file and line.
     """
-    if not 0 < val_share < 1:
-        raise ValueError(f"val_share is a share between 0 and 1, got {val_share}.")
+    division = division or Division()
     path = Path(source)
     _check_source(source)
     folder = path.parent if path.is_file() else path
@@ -172,7 +144,7 @@ def plan_own_data(
     if not entries:
         raise ValueError(_nothing_found(source, found))
     check_ids(entries, source)
-    entries = name_groups(entries, group)
+    entries = name_groups(entries, division.group)
     classes = sorted({entry.label for entry in entries})
     by_class = attributes_by_class(entries, classes, attributes, folder)
     labels = _labels(name, path.name, license, classes, by_class)
@@ -180,7 +152,7 @@ def plan_own_data(
 
     def rows(finished: Set[str]) -> list[Row]:
         readable = [entry for entry in entries if entry.id in finished]
-        places = divide(readable, val_share=val_share, num_folds=num_folds) if readable else {}
+        places = divide(readable, division) if readable else {}
         rows = []
         for entry in entries:
             place = places.get(entry.id)

@@ -26,6 +26,27 @@ MIN_SHARE_IN_GROUPS = 0.5
 
 
 @dataclass(frozen=True)
+class Division:
+    """How the validation videos are drawn where none are given.
+
+    Attributes:
+        group: A regular expression that is searched for in each file's path: what its brackets hold, or all of the
+            match where it has none, names the group. By default, groups are the metadata's.
+        val_share: The share to validate on.
+        num_folds: The number of folds to draw; the first is the split "val" where no fold is asked for. By default,
+            there is one split.
+    """
+
+    group: str | None = None
+    val_share: float = 0.2
+    num_folds: int | None = None
+
+    def __post_init__(self):
+        if not 0 < self.val_share < 1:
+            raise ValueError(f"val_share is a share between 0 and 1, got {self.val_share}.")
+
+
+@dataclass(frozen=True)
 class Place:
     """Where a video goes: its split, and of several folds the one that validates on it (None: it is in none)."""
 
@@ -39,8 +60,7 @@ def name_groups(entries: Sequence[Entry], pattern: str | None) -> list[Entry]:
 
     Args:
         entries: The videos.
-        pattern: A regular expression that is searched for in each file's path; what its brackets hold, or all of the
-            match where it has none, names the group.
+        pattern: The regular expression of `Division.group`.
 
     Raises:
         ValueError: If the pattern is not a regular expression or does not fit a file name, or if only some rows of the
@@ -78,7 +98,7 @@ def guess_groups(entries: Sequence[Entry]) -> tuple[str, Counter[str]] | None:
     return None
 
 
-def divide(entries: Sequence[Entry], *, val_share: float, num_folds: int | None = None) -> dict[str, Place]:
+def divide(entries: Sequence[Entry], division: Division) -> dict[str, Place]:
     """Return the place of each video: as the user gives it or, where no validation split is given, drawn from the
     others.
 
@@ -87,9 +107,7 @@ def divide(entries: Sequence[Entry], *, val_share: float, num_folds: int | None 
 
     Args:
         entries: The videos that can be read.
-        val_share: The share to validate on.
-        num_folds: The number of folds to draw; the first is the split "val" where no fold is asked for. None draws one
-            split.
+        division: How they are drawn.
 
     Raises:
         ValueError: If only some videos have a split, a group is split, or there is nothing to draw from.
@@ -102,16 +120,17 @@ def divide(entries: Sequence[Entry], *, val_share: float, num_folds: int | None 
     if "val" in given and None in given:
         unsaid = next(entry.id for entry in others if entry.split is None)
         raise ValueError(f"Some videos have a split and {unsaid!r} has none. Give it to all or to none.")
-    if "val" in given and num_folds is not None:
+    if "val" in given and division.num_folds is not None:
         raise ValueError("--folds draws the validation videos, and they are given: leave out one of the two.")
     if "val" in given:
         return places | {entry.id: Place(entry.split or "train") for entry in others}
-    if num_folds is not None:
-        folds = _draw_folds(others, num_folds)
+    if division.num_folds is not None:
+        folds = _draw_folds(others, division.num_folds)
         return places | {
             entry.id: Place("train" if fold else "val", fold) for entry, fold in zip(others, folds, strict=True)
         }
-    validated = _draw_by_group(others, val_share) if others[0].group else _draw_by_hash(others, val_share)
+    draw = _draw_by_group if others[0].group else _draw_by_hash
+    validated = draw(others, division.val_share)
     return places | {entry.id: Place("val" if entry.id in validated else "train") for entry in others}
 
 

@@ -8,6 +8,7 @@ from footage import encode, picture
 
 from finegym.__main__ import main
 from finegym.data.index import read_coverage, read_index
+from finegym.preparation.cutting import Encoding
 from finegym.preparation.damage import reason_of_damage
 from finegym.preparation.own_data import import_videos
 
@@ -116,7 +117,7 @@ def test_of_a_truncated_file_the_stretches_before_its_end_are_kept(tmp_path):
     rows = ["file_name,label,start,end,split", "b.mp4,x,,,val"]
     rows += ["a.mkv,x,0,0.4,train", "a.mkv,x,2,2.4,train", "a.mkv,x,0.4,,train"]
     (tmp_path / "mine" / "metadata.csv").write_text("\n".join(rows))
-    import_videos(str(tmp_path / "mine"), tmp_path / "root", short_side=32, num_workers=0, max_lost_share=0.5)
+    import_videos(str(tmp_path / "mine"), tmp_path / "root", encoding=Encoding(32), num_workers=0, max_lost_share=0.5)
     assert [video.num_frames for video in read_index(tmp_path / "root", "train")] == [10]
     assert {
         name: reason.split(":")[0] for name, reason in read_coverage(tmp_path / "root", "train").missing.items()

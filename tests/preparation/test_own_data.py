@@ -13,6 +13,7 @@ from footage import encode, numbers_of, picture
 from finegym.data.index import read_coverage, read_index
 from finegym.data.labels import Labels
 from finegym.preparation.class_attributes import attributes_from_name
+from finegym.preparation.cutting import Encoding
 from finegym.preparation.own_data import import_videos, prepared_root
 from modeling_finegym.video_decoding import open_video
 
@@ -22,7 +23,7 @@ def film(path, first=0, length=12):
 
 
 def run(source, root, **changes):
-    return import_videos(str(source), root, **{"short_side": 64, "num_workers": 0, **changes})
+    return import_videos(str(source), root, **{"encoding": Encoding(64), "num_workers": 0, **changes})
 
 
 def by_id(root):

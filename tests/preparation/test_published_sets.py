@@ -16,6 +16,7 @@ from finegym.commands.line import main
 from finegym.data.index import read_coverage, read_index
 from finegym.data.labels import Labels
 from finegym.paths import CONFIGURATION
+from finegym.preparation.cutting import Encoding
 from finegym.preparation.own_data import import_videos
 from finegym.training.loop import train
 from finegym.training.recipe_parsing import parse_recipe
@@ -122,7 +123,9 @@ def write_things(folder, prefix=""):
 
 
 def run(source, root, format, **changes):
-    return import_videos(str(source), root, **{"short_side": 64, "num_workers": 0, "format": format, **changes})
+    return import_videos(
+        str(source), root, **{"encoding": Encoding(64), "num_workers": 0, "format": format, **changes}
+    )
 
 
 def videos_of(root, splits=("train", "val")):

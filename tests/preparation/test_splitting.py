@@ -8,9 +8,10 @@ import pytest
 from footage import encode
 
 from finegym.data.index import read_coverage, read_index, write_index
+from finegym.preparation.cutting import Encoding
 from finegym.preparation.entries import Entry
 from finegym.preparation.own_data import import_videos
-from finegym.preparation.splitting import divide, guess_groups, name_groups
+from finegym.preparation.splitting import Division, divide, guess_groups, name_groups
 from modeling_finegym.video_decoding import open_video
 
 
@@ -36,7 +37,7 @@ def sides(videos, places):
 
 def test_groups_stay_together_and_every_class_is_validated_on():
     videos = entries()
-    places = divide(videos, val_share=0.2)
+    places = divide(videos, Division())
     assert all(len(where) == 1 for where in sides(videos, places).values())
     counts = Counter((video.label, places[video.id].split) for video in videos)
     for label in ("c0", "c1", "c2"):
@@ -45,19 +46,19 @@ def test_groups_stay_together_and_every_class_is_validated_on():
 
 def test_the_only_group_of_a_class_is_trained_on():
     videos = [*entries(), *(Entry(f"rare/{k}", None, "rare", group="only") for k in range(5))]
-    places = divide(videos, val_share=0.2)
+    places = divide(videos, Division())
     assert {places[f"rare/{k}"].split for k in range(5)} == {"train"}
     with pytest.raises(ValueError, match="2 groups, too few"):
-        divide([Entry(f"{g}{k}", None, g, group=g) for g in "ab" for k in range(4)], val_share=0.2)
+        divide([Entry(f"{g}{k}", None, g, group=g) for g in "ab" for k in range(4)], Division())
 
 
 def test_folds_are_disjoint_cover_all_and_keep_groups():
     videos = entries()
-    places = divide(videos, val_share=0.2, num_folds=5)
+    places = divide(videos, Division(num_folds=5))
     assert {place.fold for place in places.values()} == set(range(5))
     assert all(len(where) == 1 for where in sides(videos, places).values())
     assert all((place.split == "val") == (place.fold == 0) for place in places.values())
-    assert divide(list(reversed(videos)), val_share=0.2, num_folds=5) == places
+    assert divide(list(reversed(videos)), Division(num_folds=5)) == places
 
 
 @pytest.mark.parametrize(
@@ -70,7 +71,7 @@ def test_folds_are_disjoint_cover_all_and_keep_groups():
 )
 def test_given_splits_are_kept_and_validation_is_never_drawn_from_test(splits, expected):
     videos = [Entry(f"{number}", None, "x", split=split) for number, split in enumerate(splits)]
-    places = divide(videos, val_share=0.2)
+    places = divide(videos, Division())
     found = [places[video.id].split for video in videos]
     if expected == ["test apart"]:
         assert found[-1] == "test" and sorted(found[:-1]) == ["train", "train", "val"]
@@ -92,7 +93,7 @@ def test_given_splits_are_kept_and_validation_is_never_drawn_from_test(splits, e
 def test_impossible_splits_are_refused(splits, folds, message):
     videos = [Entry(f"{number}", None, "x", split=split) for number, split in enumerate(splits)]
     with pytest.raises(ValueError, match=message):
-        divide(videos, val_share=0.2, num_folds=folds)
+        divide(videos, Division(num_folds=folds))
 
 
 def test_a_pattern_names_groups():
@@ -181,10 +182,10 @@ def nearest_neighbor_accuracy(root):
 
 
 def test_a_nearest_neighbor_shows_what_torn_groups_are_worth(drawn_groups, tmp_path):
-    options = {"short_side": 32, "num_workers": 0}
+    options = {"encoding": Encoding(32), "num_workers": 0}
     torn = import_videos(str(drawn_groups / "mine"), tmp_path / "torn", **options)
     assert "look like 32 groups" in torn and "--group '^(.+?)" in torn
-    kept = import_videos(str(drawn_groups / "mine"), tmp_path / "kept", group=r"(day\d+)_", **options)
+    kept = import_videos(str(drawn_groups / "mine"), tmp_path / "kept", division=Division(r"(day\d+)_"), **options)
     assert "32 groups, each on one side of every split" in kept and "look like" not in kept
     train, val = ({video.group for video in read_index(tmp_path / "kept", split)} for split in ("train", "val"))
     assert not train & val and len(train | val) == 32
@@ -193,9 +194,8 @@ def test_a_nearest_neighbor_shows_what_torn_groups_are_worth(drawn_groups, tmp_p
 
 
 def test_folds_of_an_import_validate_on_every_video_once(drawn_groups, tmp_path):
-    report = import_videos(
-        str(drawn_groups / "mine"), tmp_path / "root", group=r"(day\d+)_", folds=4, short_side=32, num_workers=0
-    )
+    options = {"division": Division(r"(day\d+)_", num_folds=4), "encoding": Encoding(32), "num_workers": 0}
+    report = import_videos(str(drawn_groups / "mine"), tmp_path / "root", **options)
     assert "4 folds of 32, 32, 32, 32 videos" in report
     validated = []
     for fold in range(4):

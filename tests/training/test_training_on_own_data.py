@@ -16,7 +16,9 @@ from finegym.evaluation.table import compare_checkpoints
 from finegym.hub.card import render_card
 from finegym.hub.checkpoint import Checkpoint
 from finegym.paths import CONFIGURATION
+from finegym.preparation.cutting import Encoding
 from finegym.preparation.own_data import import_videos
+from finegym.preparation.splitting import Division
 from finegym.training.loop import train
 from finegym.training.recipe_parsing import parse_recipe
 from modeling_finegym import FineGymVideoProcessor, SlowOnlyConfig, SlowOnlyModel
@@ -37,7 +39,8 @@ def folded(tmp_path_factory):
         label, split = "left" if number % 2 else "right", "test" if number > 39 else ""
         rows.append(f"{number}.mp4,{label},g{number // 2},{split}")
     (folder / "mine" / "metadata.csv").write_text("\n".join(rows))
-    import_videos(str(folder / "mine"), folder / "root", short_side=32, num_workers=0, folds=3, license="cc-by-4.0")
+    options = {"division": Division(num_folds=3), "encoding": Encoding(32), "num_workers": 0}
+    import_videos(str(folder / "mine"), folder / "root", license="cc-by-4.0", **options)
     return folder / "root"
 
 
