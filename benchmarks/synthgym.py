@@ -1,11 +1,14 @@
-"""Measure what the encoders gain on SynthGym, on three backbones with heads: `python -m benchmarks.synthgym`.
+"""Measure what the encoders gain on SynthGym, on five backbones with heads: `python -m benchmarks.synthgym`.
 
 The class split compares SlowOnly, linear refits on its features (the mean over time, and the mean with those of three
 parts; an encoder must exceed the better of them), the vision encoder with one and three layers, and the cross encoder.
 The order split compares the same models, and the encoders with and without position embeddings: its classes differ
 only in which of two jumps comes first, so that a mean over time is at chance between them.
 
-Everything is written below `--folder`; a stopped run resumes. Takes about an hour on two CPU cores.
+They are trained on `make train`'s videos and scored on others: 8,064 of the class split and 2,048 of the order split,
+drawn apart into `DATA_val` and `DATA_order_val`, so that half a point can be told from none.
+
+Everything is written below `--folder`; a stopped run resumes. Takes about three hours on two CPU cores.
 """
 
 import argparse
@@ -14,7 +17,7 @@ import logging
 import signal
 import statistics
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,23 +26,24 @@ import numpy as np
 import pyarrow.parquet as pq
 import torch
 import transformers
-from transformers import AutoModelForVideoClassification
+from transformers import AutoModelForVideoClassification, PreTrainedModel
 
 from benchmarks.common import write_results
 from finegym.data.files import write_text
-from finegym.data.index import read_coverage, read_index
+from finegym.data.index import LABELS_FILE, Video, read_coverage, read_index
 from finegym.data.labels import Labels
 from finegym.evaluation import controls
 from finegym.evaluation.metrics import mean_class_accuracy, paired_difference, top_k_accuracy
 from finegym.evaluation.protocol import Evaluation, evaluate, measure
 from finegym.evaluation.report import write_scores
 from finegym.evaluation.table import render_table
-from finegym.features.cache import EvaluationViews, TrainingViews, build_features
+from finegym.features.cache import EvaluationViews, Features, TrainingViews, build_features
 from finegym.synthgym.generate import generate
 from finegym.training.build import augmentation, build_dataset, build_processor
 from finegym.training.loop import train
 from finegym.training.recipe import Recipe
 from finegym.training.recipe_parsing import parse_recipe
+from modeling_finegym import SlowOnlyForVideoClassification
 
 
 RECIPES = Path(__file__).resolve().parent.parent / "configuration" / "synthgym"
@@ -52,6 +56,9 @@ MODELS = ("slowonly", *controls.NUM_PARTS, *ENCODERS)
 # The order split is small: 512 videos, eight classes. Its backbone is the class split's; only SlowOnly is fine-tuned.
 ORDER_CHANGES = {"slowonly": {"optimization.epochs": 12, "optimization.learning_rate": 1e-3}}
 ORDER_CHANGES |= dict.fromkeys(ENCODERS, {"optimization.epochs": 40})
+# Training writes scores.parquet, of `make train`'s validation videos.
+SCORES_FILE = "benchmark_scores.parquet"
+NUM_VAL_PER_CLASS = {"class": 288, "order": 256}
 
 
 @dataclass(frozen=True)
@@ -59,12 +66,24 @@ class Bench:
     """Where the data and the runs are."""
 
     folder: Path
-    class_root: Path
-    order_root: Path
+    data: Path
     smoke: bool = False
 
     def root(self, split: str) -> Path:
-        return self.class_root if split == "class" else self.order_root
+        """Return the data set of a split that models are trained on."""
+        return self.data if split == "class" else self.data.with_name(f"{self.data.name}_order")
+
+    def val_root(self, split: str) -> Path:
+        """Return the data set of a split that models are scored on."""
+        return self.root(split).with_name(f"{self.root(split).name}_val")
+
+    def draw(self) -> None:
+        for split, num_videos in NUM_VAL_PER_CLASS.items():
+            sizes = {"num_train_per_class": 8, "num_val_per_class": 2} if self.smoke else {}
+            generate(self.root(split), split=split, **sizes)
+            num_videos = 2 if self.smoke else num_videos
+            # another seed, so that no video is one of `make train`'s; a data set has at least one video to train on
+            generate(self.val_root(split), split=split, num_train_per_class=1, num_val_per_class=num_videos, seed=1)
 
     def recipe(
         self, model: str, seed: int, split: str, *, positions: bool = True, others: Mapping[str, Any] | None = None
@@ -75,14 +94,13 @@ class Bench:
             "seed": seed,
             "output_dir": self.folder / f"seed{seed}" / split / name,
             "data.root": self.root(split),
+            "features.folder": self.folder / "features",
             "evaluation.every_epochs": 0,
             "logging.every_steps": 500,
             "logging.trackers": "[]",
         }
         if model != "slowonly" or split == "order":
             changes["model.backbone"] = self.folder / f"seed{seed}" / "class" / "slowonly"
-        if model != "slowonly":
-            changes["features.folder"] = self.folder / "features"
         if not positions:  # nor anything else that tells the order
             changes |= {"model.config.use_position_embeddings": "false", "model.config.num_pooled_parts": 0}
         if split == "order":
@@ -94,54 +112,76 @@ class Bench:
         return parse_recipe(["--config", str(RECIPES / ENCODERS.get(model, "slowonly.yaml")), *arguments])
 
 
-def train_and_score(recipe: Recipe) -> dict[str, Any]:
-    """Train a recipe, unless that is already done, and write the scores of every validation video beside it."""
-    folder = Path(recipe.output_dir)
+def train_or_stop(recipe: Recipe) -> dict[str, Any]:
+    """Train a recipe, unless that is already done; a signal ends the benchmark."""
     metrics = train(recipe)
     if isinstance(metrics, signal.Signals):
         raise SystemExit("Stopped. The same command resumes from here.")
-    if not (folder / "scores.parquet").exists():
-        write_scores(folder / "scores.parquet", score(recipe))
     return metrics
 
 
-def score(recipe: Recipe) -> Evaluation:
-    root, data = Path(recipe.data.root), recipe.data
+def train_and_score(recipe: Recipe, val_root: Path) -> dict[str, Any]:
+    """Train a recipe and score the videos of `val_root`, unless that is already done; return the metrics of these."""
+    folder, metrics = Path(recipe.output_dir), train_or_stop(recipe)
+    if not (folder / SCORES_FILE).exists():
+        write_scores(folder / SCORES_FILE, score(recipe, val_root))
+    return metrics | measure_scores(folder, val_root)
+
+
+def measure_scores(folder: Path, val_root: Path) -> dict[str, Any]:
+    scores, truth = read_scores_of([folder / SCORES_FILE])
+    return measure(torch.from_numpy(scores[0]), torch.from_numpy(truth), Labels.read(val_root / LABELS_FILE))
+
+
+@torch.no_grad()
+def score(recipe: Recipe, val_root: Path) -> Evaluation:
+    """Score the videos of `val_root` by a trained model: from cached features, unless its backbone learned with it."""
+    data = recipe.data
     model = AutoModelForVideoClassification.from_pretrained(recipe.output_dir)
-    processor, videos = build_processor(data), read_index(root, data.val_split)
-    features = None
-    if recipe.features.mode == "cached":
-        views = EvaluationViews(processor, videos, num_clips=data.num_clips)
-        features = build_features(model, views, recipe.features.folder, dtype=recipe.features.dtype)
-    labels, coverage = Labels.read(root / "labels.json"), read_coverage(root, data.val_split)
-    return evaluate(model, processor, videos, labels, features=features, coverage=coverage, batch_size=32)
+    videos, labels = read_index(val_root, data.val_split), Labels.read(val_root / LABELS_FILE)
+    if isinstance(model, SlowOnlyForVideoClassification):  # what its classifier reads is the mean of its features
+        features = val_features(recipe, model.eval(), val_root)
+        answers = [model.classifier(features[place].float().mean(1)).softmax(-1) for place in range(len(videos))]
+        scores = [features.video_clips(place).weights @ answer for place, answer in enumerate(answers)]
+        return _evaluation(torch.stack(scores), videos, labels)
+    features = val_features(recipe, model, val_root) if recipe.features.mode == "cached" else None
+    coverage = read_coverage(val_root, data.val_split)
+    options = {"num_clips": data.num_clips, "batch_size": 32, "coverage": coverage}
+    return evaluate(model, build_processor(data), videos, labels, features=features, **options)
 
 
-def fit_control(recipe: Recipe, folder: Path, name: str) -> dict[str, Any]:
-    """Fit a linear classifier on exactly the features that the encoders of this recipe receive; see
-    `finegym.evaluation.controls`."""
-    if (folder / "metrics.json").exists():
+def _evaluation(scores: torch.Tensor, videos: Sequence[Video], labels: Labels) -> Evaluation:
+    truth = torch.tensor([video.label for video in videos])
+    ids, weights = [video.id for video in videos], torch.ones(len(videos), 1)
+    return Evaluation(scores, truth, ids, scores[:, None], weights, {}, measure(scores, truth, labels))
+
+
+def val_features(recipe: Recipe, model: PreTrainedModel, val_root: Path) -> Features:
+    """Return the features of the videos of `val_root` by a model or by its frozen backbone."""
+    videos = read_index(val_root, recipe.data.val_split)
+    views = EvaluationViews(build_processor(recipe.data), videos, num_clips=recipe.data.num_clips)
+    return build_features(model, views, recipe.features.folder, dtype=recipe.features.dtype, batch_size=32)
+
+
+def fit_control(recipe: Recipe, folder: Path, name: str, val_root: Path) -> dict[str, Any]:
+    """Fit a linear classifier on exactly the features that the encoders of this recipe receive, and score the videos
+    of `val_root`; see `finegym.evaluation.controls`."""
+    if (folder / SCORES_FILE).exists():
         return json.loads((folder / "metrics.json").read_text())
     start = time.perf_counter()
     root, data, num_views = Path(recipe.data.root), recipe.data, recipe.features.views
     backbone = AutoModelForVideoClassification.from_pretrained(recipe.model.backbone).eval()
-    processor, labels = build_processor(data), Labels.read(root / "labels.json")
-    videos, val_videos = read_index(root, data.train_split), read_index(root, data.val_split)
+    videos, val_videos = read_index(root, data.train_split), read_index(val_root, data.val_split)
     dataset = build_dataset(recipe, videos, skip_unreadable=False)
     views = TrainingViews(dataset, num_views=num_views, transform=augmentation(data))
-    options = {
-        "root": recipe.features.folder,
-        "dtype": recipe.features.dtype,
-        "batch_size": recipe.evaluation.batch_size,
-    }
-    features = build_features(backbone, views, **options)
-    tests = build_features(backbone, EvaluationViews(processor, val_videos, num_clips=data.num_clips), **options)
+    folder_of_features, dtype = recipe.features.folder, recipe.features.dtype
+    features = build_features(backbone, views, folder_of_features, dtype=dtype, batch_size=32)
+    tests, labels = val_features(recipe, backbone, val_root), Labels.read(root / LABELS_FILE)
     control = controls.fit_control(name, features, videos, tests, val_videos, labels, num_views=num_views)
-    scores, truth = control.scores, control.labels
-    metrics = measure(scores, truth, labels) | control.metrics | {"train_seconds": time.perf_counter() - start}
-    ids, weights = control.video_ids, torch.ones(len(scores), 1)
-    write_scores(folder / "scores.parquet", Evaluation(scores, truth, ids, scores[:, None], weights, {}, metrics))
+    evaluation = _evaluation(control.scores, val_videos, labels)
+    metrics = evaluation.metrics | control.metrics | {"train_seconds": time.perf_counter() - start}
     write_text(folder / "metrics.json", json.dumps(metrics))
+    write_scores(folder / SCORES_FILE, evaluation)
     return metrics
 
 
@@ -160,31 +200,31 @@ def run_seed(bench: Bench, seed: int) -> list[dict[str, Any]]:
         )
 
     for split in ("class", "order"):
-        recipe = bench.recipe("slowonly", seed, split)
-        add("slowonly", split, Path(recipe.output_dir), train_and_score(recipe))
+        recipe, val_root = bench.recipe("slowonly", seed, split), bench.val_root(split)
+        add("slowonly", split, Path(recipe.output_dir), train_and_score(recipe, val_root))
         recipe = bench.recipe("vision_encoder_b3", seed, split)
         for control in controls.NUM_PARTS:
             folder = Path(recipe.output_dir).with_name(control)
-            add(control, split, folder, fit_control(recipe, folder, control))
+            add(control, split, folder, fit_control(recipe, folder, control, val_root))
         for model in ENCODERS:
             for positions in (True, False) if split == "order" else (True,):
                 recipe = bench.recipe(model, seed, split, positions=positions)
-                add(model, split, Path(recipe.output_dir), train_and_score(recipe), positions)
+                add(model, split, Path(recipe.output_dir), train_and_score(recipe, val_root), positions)
     return rows
 
 
 def read_scores(rows: list[dict[str, Any]], model: str, split: str, *, positions: bool = True) -> tuple[Any, Any]:
     """Return scores (S, N, C) and labels (N,) of one model over the seeds."""
     return read_scores_of(
-        Path(row["folder"])
+        Path(row["folder"]) / SCORES_FILE
         for row in rows
         if (row["model"], row["split"], row["positions"]) == (model, split, positions)
     )
 
 
-def read_scores_of(folders: Iterable[Path]) -> tuple[np.ndarray, np.ndarray]:
-    """Return scores (S, N, C) and labels (N,) of runs on the same videos."""
-    tables = [pq.read_table(folder / "scores.parquet").to_pydict() for folder in folders]
+def read_scores_of(files: Iterable[Path]) -> tuple[np.ndarray, np.ndarray]:
+    """Return scores (S, N, C) and labels (N,) from the files of runs on the same videos."""
+    tables = [pq.read_table(file).to_pydict() for file in files]
     assert all(table["id"] == tables[0]["id"] for table in tables)
     return np.array([table["scores"] for table in tables]), np.array(tables[0]["label"])
 
@@ -217,7 +257,7 @@ def compute_figures(bench: Bench, rows: list[dict[str, Any]]) -> dict[str, float
     gain = paired_difference(all_scores["video_text"], all_scores["vision_encoder_b3"], labels).mean_class_accuracy
     figures |= {"video_text.gain_over_b3": gain.value}
     figures |= {"video_text.gain_over_b3_low": gain.low, "video_text.gain_over_b3_high": gain.high}
-    names = Labels.read(bench.order_root / "labels.json").names
+    names = Labels.read(bench.val_root("order") / LABELS_FILE).names
     for model in MODELS:
         for positions, suffix in ((True, ""), (False, "_without_positions")):
             if positions or model in ENCODERS:
@@ -236,17 +276,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=Path("outputs/bench_synthgym"))
     parser.add_argument("--data", type=Path, default=Path("data/synthgym"))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--smoke", action="store_true", help="eight videos per class and one epoch; writes no result")
     arguments = parser.parse_args()
     logging.basicConfig(format="%(message)s")
     logging.getLogger("finegym").setLevel(logging.INFO)
     transformers.utils.logging.disable_progress_bar()
-    order_root = arguments.data.with_name(f"{arguments.data.name}_order")
-    bench = Bench(arguments.folder, arguments.data, order_root, arguments.smoke)
-    sizes = {"num_train_per_class": 8, "num_val_per_class": 2} if arguments.smoke else {}
-    generate(bench.class_root, **sizes)
-    generate(bench.order_root, split="order", **sizes)
+    bench = Bench(arguments.folder, arguments.data, arguments.smoke)
+    bench.draw()
     rows = []
     for seed in arguments.seeds:
         rows += run_seed(bench, seed)

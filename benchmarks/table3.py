@@ -29,11 +29,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForVideoClassification
 
 from benchmarks.common import write_results
-from benchmarks.synthgym import RECIPES, read_scores_of, right_order_accuracy, train_and_score
+from benchmarks.synthgym import RECIPES, read_scores_of, right_order_accuracy, train_or_stop
 from finegym.data.files import write_text
 from finegym.data.index import INDEX_FILE
 from finegym.data.labels import Labels
 from finegym.evaluation.fuse import fuse_runs
+from finegym.evaluation.report import SCORES_FILE
 from finegym.evaluation.table import render_table
 from finegym.preparation.flow import FlowSettings, compute_flow
 from finegym.synthgym.generate import generate
@@ -152,7 +153,7 @@ def run_system(bench: Bench, system: str, seed: int) -> list[dict[str, Any]]:
         for run in streams:
             for name in needed(run):
                 if split == "class" or name == run:
-                    metrics = train_and_score(bench.recipe(name, seed, split))
+                    metrics = train_or_stop(bench.recipe(name, seed, split))
             rows.append(_row(system, run, seed, split, bench.output(seed, split, run), metrics))
             rows[-1] |= _costs(bench, run, seed)
         if len(streams) > 1:
@@ -212,7 +213,7 @@ def compute_figures(bench: Bench, rows: Sequence[dict[str, Any]]) -> dict[str, f
                 figures[f"{key}.{prefix}{name}"] = statistics.mean(row[name] for row in own[split])
         accuracies = [row["mean_class_accuracy"] for row in own["class"]]
         figures[f"{key}.std"] = statistics.stdev(accuracies) if len(accuracies) > 1 else 0.0
-        scores, labels = read_scores_of(Path(row["folder"]) for row in own["order"])
+        scores, labels = read_scores_of(Path(row["folder"]) / SCORES_FILE for row in own["order"])
         figures[f"{key}.right_order_accuracy"] = statistics.mean(
             right_order_accuracy(one, labels, order_names) for one in scores
         )
@@ -245,7 +246,7 @@ def rank_correlation(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
     if len(systems) < 3:
         return {}
     read = [
-        read_scores_of(Path(row["folder"]) for row in _rows_of(rows, name, _counted(name), "class"))
+        read_scores_of(Path(row["folder"]) / SCORES_FILE for row in _rows_of(rows, name, _counted(name), "class"))
         for name in systems
     ]
     if len({scores.shape[0] for scores, _ in read}) > 1:
