@@ -18,6 +18,7 @@ from finegym.data.labels import Labels
 
 from . import analysis, charts, media
 from .metrics import bootstrap_interval, calibration, paired_difference
+from .pages import render_page
 
 
 HTML_FILE = "report.html"
@@ -59,17 +60,15 @@ def write_html_report(path: str | Path, data: ReportData, models: Sequence[Model
     Raises:
         ValueError: If there is no model, or a model has another number of videos or classes than the data.
     """
-    # Imported only to draw: together they take a second.
-    import jinja2
-    from plotly.offline import get_plotlyjs
+    from plotly.offline import get_plotlyjs  # imported only to draw
 
     _check(data, models)
     figures: dict[str, Any] = {"intervals": charts.intervals_chart(_interval_rows(data, models))}
     pictures = _Pictures(data)
     sections = [_section(position, model, data, figures, pictures) for position, model in enumerate(models, start=1)]
     comparisons = [_comparison(model, models[0], data, figures) for model in models[1:]]
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    content = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+    content = render_page(
+        TEMPLATE,
         title=" and ".join(model.name for model in models) if len(models) < 4 else f"{len(models)} models",
         subtitle=data.description,
         models=sections,

@@ -16,6 +16,7 @@ from finegym.data.index import LABELS_FILE, Video, read_index
 from finegym.data.labels import Labels
 from finegym.data.transforms import clip_generator
 from finegym.evaluation.media import picture_address, read_frames
+from finegym.evaluation.pages import render_page
 from finegym.evaluation.pictures import new_figure
 from modeling_finegym.video_decoding import VideoDecodingError
 
@@ -137,8 +138,6 @@ def _attributes(video: Video, labels: Labels) -> str:
 
 
 def _write_html(path: Path, strips: Sequence[Strip], labels: Labels, title: str) -> None:
-    import jinja2  # imported only to draw
-
     cards = [
         {
             "name": labels.names[strip.video.label],
@@ -149,9 +148,7 @@ def _write_html(path: Path, strips: Sequence[Strip], labels: Labels, title: str)
         }
         for strip in strips
     ]
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
-    write_text(path, template.render(title=title, cards=cards))
+    write_text(path, render_page(TEMPLATE, title=title, cards=cards))
 
 
 def _write_png(path: Path, strips: Sequence[Strip], labels: Labels, title: str) -> None:

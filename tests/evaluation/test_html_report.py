@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 from html.parser import HTMLParser
 
 import numpy as np
@@ -12,6 +11,7 @@ from finegym.data.index import Video
 from finegym.data.labels import ActionClass, Labels
 from finegym.data.video_writing import write_video
 from finegym.evaluation.html_report import ModelScores, ReportData, write_html_report
+from tests.browser import chromium
 from tests.footage import moving_square
 
 
@@ -151,23 +151,12 @@ def test_models_of_other_videos_are_refused(tmp_path):
 @pytest.mark.parametrize("width", [390, 1280])
 def test_the_page_works_in_a_browser(num_classes, width, tmp_path):
     pytest.importorskip("selenium", reason="the demo extra is not installed")
-    programs = [shutil.which(program) for program in ("chromium", "chromedriver")]
-    if None in programs:
-        pytest.skip("needs the programs chromium and chromedriver")
-    from selenium.webdriver import Chrome, ChromeOptions, ChromeService
     from selenium.webdriver.common.by import By
     from selenium.webdriver.support.ui import WebDriverWait
 
     data = report_data(tmp_path, num_classes)
     write_html_report(tmp_path / "report.html", data, [model_scores(data, "a", 0), model_scores(data, "b", 1)])
-    options = ChromeOptions()
-    options.binary_location = programs[0]
-    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-background-networking"):
-        options.add_argument(argument)
-    options.add_argument(f"--user-data-dir={tmp_path / 'profile'}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    with Chrome(options, ChromeService(programs[1])) as browser:
-        browser.set_window_size(width, 900)
+    with chromium(tmp_path, width) as browser:
         browser.get("about:blank")
         browser.get_log("performance")  # discard the requests of the browser's own first page
         browser.get((tmp_path / "report.html").as_uri())

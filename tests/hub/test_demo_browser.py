@@ -1,13 +1,13 @@
 """The page of `finegym demo` in a real Chromium: at two widths, by keyboard, without a network."""
 
 import json
-import shutil
 from importlib import resources
 
 import av
 import numpy as np
 import pytest
 
+from tests.browser import chromium
 from tests.hub.demo_page import make_checkpoint, served
 
 
@@ -70,23 +70,8 @@ class Visitor:
 
 @pytest.fixture
 def visitor(request, tmp_path):
-    pytest.importorskip("selenium", reason="the demo extra is not installed")
     pytest.importorskip("axe_playwright_python", reason="the demo extra is not installed")
-    programs = [shutil.which(program) for program in ("chromium", "chromedriver")]
-    if None in programs:
-        pytest.skip("needs the programs chromium and chromedriver")
-    from selenium.webdriver import Chrome, ChromeOptions, ChromeService
-
-    options = ChromeOptions()
-    options.binary_location = programs[0]
-    for argument in ("headless=new", "no-sandbox", "disable-gpu", "disable-background-networking"):
-        options.add_argument(f"--{argument}")
-    options.add_argument(f"--user-data-dir={tmp_path / 'browser'}")
-    metrics = {"width": request.param, "height": 900, "pixelRatio": 1.0}
-    options.add_experimental_option("mobileEmulation", {"deviceMetrics": metrics})
-    options.set_capability("goog:loggingPrefs", {"performance": "ALL"})
-    with Chrome(options, ChromeService(programs[1])) as browser:
-        browser.set_script_timeout(120)
+    with chromium(tmp_path, request.param) as browser:
         yield Visitor(browser)
 
 
