@@ -105,6 +105,12 @@ def test_no_circles_inside_a_room(room):
     list(graphlib.TopologicalSorter(needs).static_order())  # raises a CycleError that names the circle
 
 
+@pytest.mark.parametrize("room", ROOMS[1:], ids=name)
+def test_every_room_has_a_sign_on_its_door(room):
+    sign = ast.get_docstring(ast.parse((room / "__init__.py").read_text()))
+    assert re.search(r"\n\nIn: .+ Out: .+\bThis\s+package ", sign, re.DOTALL), sign
+
+
 @pytest.mark.parametrize("path", SOURCES, ids=name)
 def test_nothing_is_unpickled_or_evaluated(path):
     tree = ast.parse(path.read_text())

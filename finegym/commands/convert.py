@@ -38,7 +38,7 @@ def convert(
         frame_interval: The distance between two frames of a clip, in frames of the video. The same names tell it.
         architecture: What to build: a CNN from a ResNet, or an encoder (vision, video_text) from BERT layers.
         backbone: The SlowOnly checkpoint folder to build an encoder on.
-        num_hidden_layers: The number of BERT layers to take, from the first. By default all are taken.
+        num_hidden_layers: The number of BERT layers to take, from the first. By default, all are taken.
         sha256: The digits that the file's SHA-256 must begin with.
 
     Examples:

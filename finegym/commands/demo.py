@@ -21,7 +21,7 @@ def demo(models: list[str], *, revision: str | None = None, device: str | None =
     Args:
         models: One or two checkpoint folders or Hub ids.
         revision: The commit, tag or branch of the Hub ids.
-        device: The device to compute on, such as cpu or cuda:1. By default it is an accelerator if there is one.
+        device: The device to compute on, such as cpu or cuda:1. By default, it is an accelerator if there is one.
         port: The port of the page, http://127.0.0.1:PORT, from 1 to 65535.
 
     Examples:

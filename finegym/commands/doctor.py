@@ -23,9 +23,9 @@ def doctor(
     Args:
         recipe: The recipe whose data and backbone to check: a file, or a shipped one such as synthgym/slowonly.yaml.
         annotations: The folder in which FineGym's annotation files should be.
-        backbone: The checkpoint folder or Hub id of a model that features are to be taken from, which is then all that
-            is examined: what it gives, what that takes, and whether its tokens are in the order that is known of it.
-        clip_len: The number of frames of its clip. By default it is the model's, or 8 for a model of single images.
+        backbone: The checkpoint folder or Hub id of a model to take features from. Only this model is then examined:
+            its tokens, whether they are in the order known of it, and the space that features and training take.
+        clip_len: The number of frames of its clip. By default, it is the model's, or 8 for a model of single images.
 
     Examples:
         finegym doctor --recipe synthgym/vision_encoder.yaml

@@ -31,8 +31,8 @@ def evaluate(
     Args:
         models: The checkpoint folders or Hub ids.
         root: The prepared data set folder.
-        split: The split of its index. Results on another one than val go into a folder of its name.
-        fold: Of a data set with folds, the one to evaluate on as val. By default, it is the one that the checkpoint
+        split: The split to evaluate on. Results on any other than val go into a folder of its name.
+        fold: The fold to evaluate on as val, for a data set with folds. By default, it is the one that the checkpoint
             was not trained on.
         num_clips: The number of clips spread over each video. Equal ones are computed once. The paper takes 8.
         batch_size: The number of clips in a forward pass.
@@ -40,7 +40,7 @@ def evaluate(
         precision: The number format of weights and activations.
         features: The folder to keep the backbone's features in, so that another head on it costs next to nothing.
         leave_out_leaking: Leave out videos that a model was trained on, rather than refuse.
-        output: The folder to write to, with one for each of several models. By default each model's results go to its
+        output: The folder to write to, with one for each of several models. By default, each model's results go to its
             own folder, or to the name of a model of the Hub, and the report to that of the first.
 
     Examples:

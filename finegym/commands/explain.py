@@ -37,7 +37,7 @@ def explain(
         contrast: Explain why the answer is not this class, given by its name, a part of it, or its id.
         start: The second of the video to begin at.
         end: The second of the video to end at.
-        device: The device to compute on, such as cpu or cuda:1. By default it is the CPU.
+        device: The device to compute on, such as cpu or cuda:1. By default, it is the CPU.
 
     Examples:
         finegym explain clip.mp4 --model outputs/synthgym/video_text --output why.png

@@ -40,8 +40,8 @@ def features(
             Transformers.
         output: The folder to write.
         num_clips: The number of clips spread over each video. Equal ones are computed once.
-        clip_len: The number of frames of a clip. By default it is the model's.
-        frame_interval: The distance between two frames of a clip, in frames of the video. By default it is the
+        clip_len: The number of frames of a clip. By default, it is the model's.
+        frame_interval: The distance between two frames of a clip, in frames of the video. By default, it is the
             model's.
         spatial_grid_size: The cells per side of the grid in which the features of a moment are averaged, so that T'
             moments give T' x its square tokens, or all places. An encoder has its own.

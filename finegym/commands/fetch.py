@@ -11,7 +11,7 @@ def fetch(*, folder: Path = Path("data/finegym"), base_url: str | None = None) -
 
     Args:
         folder: The folder that the files go to.
-        base_url: The address of a mirror of FineGym's files. By default they come from FineGym's site.
+        base_url: The address of a mirror of FineGym's files. By default, they come from FineGym's site.
 
     Examples:
         finegym fetch

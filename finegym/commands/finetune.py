@@ -32,8 +32,8 @@ def finetune(
     """Fine-tune a video or image backbone on your own classes: from a folder of videos to an evaluated checkpoint.
 
     The videos are imported, recipes are chosen by their number and durations, written and trained, and one table
-    compares the results with logistic regressions on the frozen backbone's features. The same command resumes; what a
-    recipe can say beyond this, `finegym train` does with the recipes that were written.
+    compares the results with logistic regressions on the frozen backbone's features. The same command resumes.
+    To change more than these options, edit the recipes that were written and run `finegym train`.
 
     Args:
         source: The folder, metadata file or Hub data set that `finegym import` takes, or a folder that it wrote.
@@ -41,11 +41,11 @@ def finetune(
         method: How much of the backbone learns. By default, it is chosen by the number of training videos.
         license: The terms of the videos, such as cc-by-4.0, without which no model card is written.
         group: A regular expression that finds in each file's path what it shares with others that belong on the same
-            side of a split. By default it is the metadata's column `group`.
+            side of a split. By default, it is the metadata's column `group`.
         attributes: A JSON file with the attributes of each class, or the word names, as for `finegym import`.
         max_lost_share: The share of videos that may be lost.
-        root: The folder to import to. By default it is data/NAME, with the source's name.
-        output: The folder of recipes, features and checkpoints. By default it is outputs/NAME.
+        root: The folder to import to. By default, it is data/NAME, with the source's name.
+        output: The folder of recipes, features and checkpoints. By default, it is outputs/NAME.
         dry_run: Import and write the recipes, and train nothing.
 
     Examples:

@@ -21,11 +21,11 @@ def flow(
 
     Args:
         root: The prepared data set folder.
-        output: The folder to write. By default its name is that of `root`, followed by _flow.
+        output: The folder to write. By default, its name is that of `root`, followed by _flow.
         method: How motion is found. dis is fast; tvl1 is what FineGym's and mmaction2's flow is made with, and takes
             many times as long.
         short_side: The length of the shorter side of the frames, in pixels. Smaller ones are not enlarged.
-        num_workers: The number of processes. By default there is one for each CPU core; 0 works in this one.
+        num_workers: The number of processes. By default, there is one for each CPU core; 0 works in this one.
 
     Examples:
         finegym flow data/gym99

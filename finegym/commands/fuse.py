@@ -20,7 +20,7 @@ def fuse(
         run_a: The folder of the first run.
         run_b: The folder of the second run.
         output: The folder to write to, empty or new.
-        weights: The weight of each run's scores, which are probabilities. By default both weigh the same.
+        weights: The weight of each run's scores, which are probabilities. By default, both weigh the same.
         root: The prepared data set folder. With it, report.html compares the result with both runs.
 
     Examples:

@@ -40,24 +40,24 @@ def import_(
     Args:
         source: The folder, a metadata file, or the id of a data set on the Hub with a Video column.
         root: The folder to write.
-        name: The name of the data set in metrics and model cards. By default it is that of the folder to write.
+        name: The name of the data set in metrics and model cards. By default, it is that of the folder to write.
         license: The terms of the videos, such as cc-by-4.0, for the cards of models that are trained on them.
         attributes: A JSON file with the attributes of each class, {"class": ["attribute", ...]}, or the word names,
-            which takes the class names apart. By default they are the metadata's, or those of attributes.json in the
+            which takes the class names apart. By default, they are the metadata's, or those of attributes.json in the
             folder.
         group: A regular expression that finds in each file's path what it shares with others that belong on the same
-            side of a split: the source video, the athlete, the day. By default it is the metadata's column `group`.
+            side of a split: the source video, the athlete, the day. By default, it is the metadata's column `group`.
         val_share: The share to validate on, where neither folders nor metadata tell.
-        folds: The number of folds to draw; `data.fold` of a recipe chooses one. By default there is one split.
+        folds: The number of folds to draw; `data.fold` of a recipe chooses one. By default, there is one split.
         max_lost_share: The share of videos that may be lost. Beyond it the command fails, with the rest in place.
         overwrite: Delete another data set that the folder to write holds.
         short_side: The length of the shorter side of the videos, in pixels. Smaller ones are not enlarged.
         key_interval: The largest distance between two key frames, in frames.
         crf: The constant rate factor of x264, from 0 to 51. 18 is visually lossless.
-        num_workers: The number of processes that cut. By default there is one for each CPU core; 0 cuts in this one.
+        num_workers: The number of processes that cut. By default, there is one for each CPU core; 0 cuts in this one.
         format: The published data set whose files these are: diving48, with its four attributes of each class, or
             ssv2.
-        annotations: The folder of that data set's annotation files. By default it is the source.
+        annotations: The folder of that data set's annotation files. By default, it is the source.
 
     Examples:
         finegym import my_clips data/mine

@@ -34,23 +34,23 @@ def predict(
         model: The checkpoint folder or Hub id.
         revision: The commit, tag or branch of a Hub id.
         top_k: The number of classes to show.
-        num_clips: The number of clips spread over each video, or over each window of a timeline. By default it is the
+        num_clips: The number of clips spread over each video, or over each window of a timeline. By default, it is the
             checkpoint's own, which is 8 in the paper, and 1 for each window.
         start: The second of the video to begin at.
         end: The second of the video to end at.
         batch_size: The number of clips in a forward pass.
-        device: The device to compute on, such as cpu or cuda:1. By default it is an accelerator if there is one.
+        device: The device to compute on, such as cpu or cuda:1. By default, it is an accelerator if there is one.
         json: Print JSON in place of a table.
         window: Find the actions of a whole routine, looking at this many seconds as one action.
-        stride: The seconds from one window to the next. By default it is a quarter of the window.
+        stride: The seconds from one window to the next. By default, it is a quarter of the window.
         min_score: Leave stretches of a timeline blank whose best class scores less, from 0 to 1.
-        srt: The folder to write a timeline to as subtitles too.
+        srt: The folder to write the timelines to as subtitles (.srt) too.
         video: Write a copy of the video to this .mp4, with the top classes over its frames, or over each stretch of a
             timeline.
 
     Examples:
         finegym predict clip.mp4 --model outputs/synthgym/video_text
-        finegym predict routine.mp4 --model outputs/synthgym/video_text --window 2 --video labelled.mp4
+        finegym predict routine.mp4 --model outputs/synthgym/video_text --window 2 --video labeled.mp4
     """
     if window is None and (srt is not None or stride is not None):
         raise UsageError("--stride and --srt belong to a timeline: give --window SECONDS.")

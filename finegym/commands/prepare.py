@@ -33,11 +33,11 @@ def prepare(
             `--labels`.
         annotations: The folder with FineGym's annotation files, as `finegym fetch` leaves it.
         annotation_version: The annotation version. v1.0 is what the paper counts; v1.1 has more training videos.
-        labels: The label file of the classes. By default it is the shipped one of the data set.
+        labels: The label file of the classes. By default, it is the shipped one of the data set.
         short_side: The length of the shorter side of the videos, in pixels.
         key_interval: The largest distance between two key frames, in frames.
         crf: The constant rate factor of x264, from 0 to 51. 18 is visually lossless.
-        num_workers: The number of processes that cut. By default there is one for each CPU core; 0 cuts in this one.
+        num_workers: The number of processes that cut. By default, there is one for each CPU core; 0 cuts in this one.
 
     Examples:
         finegym prepare VIDEOS data/gym99

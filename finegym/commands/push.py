@@ -29,13 +29,13 @@ def push(
         repository: The repository to publish to, OWNER/NAME. With --all, only OWNER.
         all: A folder of recipes. Every checkpoint that they have finished is published, and a Collection.
         private: Make a new repository private.
-        create_pr: Open a pull request in place of committing.
-        revision: The branch to commit to. By default it is main.
+        create_pr: Open a pull request rather than commit.
+        revision: The branch to commit to. By default, it is main.
         tag: The name for the published commit, such as v1.0.
         example: A video of your own to publish as example.mp4, without its sound and metadata. By default, it is a
             drawn gymnast for checkpoints of FineGym and SynthGym, and none for those of own data.
         space: Publish a Space of the same name too, with the page of `finegym demo`. It needs the `demo` extra.
-        dry_run: Do everything but the sending.
+        dry_run: Do everything except send.
 
     Examples:
         finegym push outputs/gym99/video_text OWNER/NAME --dry_run

@@ -23,9 +23,9 @@ def show(
     Args:
         root: The prepared data set folder.
         output: The file to write, which ends in .html or .png.
-        split: The split of its index.
+        split: The split to draw from.
         num_videos: The number of videos on the sheet.
-        num_frames: The number of frames shown of each.
+        num_frames: The number of frames of each video.
         seed: The seed of the draw.
         recipe: Show the clip that a model of this recipe sees, with its size and crop, in place of the whole video.
         augmented: Show the training view, with the random window, crop and flip of the first epoch.

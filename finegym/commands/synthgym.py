@@ -29,9 +29,9 @@ def synthgym(
         num_val_per_class: The number of validation videos of each class.
         seed: The seed of everything that is random.
         size: The width and height of the videos in pixels, an even number of at least 32.
-        num_workers: The number of processes that render. By default there is one for each CPU core; 0 renders in this
+        num_workers: The number of processes that render. By default, there is one for each CPU core; 0 renders in this
             one.
-        labels: The label file of the classes to perform. By default it is SynthGym's own.
+        labels: The label file of the classes to perform. By default, it is SynthGym's own.
 
     Examples:
         finegym synthgym data/synthgym

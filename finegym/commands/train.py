@@ -31,7 +31,7 @@ def train(recipe: Recipe, *, sweep: Path | None = None) -> Report:
     Args:
         recipe: The recipe.
         sweep: A YAML file that maps keys of the recipe to lists of values. Every combination is trained, over one
-            cache of features, and one table shows what came out.
+            cache of features, and one table compares the results.
 
     Examples:
         finegym train --config synthgym/slowonly.yaml --optimization.epochs 10

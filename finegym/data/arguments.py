@@ -87,7 +87,7 @@ class Parser(jsonargparse.ArgumentParser):
         return [option for action in actions for option in action.option_strings]
 
     def _check_option(self, argument: str) -> str:
-        """Return the argument, an option with underscores. A misspelt one is reported before any other mistake."""
+        """Return the argument, an option with underscores. A misspelled one is reported before any other mistake."""
         if not argument.startswith("--") or argument == "--":
             return argument
         name, equals, value = argument.partition("=")

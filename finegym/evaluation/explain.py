@@ -1,4 +1,4 @@
-"""Why a checkpoint takes a video for what it takes it: one clip, one class, and optionally one class against another.
+"""Why a checkpoint classifies a video as it does: one clip, one class, and optionally one class against another.
 
 In: a video file and a checkpoint. Out: an `Explanation`; `explanation_figure` draws it, `to_dict` makes JSON of it.
 """

@@ -166,7 +166,7 @@ def plan_own_data(
 
 
 def _check_source(source: str) -> None:
-    """Refuse a misspelt folder, rather than ask the Hub for it."""
+    """Refuse a misspelled folder, rather than ask the Hub for it."""
     path = Path(source)
     if path.is_dir() or (path.is_file() and path.suffix.lower() in METADATA_SUFFIXES):
         return

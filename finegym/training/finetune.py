@@ -223,7 +223,7 @@ def write_recipe(path: Path, recipe: Recipe, notes: Sequence[str]) -> Recipe:
             field, (before, now) = next(iter(changed.items()))
             raise ValueError(
                 f"{path} is there, with {field}: {before}, where {now} would be chosen now. `finegym train --config "
-                f"{path}` trains it as it is; give another --output, or delete it, to choose anew."
+                f"{path}` trains it as it is; give another --output, or delete it, to choose again."
             )
         return there
     lines = [

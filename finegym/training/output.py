@@ -92,12 +92,12 @@ def describe_training(accelerator: Accelerator, seconds: float) -> dict[str, str
 
 def commit() -> str | None:
     """Return the commit that this code was checked out from, marked if files were changed since; None without one."""
-    house = Path(__file__).resolve().parents[2]
-    if not (house / ".git").exists():  # installed elsewhere: a repository around it is not this code's
+    repository = Path(__file__).resolve().parents[2]
+    if not (repository / ".git").exists():  # installed elsewhere: a repository around it is not this code's
         return None
     command = ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=, changed since"]
     try:
-        described = subprocess.run(command, cwd=house, capture_output=True, text=True, timeout=60, check=True)
+        described = subprocess.run(command, cwd=repository, capture_output=True, text=True, timeout=60, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
     return described.stdout.strip()

@@ -31,7 +31,7 @@ class Recipe:
         output_dir: The checkpoint folder to write. It also holds the run's state and logs.
         model: What is trained.
         data: Which videos, and how a clip of one becomes model input.
-        optimization: How the weights move.
+        optimization: How the weights are updated.
         features: How an encoder gets the features of its frozen backbone.
         evaluation: When and how the validation split is scored.
         logging: What is reported.

@@ -74,7 +74,7 @@ class DataRecipe:
         labels: The label file. By default, it is labels.json in `root`.
         train_split: The split of the index to train on.
         val_split: The split of the index to validate on. The split "test" is for `finegym evaluate` alone.
-        fold: Of a data set with folds, the one to validate on, rather than its val split. The others are trained on.
+        fold: The fold to validate on, for a data set with folds, in place of its val split. The others are trained on.
         annotation_version: The annotation version that the data set must have been prepared from, such as v1.0. By
             default, any will do.
         leave_out_leaking: Leave out validation videos that the backbone was trained on, rather than refuse to start.
@@ -95,9 +95,9 @@ class DataRecipe:
         ratio: The bounds of the random crop's width divided by its height.
         flip: The probability of a horizontal flip.
         antialias: Smooth frames that get smaller, as PIL does. OpenCV, and so mmaction2, does not.
-        mean: The mean of each channel, for values from 0 to 1. It is subtracted. By default, it is the backbone's, or
-            ImageNet's where there is none; of optical flow, TSM's.
-        std: The standard deviation of each channel, likewise. It divides.
+        mean: The mean of each channel, for values from 0 to 1, which is subtracted. By default, it is the backbone's,
+            or ImageNet's where there is none; for optical flow, it is TSM's.
+        std: The standard deviation of each channel, by which the result is divided, with the same defaults.
         num_workers: The number of processes that decode, for each training process.
         cache_frames: Decode every training video once and keep it in memory, for small data sets.
         max_bad_share: The share of training videos that may turn out unreadable before the run stops.
@@ -175,7 +175,7 @@ class FeaturesRecipe:
 
 @dataclass(frozen=True)
 class OptimizationRecipe:
-    """How the weights move.
+    """How the weights are updated.
 
     Attributes:
         optimizer: The optimizer: stochastic gradient descent or AdamW.
@@ -183,11 +183,11 @@ class OptimizationRecipe:
         momentum: The momentum of SGD.
         betas: The decay rates of AdamW's two moments.
         eps: The number that AdamW adds to its divisor.
-        weight_decay: The weight decay. `decay_all` says of which weights.
+        weight_decay: The weight decay. `decay_all` says which weights it applies to.
         decay_all: Decay every weight, as mmaction2's SGD does. Otherwise normalization, biases and position embeddings
             are not decayed.
-        schedule: Step multiplies the learning rate by `gamma` at the `milestones`; cosine lets it fall to 0 at the
-            end.
+        schedule: step multiplies the learning rate by `gamma` at each of the `milestones`; cosine lets it fall to 0
+            by the end.
         milestones: The epochs at which the learning rate steps down.
         gamma: The factor on the learning rate at a milestone.
         warmup_epochs: The number of epochs in which the learning rate rises linearly, step by step.
@@ -205,8 +205,9 @@ class OptimizationRecipe:
         compile: Compile the model with torch.compile.
         ema_decay: The decay of an exponential moving average of the weights, which is then evaluated and saved. By
             default, there is none.
-        batch_norm: Batch normalization uses the statistics of each forward pass (live), of all processes' together
-            (sync) or those of the start: in every layer (frozen), or in all but the first (partial, as in TSN).
+        batch_norm: The statistics that batch normalization uses: those of each forward pass (live), of the passes of
+            all processes together (sync), or those of the start, in every layer (frozen) or in all but the first
+            (partial, as in TSN).
         backbone_lr_scale: The factor on the learning rate of an encoder's backbone, where
             model.config.num_trainable_blocks lets its last blocks learn. LoRA's matrices learn at the encoder's rate.
         layer_lr_decay: The factor on the learning rate of each block of an encoder's backbone, for every block that
@@ -292,9 +293,9 @@ class LoggingRecipe:
     """What is reported.
 
     Attributes:
-        every_steps: The number of steps between two lines.
+        every_steps: The number of steps between two lines of the log.
         trackers: The trackers to write to. trackio must be installed.
-        pictures: Whether to draw curves, confusion and calibration, which takes some seconds.
+        pictures: Draw curves, confusion and calibration at the end, which takes a few seconds.
     """
 
     every_steps: int = 20
@@ -308,7 +309,7 @@ class CheckpointingRecipe:
 
     Attributes:
         every_steps: The number of steps between two saves. By default, there is one at the end of each epoch.
-        keep: The number of states that stay on disk.
+        keep: The number of states to keep on disk.
     """
 
     every_steps: int | None = None
