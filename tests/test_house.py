@@ -108,7 +108,7 @@ def test_no_circles_inside_a_room(room):
 @pytest.mark.parametrize("room", ROOMS[1:], ids=name)
 def test_every_room_has_a_sign_on_its_door(room):
     sign = ast.get_docstring(ast.parse((room / "__init__.py").read_text()))
-    assert re.search(r"\n\nIn: .+ Out: .+\bThis\s+package ", sign, re.DOTALL), sign
+    assert re.search(r"\n\nIn: .+ Out: .+\bThis\s+package\s", sign, re.DOTALL), sign
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=name)
