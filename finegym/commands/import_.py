@@ -1,10 +1,10 @@
 """`finegym import`."""
 
 from pathlib import Path
-from typing import Literal
 
 from finegym.data.arguments import Count, CountOrZero, UsageError
 from finegym.paths import require_path_or_hub_id
+from finegym.preparation.formats import FormatName
 
 
 def import_(
@@ -23,7 +23,7 @@ def import_(
     key_interval: Count = 12,
     crf: CountOrZero = 18,
     num_workers: CountOrZero | None = None,
-    format: Literal["diving48", "ssv2"] | None = None,
+    format: FormatName | None = None,
     annotations: Path | None = None,
 ) -> str:
     """Turn your own videos, or those of Diving48 or Something-Something V2, into an indexed data set.

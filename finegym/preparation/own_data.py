@@ -33,8 +33,9 @@ from .class_attributes import attributes_by_class, warning_about
 from .coverage import describe_coverage, describe_lost, share_lost
 from .cutting import Cut, Encoding, Job
 from .entries import METADATA_FILES, METADATA_SUFFIXES, Entry, check_ids, folder_entries, hub_entries
+from .formats import FormatName
 from .plan import Plan, Row
-from .published_sets import FormatName, plan_published_set, read_published_set, remove_unpacked
+from .published_sets import plan_published_set, read_published_set, remove_unpacked
 from .sources import FoundVideos, find_video_files
 from .splitting import Division, divide, guess_groups, name_groups
 

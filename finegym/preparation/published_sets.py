@@ -17,18 +17,18 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from finegym.data.labels import ActionClass, Labels
 from finegym.data.text import check_count, check_text, read_json, read_text, shorten
 
 from .cutting import Cut, Job
+from .formats import FormatName
 from .packed import SUFFIXES, find_packed, unpack
 from .plan import Plan, Row
 from .sources import FoundVideos, by_known_id, find_video_files
 
 
-FormatName = Literal["diving48", "ssv2"]
 REMEDY = "Download the authors' file again."
 DIVING48_ATTRIBUTES = ("take-off", "somersaults", "twists", "position")
 PREFIXES = ("", "something-something-v2-")

@@ -11,6 +11,7 @@ import pytest
 import torch
 from transformers.models.auto import modeling_auto
 
+from finegym.architectures import ARCHITECTURES
 from modeling_finegym import (
     BNInceptionConfig,
     BNInceptionForVideoClassification,
@@ -51,20 +52,10 @@ if importlib.util.find_spec("transformers_tests") is None:
 
 # The common tests tell base models from heads, and decide which heads take labels, by looking class names up in the
 # tables of in-tree models. Without these entries they would ask the base models for a loss.
-for model_class, head_class in [
-    (SlowOnlyModel, SlowOnlyForVideoClassification),
-    (VideoResNetModel, VideoResNetForVideoClassification),
-    (BNInceptionModel, BNInceptionForVideoClassification),
-    (S3DModel, S3DForVideoClassification),
-    (FineGymVisionModel, FineGymVisionForVideoClassification),
-    (FineGymVideoTextModel, FineGymVideoTextForVideoClassification),
-    (TrnModel, TrnForVideoClassification),
-    (TqnModel, TqnForVideoClassification),
-    (MtnModel, MtnForVideoClassification),
-]:
-    model_type = model_class.config_class.model_type
-    modeling_auto.MODEL_MAPPING_NAMES[model_type] = model_class.__name__
-    modeling_auto.MODEL_FOR_VIDEO_CLASSIFICATION_MAPPING_NAMES[model_type] = head_class.__name__
+for row in ARCHITECTURES.values():
+    model_type = row.config_class.model_type
+    modeling_auto.MODEL_MAPPING_NAMES[model_type] = row.model_class.__name__
+    modeling_auto.MODEL_FOR_VIDEO_CLASSIFICATION_MAPPING_NAMES[model_type] = row.classifier_class.__name__
 
 from transformers_tests.test_configuration_common import ConfigTester  # noqa: E402
 from transformers_tests.test_modeling_common import ModelTesterMixin, floats_tensor  # noqa: E402
