@@ -41,7 +41,7 @@ from pytorchvideo.transforms import Normalize, RandomResizedCrop  # noqa: E402
 
 from finegym.data.dataset import ClipDataset  # noqa: E402
 from finegym.data.index import Video  # noqa: E402
-from finegym.data.transforms import augment, clip_generator  # noqa: E402
+from finegym.data.transforms import IMAGENET_MEAN, IMAGENET_STD, augment, clip_generator  # noqa: E402
 from finegym.data.video_writing import write_video  # noqa: E402
 from modeling_finegym.clip_sampling import random_clip  # noqa: E402
 from modeling_finegym.video_decoding import open_video  # noqa: E402
@@ -59,8 +59,7 @@ NUM_FRAMES = (17, 24, 29, 33, 38, 43, 50, 58, 90, 200)
 HEIGHT, WIDTH, FPS = 256, 340, 25
 CLIP = {"clip_len": 32, "frame_interval": 2}
 AUGMENTATION = {"short_side": 256, "crop_size": 224, "scale": (0.08, 1.0), "ratio": (3 / 4, 4 / 3), "flip": 0.5}
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-TRANSFORM = partial(augment, **AUGMENTATION, mean=MEAN, std=STD)
+TRANSFORM = partial(augment, **AUGMENTATION, mean=IMAGENET_MEAN, std=IMAGENET_STD)
 
 Decode = Callable[[str, list[int]], torch.Tensor]
 
@@ -132,7 +131,7 @@ def item_of_pytorchvideo(video: Video, epoch: int) -> torch.Tensor:
     crop = RandomResizedCrop(
         AUGMENTATION["crop_size"], AUGMENTATION["crop_size"], AUGMENTATION["scale"], AUGMENTATION["ratio"]
     )
-    frames = Normalize(MEAN, STD)(crop(frames / 255))
+    frames = Normalize(IMAGENET_MEAN, IMAGENET_STD)(crop(frames / 255))
     return frames.flip(3) if torch.rand(()) < AUGMENTATION["flip"] else frames
 
 

@@ -113,22 +113,19 @@ def score_videos(model: torch.nn.Module, videos: Iterable[VideoClips], batch_siz
             weights.append(video.weights.float())
             yield video.inputs[1]
 
-    num_labels, attributes_shape = model.config.num_labels, None
-
     def answers(clips: torch.Tensor) -> torch.Tensor:
-        """Return the logits of classes, and beside them those of attributes, if there are any."""
-        nonlocal attributes_shape
+        """Return the logits of the classes, followed by those of attributes, if there are any."""
         outputs = model(**{name: clips.to(model.device)})
         attribute_logits = getattr(outputs, "attribute_logits", None)
         if attribute_logits is None:
             return outputs.logits.float().cpu()
-        attributes_shape = attribute_logits.shape[1:]
         return torch.cat([outputs.logits, attribute_logits.flatten(1)], dim=1).float().cpu()
 
     for answer in run_packed(answers, inputs(), batch_size):
-        logits, weights_of_video, attribute_scores = answer[:, :num_labels], weights.popleft(), None
-        if attributes_shape is not None:
-            attribute_logits = answer[:, num_labels:].unflatten(1, attributes_shape)
-            attribute_scores = torch.einsum("c,cgn->gn", weights_of_video, attribute_logits.softmax(-1))
+        logits, attribute_logits = answer.tensor_split([model.config.num_labels], dim=1)
+        weights_of_video, attribute_scores = weights.popleft(), None
+        if attribute_logits.numel():
+            by_group = attribute_logits.unflatten(1, (model.config.num_attribute_groups, -1))
+            attribute_scores = torch.einsum("c,cgn->gn", weights_of_video, by_group.softmax(-1))
         scores = average_clips(logits, weights_of_video)
         yield VideoScores(scores, logits.softmax(-1), weights_of_video, attribute_scores)

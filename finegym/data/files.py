@@ -63,6 +63,11 @@ def write_text(path: str | Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8", newline="\n")
 
 
+def list_video_files(folder: Path) -> list[Path]:
+    """Return the video files in a folder and its subfolders, known by their suffixes and sorted."""
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file())
+
+
 def expand_names(names: Sequence[str]) -> list[str]:
     """List files, addresses, and the video files in folders and behind patterns, each once and in this order.
 
@@ -75,7 +80,7 @@ def expand_names(names: Sequence[str]) -> list[str]:
         if name.startswith(("http://", "https://")) or path.is_file():
             found = [name]
         elif path.is_dir():
-            found = sorted(str(file) for file in path.rglob("*") if file.suffix.lower() in VIDEO_SUFFIXES)
+            found = list(map(str, list_video_files(path)))
         else:
             found = sorted(file for file in glob.glob(name, recursive=True) if Path(file).is_file())
         if not found:

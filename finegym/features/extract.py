@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
 
-from finegym.data.files import VIDEO_SUFFIXES
+from finegym.data.files import VIDEO_SUFFIXES, list_video_files
 from finegym.data.index import Video
 from finegym.data.launch import this_process
 from modeling_finegym.video_decoding import VideoDecodingError, open_video
@@ -65,7 +65,7 @@ def find_rows(videos: Path) -> list[Video]:
     """Return every video file in a folder as a row without a label, named by its path in the folder."""
     if videos.is_file():
         return list(_as_rows([videos], videos.parent))
-    paths = sorted(path for path in videos.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file())
+    paths = list_video_files(videos)
     if not paths:
         raise FileNotFoundError(f"There is no video at {videos}. Videos end in {', '.join(sorted(VIDEO_SUFFIXES))}.")
     return list(_as_rows(paths, videos))
