@@ -60,6 +60,13 @@ def synthgym() -> list[list[str]]:
 
 # What the study says of a backbone that learns; it is named there by what differs from the shipped recipe.
 LEARNING = "learning."
+TITLES = {
+    "slowonly": "SlowOnly, 12 epochs",
+    "linear_control": "linear refit on the mean",
+    "pyramid_control": "linear refit on mean and parts",
+    "vision_encoder_b1": "vision encoder, B = 1, as shipped",
+    "video_text": "cross encoder, as shipped",
+}
 
 
 def study(prefix: str = "") -> list[list[str]]:
@@ -74,12 +81,9 @@ def study(prefix: str = "") -> list[list[str]]:
             "–" if (low, high) == (0.0, 0.0) else f"{values[f'{name}.over_control']:+.2f} ({low:+.2f} to {high:+.2f})"
         )
         title = name.removeprefix(LEARNING)
-        for key, text in (
-            ("linear_control", "linear refit on the mean"),
-            ("pyramid_control", "linear refit on mean and parts"),
-        ):
-            title = title.replace(key, text)
         shipped = "–" if title == "as shipped" else f"{values[f'{name}.over_shipped']:+.2f}"
+        for key, text in TITLES.items():
+            title = title.replace(key, text)
         rows.append([title, f"{values[f'{name}.top1']:.1f}", shipped, gain])
     return rows
 
