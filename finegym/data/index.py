@@ -90,6 +90,8 @@ class Coverage:
         missing: The id of every video that is not there -> the reason.
         annotation_version: The version of the annotation, such as "v1.0"; "own" for data without one.
         empty_classes: The ids of the classes without a single video in this split.
+        optical_flow: How the videos' optical flow was computed, as `finegym flow` writes it; None where the videos
+            hold pictures.
     """
 
     num_expected: int
@@ -97,6 +99,7 @@ class Coverage:
     missing: dict[str, str]
     annotation_version: str
     empty_classes: list[int]
+    optical_flow: dict[str, Any] | None = None
 
 
 def write_index(root: str | Path, rows: Iterable[Mapping[str, Any]]) -> Path:
@@ -272,6 +275,8 @@ def read_coverage(root: str | Path, split: str, *, fold: int | None = None) -> C
             raise ValueError("`missing` does not give a reason for each id")
         if not isinstance(empty_classes, list):
             raise ValueError("`empty_classes` is not a list")
+        if not isinstance(report.get("optical_flow", {}), dict):
+            raise ValueError("`optical_flow` is not a table")
         num_expected, num_present = check_count(part["num_expected"]), check_count(part["num_present"])
         if num_present + len(missing) != num_expected:
             raise ValueError(f"{num_present} present and {len(missing)} missing are not {num_expected} expected")
@@ -281,6 +286,7 @@ def read_coverage(root: str | Path, split: str, *, fold: int | None = None) -> C
             missing=missing,
             annotation_version=check_text(report["annotation_version"]),
             empty_classes=[check_count(label) for label in empty_classes],
+            optical_flow=report.get("optical_flow"),
         )
     except (IndexError, KeyError, TypeError, ValueError) as error:
         reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"

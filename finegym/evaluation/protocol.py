@@ -107,6 +107,7 @@ def evaluate(
         "split": split,
         **({} if fold is None else {"fold": fold}),
         "annotation_version": "own" if coverage is None else coverage.annotation_version,
+        **({} if coverage is None or coverage.optical_flow is None else {"optical_flow": coverage.optical_flow}),
         "num_evaluated": len(read),
         "num_expected": len(videos) if coverage is None else coverage.num_expected,
         **_sampling(processor, num_clips),

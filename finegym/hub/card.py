@@ -20,7 +20,6 @@ from .checkpoint import Checkpoint
 
 
 NUM_HARDEST_CLASSES = 10
-EXAMPLE = "example.mp4"
 EVENTS = {"VT": "vault (VT)", "FX": "floor exercise (FX)", "BB": "balance beam (BB)", "UB": "uneven bars (UB)"}
 ORDINALS = {1: "", 2: "second ", 3: "third "}
 # Top-1, mean class accuracy and table of the paper (arXiv 2208.01897), by data set, model type and encoder layers.
@@ -198,7 +197,11 @@ def _description(checkpoint: Checkpoint) -> dict[str, Any]:
         "dataset": plain(checkpoint.dataset),
         "is_synthetic": checkpoint.is_synthetic,
         "is_finegym": checkpoint.is_finegym,
-        "example": checkpoint.shows_a_gymnast or (checkpoint.folder / EXAMPLE).exists(),
+        "example": checkpoint.shows_a_gymnast or (checkpoint.folder / checkpoint.example_name).exists(),
+        "example_name": checkpoint.example_name,
+        "own_name": "clip" + Path(checkpoint.example_name).suffix,
+        "flow_len": checkpoint.flow_len,
+        "flow": checkpoint.metrics.get("optical_flow"),
         "terms": plain(checkpoint.labels.license) if checkpoint.labels else "",
         "code_version": _code_version(checkpoint.folder),
         "num_attributes": len(attributes),

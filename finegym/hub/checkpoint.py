@@ -10,6 +10,10 @@ from finegym.data.text import read_json, read_yaml
 from finegym.evaluation.report import read_metrics
 
 
+# The video that a card's code runs on; of a model that sees optical flow, as `finegym flow` writes it.
+EXAMPLE, FLOW_EXAMPLE = "example.mp4", "example.mkv"
+
+
 NAMES_OF_DATASETS = {"gym99": "Gym99", "gym288": "Gym288", "synthgym": "SynthGym"}
 
 
@@ -67,6 +71,15 @@ class Checkpoint:
     def shows_a_gymnast(self) -> bool:
         """Whether it knows gymnastics, from FineGym or SynthGym, rather than a user's own data."""
         return self.is_synthetic or self.is_finegym
+
+    @property
+    def flow_len(self) -> int:
+        """The frames of optical flow that make one frame of a clip; 0 for a model that sees pictures."""
+        return self.processor.get("flow_len", 0)  # absent in processors saved before there was flow
+
+    @property
+    def example_name(self) -> str:
+        return FLOW_EXAMPLE if self.flow_len else EXAMPLE
 
     @property
     def architecture(self) -> Architecture:

@@ -19,14 +19,13 @@ from transformers import AutoModelForVideoClassification
 import modeling_finegym
 from finegym.data.checkpoints import SHARDS, WEIGHTS, load_model, load_video_processor
 from finegym.data.text import read_json, read_yaml
-from finegym.data.video_writing import recode, write_video
-from finegym.synthgym.generate import Performance, render_performance
 from modeling_finegym.clip_scoring import score_videos
 from modeling_finegym.publishing_finegym import copy_code
 
 from . import stranger
-from .card import EXAMPLE, card_metadata, check_names, eval_results, render_card
+from .card import card_metadata, check_names, eval_results, render_card
 from .checkpoint import Checkpoint
+from .example import write_example
 from .sending import Publication, PublishedFile, PublishingError, send, write_manifest
 
 
@@ -56,8 +55,6 @@ LOCAL_PATH = re.compile(r"/|~|\.\.[/\\]|[A-Za-z]:[/\\]|\\\\")
 NAMES_OF_CLASSES = ("id2label", "label2id", "attribute_names", "per_class", "per_set", "per_event")
 # The largest difference between two computations of the same score that counts as equal.
 TOLERANCE = 1e-6
-# The short side in pixels of an example of own data.
-EXAMPLE_SHORT_SIDE = 256
 
 
 @dataclass(frozen=True)
@@ -158,10 +155,8 @@ def build_folder(
     if not read.shows_a_gymnast:
         _name_recipe(folder / RECIPE, read.dataset)
     copy_code(folder)
-    if example is not None:
-        recode(example, folder / EXAMPLE, short_side=EXAMPLE_SHORT_SIDE)
-    elif read.shows_a_gymnast:
-        write_example(folder / EXAMPLE)
+    if example is not None or read.shows_a_gymnast:
+        write_example(read, folder, example)
     built = Checkpoint.read(folder)
     card = render_card(built, repo_id, revision=tag, family=family, base_model=base_model)
     (folder / "README.md").write_text(str(card), encoding="utf-8")
@@ -222,14 +217,6 @@ def _name_recipe(path: Path, dataset: str) -> None:
     path.write_text(yaml.safe_dump(recipe | {"name": name}, sort_keys=False), encoding="utf-8")
 
 
-def write_example(path: Path, size: int = 144) -> None:
-    """Draw the video that the card's code and the tests run on: a vaulting gymnast of SynthGym, free to use."""
-    vault = ("VT", "salto forward", "flic-flac", "stretched", "0.5 turn")
-    # Twice FineGym's frame rate makes it longer than the paper's window of 64 frames: its clips differ.
-    performance = Performance("example", "val", 0, "VT", vault, seed=(0,), fps=50.0, first_frame=0, num_frames=0)
-    write_video(path, render_performance(performance, size).frames, fps=performance.fps)
-
-
 def validate(build: Build) -> None:
     """Load the folder in a fresh process without this project or a network, and compare its scores with our own.
 
@@ -237,10 +224,9 @@ def validate(build: Build) -> None:
         PublishingError: If a user would meet an error or other scores; the message says what.
     """
     with tempfile.TemporaryDirectory(prefix="finegym-example-") as elsewhere:
-        video = build.folder / EXAMPLE
+        video = build.folder / build.checkpoint.example_name
         if not video.exists():  # own data without an example is tested on a video that is not published
-            video = Path(elsewhere) / EXAMPLE
-            write_example(video)
+            video = write_example(build.checkpoint, Path(elsewhere))
         seen = look_as_stranger(build.folder, video)
         logits, scores = own_logits(build.folder, video)
     family = build.checkpoint.config["architectures"][0].removesuffix("ForVideoClassification")
@@ -257,10 +243,12 @@ def validate(build: Build) -> None:
         raise PublishingError(f"The weights do not fit the model: {seen['loading']}.")
     difference = (torch.tensor(seen["logits"]) - logits).abs().max().item()
     if not difference <= TOLERANCE * max(1.0, logits.abs().max().item()):
-        raise PublishingError(f"A user would get other logits for {EXAMPLE}: they differ by {difference:.1e}.")
+        raise PublishingError(f"A user would get other logits for {video.name}: they differ by {difference:.1e}.")
     off = max(abs(seen["scores"][name] - score) for name, score in scores.items())
     if not off <= TOLERANCE:
-        raise PublishingError(f"The pipeline and the evaluation disagree about {EXAMPLE}: scores differ by {off:.1e}.")
+        raise PublishingError(
+            f"The pipeline and the evaluation disagree about {video.name}: scores differ by {off:.1e}."
+        )
 
 
 def look_as_stranger(folder: Path, video: Path) -> dict:

@@ -24,7 +24,9 @@ import modeling_finegym
 from finegym.data.markdown import plain
 from finegym.paths import CONFIGURATION
 
-from .card import EXAMPLE, card_metadata
+from .card import card_metadata
+from .checkpoint import EXAMPLE, Checkpoint
+from .example import write_example
 from .publish import (
     TOLERANCE,
     Build,
@@ -35,7 +37,6 @@ from .publish import (
     outcome,
     own_logits,
     validate,
-    write_example,
 )
 from .sending import Publication, PublishedFile, PublishingError, send, write_manifest
 
@@ -132,7 +133,7 @@ def check_space(folder: Path, build: Build) -> None:
         if (build.folder / EXAMPLE).exists():
             shutil.copyfile(build.folder / EXAMPLE, video)
         else:
-            write_example(video)
+            write_example(build.checkpoint, video.parent)
         with running(folder, str(build.folder)) as address:
             seen = ask(address, video)
         _, scores = own_logits(build.folder, video)
@@ -217,6 +218,10 @@ def publish_space(
         PublishingError: If a folder fails its test, or the Hub refuses; the message says whether something was sent.
     """
     check_options(create_pr=False, revision=None, tag=tag)
+    if Checkpoint.read(checkpoint).flow_len:
+        raise ValueError(
+            f"{checkpoint} sees optical flow, and visitors of a Space have videos: publish the other stream."
+        )
     with tempfile.TemporaryDirectory(prefix="finegym-publish-") as name:
         model, page = Path(name) / "model", Path(name) / "space"
         model.mkdir()

@@ -200,7 +200,7 @@ def compute_video(video: Video, output: Path, settings: FlowSettings) -> FlowRes
             "opencv": cv2.__version__,
         }
         found = finished_flow(path, video.id, made_from)
-        return found or _write_flow(video, path, settings, made_from)
+        return found or write_flow(video, path, settings, made_from)
     except (VideoDecodingError, av.FFmpegError, cv2.error) as error:
         return FlowResult(video.id, problem=f"undecodable: {' '.join(str(error).split())}")
     except OSError as error:
@@ -221,7 +221,8 @@ def finished_flow(path: Path, video_id: str, made_from: dict[str, Any]) -> FlowR
     return None
 
 
-def _write_flow(video: Video, path: Path, settings: FlowSettings, made_from: dict[str, Any]) -> FlowResult:
+def write_flow(video: Video, path: Path, settings: FlowSettings, made_from: dict[str, Any]) -> FlowResult:
+    """Write the flow of a video as a lossless gray file, which keeps what it was made from."""
     with open_video(video.path) as file:
         first, stop = file.index_range(video.start, video.end)
         times = [time - file.times[first] for time in file.times[first:stop]]

@@ -33,7 +33,7 @@ ATTRIBUTES = ["", "VT", "tucked", "round-off | 0.5 turn", "</details><b>bold</b>
 
 
 def make_checkpoint(
-    folder: Path, *, architecture: str = "video_text", dataset: str = "synthgym", seed: int = 0
+    folder: Path, *, architecture: str = "video_text", dataset: str = "synthgym", seed: int = 0, flow_len: int = 0
 ) -> Path:
     """Write what train.py and `finegym evaluate` write, with a model of a few thousand weights and invented
     metrics."""
@@ -42,7 +42,9 @@ def make_checkpoint(
     texts = {"id2label": dict(enumerate(names)), "label2id": {name: label for label, name in enumerate(names)}}
     backbone = {"stem_width": 8, "hidden_sizes": (16, 32, 32, 32), "depths": (1, 1, 1, 1), "num_frames": 4}
     if architecture == "slowonly":
-        model = SlowOnlyForVideoClassification(SlowOnlyConfig(**backbone, image_size=32, **texts))
+        model = SlowOnlyForVideoClassification(
+            SlowOnlyConfig(**backbone, num_channels=2 * flow_len or 3, image_size=32, **texts)
+        )
     else:
         sizes = {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 32}
         vision = SlowOnlyConfig(**backbone, image_size=32)
@@ -50,7 +52,8 @@ def make_checkpoint(
         model = FineGymVideoTextForVideoClassification(config)
     model.save_pretrained(folder)
     crop = {"size": {"shortest_edge": 36}, "crop_size": {"height": 32, "width": 32}}
-    FineGymVideoProcessor(num_frames=4, frame_interval=8, **crop).save_pretrained(folder)
+    flow = {"flow_len": flow_len, "image_mean": [0.5, 0.5], "image_std": [0.5, 0.5]} if flow_len else {}
+    FineGymVideoProcessor(num_frames=4, frame_interval=8, **crop, **flow).save_pretrained(folder)
     classes = [ActionClass(id=label, name=name, text=name, event="VT") for label, name in enumerate(names)]
     Labels(name=dataset, classes=classes, attributes=ATTRIBUTES, license="test").write(folder / "labels.json")
     metrics = {

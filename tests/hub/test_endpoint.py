@@ -22,7 +22,8 @@ import finegym
 from finegym.commands.finetune import finetune
 from finegym.commands.parsing import parse
 from finegym.hub import stranger
-from finegym.hub.publish import EXAMPLE, build_folder, own_logits
+from finegym.hub.checkpoint import EXAMPLE
+from finegym.hub.publish import build_folder, own_logits
 
 
 README = (Path(__file__).parents[2] / "README.md").read_text()

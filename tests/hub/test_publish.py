@@ -18,11 +18,15 @@ from packaging.requirements import Requirement
 
 from finegym.commands.line import main
 from finegym.hub import stranger
-from finegym.hub.publish import EXAMPLE, build_folder, publish, validate, write_example
+from finegym.hub.checkpoint import EXAMPLE, FLOW_EXAMPLE
+from finegym.hub.example import draw_gymnast
+from finegym.hub.publish import build_folder, publish, validate
 from finegym.hub.sending import MANIFEST, PublishingError, list_files
+from finegym.hub.space import publish_space
 from modeling_finegym import publishing_finegym
 from modeling_finegym.clip_sampling import sample_clips
 from modeling_finegym.video_decoding import open_video
+from tests.hub.conftest import make_checkpoint
 from tests.hub.loopback_hub import LoopbackHub
 
 
@@ -79,14 +83,14 @@ def test_the_example_does_not_depend_on_what_lies_in_memory(tmp_path):
     for _ in range(12):
         junk = [generator.integers(0, 255, generator.integers(1000, 3_000_000), dtype=np.uint8) for _ in range(5)]
         del junk
-        write_example(tmp_path / EXAMPLE)
+        draw_gymnast(tmp_path / EXAMPLE)
         videos.add((tmp_path / EXAMPLE).read_bytes())
     assert len(videos) == 1
 
 
 def test_the_clips_of_the_example_differ(tmp_path):
     """Otherwise agreement on its scores would say nothing about sampling and averaging."""
-    write_example(tmp_path / EXAMPLE)
+    draw_gymnast(tmp_path / EXAMPLE)
     with open_video(tmp_path / EXAMPLE) as video:
         clips, _ = sample_clips(video.num_frames, clip_len=32, frame_interval=2, num_clips=8)
     assert len(clips) == 8
@@ -208,3 +212,21 @@ def test_own_data_is_published_without_a_gymnast_or_with_a_video_of_ones_own(che
     (tmp_path / "no terms").mkdir()
     with pytest.raises(ValueError, match=f"{checkpoint}: nothing says under which terms"):
         build_folder(checkpoint, tmp_path / "no terms", REPO)
+
+
+def test_a_model_of_optical_flow_is_published_with_flow(tmp_path):
+    """Its example is flow, which the fresh process reads, and its card says so; a Space of it is refused."""
+    checkpoint = make_checkpoint(tmp_path / "flow", architecture="slowonly", flow_len=2)
+    metrics = json.loads((checkpoint / "metrics.json").read_text())
+    metrics["optical_flow"] = {"method": "dis", "short_side": 48, "bound": 20}
+    (checkpoint / "metrics.json").write_text(json.dumps(metrics))
+    (tmp_path / "build").mkdir()
+    build = build_folder(checkpoint, tmp_path / "build", REPO)
+    validate(build)
+    assert not (build.folder / EXAMPLE).exists()
+    with open_video(build.folder / FLOW_EXAMPLE) as video:
+        assert video.pixel_format == "gray" and (video.height, video.width) == (48, 96)
+    card = (build.folder / "README.md").read_text()
+    assert "`finegym flow`" in card and "--method dis" in card and EXAMPLE not in card
+    with pytest.raises(ValueError, match="optical flow, and visitors of a Space have videos"):
+        publish_space(checkpoint, REPO, dry_run=True)

@@ -146,7 +146,7 @@ def test_killed_and_resumed(root):
     compute_flow(root, undisturbed, FlowSettings(), num_workers=0)
     command = [sys.executable, "-m", "finegym", "flow", str(root), "--output", str(killed), "--num_workers", "1"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 400
     while not list(killed.glob("clips/*.mkv")) and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.005)
     os.kill(process.pid, signal.SIGKILL)
