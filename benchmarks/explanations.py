@@ -32,10 +32,9 @@ from benchmarks.common import RESULTS, write_results
 from finegym.data.checkpoints import load_model, load_video_processor
 from finegym.data.index import LABELS_FILE, Video, read_index
 from finegym.data.labels import Labels
-from finegym.evaluation.attribution import Attribution, Target, attribute_encoder, attribute_network
-from finegym.evaluation.explain import Clip, check_explainable, load_clip
+from finegym.evaluation.attribution import Attribution, Target, moments_of_frames
+from finegym.evaluation.explain import Clip, attribute_clip, check_explainable, load_clip, read_inputs
 from finegym.evaluation.table import render_table
-from modeling_finegym import SlowOnlyForVideoClassification
 from modeling_finegym.video_decoding import open_video
 
 
@@ -71,7 +70,7 @@ def priors(truth: np.ndarray, rng: np.random.Generator) -> dict[str, dict[str, f
 
 
 @torch.no_grad()
-def curves(model, inputs: torch.Tensor, label: int, order: np.ndarray) -> dict[str, float]:
+def curves(model, inputs: torch.Tensor, label: int, order: np.ndarray, **others: torch.Tensor) -> dict[str, float]:
     """Return the mean probability of the class while moments are deleted and inserted in this order.
 
     Args:
@@ -79,10 +78,11 @@ def curves(model, inputs: torch.Tensor, label: int, order: np.ndarray) -> dict[s
         inputs: The features (1, T', D) of an encoder, or the frames (1, T, C, H, W) of a network.
         label: The class.
         order: The moments (T',), the most important first.
+        others: What else the model is given of one clip.
     """
     name = "pixel_values" if inputs.ndim == 5 else "video_features"
     mean = inputs.mean(1, keepdim=True).expand_as(inputs)
-    moment_of = torch.arange(inputs.shape[1]) * len(order) // inputs.shape[1]
+    moment_of = torch.tensor(moments_of_frames(inputs.shape[1], len(order)))
     place_of = torch.from_numpy(np.argsort(order).copy())[moment_of]  # when each frame's turn comes
     found = {}
     for curve, kept, put in (("deletion", inputs, mean), ("insertion", mean, inputs)):
@@ -90,7 +90,12 @@ def curves(model, inputs: torch.Tensor, label: int, order: np.ndarray) -> dict[s
             torch.where((place_of < step).view(1, -1, *[1] * (inputs.ndim - 2)), put, kept)
             for step in range(len(order) + 1)
         ]
-        logits = torch.cat([model(**{name: part}).logits for part in torch.cat(steps).split(8)])
+        logits = torch.cat(
+            [
+                model(**{name: part}, **{key: value.expand(len(part), -1) for key, value in others.items()}).logits
+                for part in torch.cat(steps).split(8)
+            ]
+        )
         found[curve] = logits.softmax(-1)[:, label].mean().item()
     return found
 
@@ -103,18 +108,15 @@ def own_rows(labels: Labels, video: Video) -> list[int]:
 
 def measure_clip(model, clip: Clip, video: Video, labels: Labels, rng: np.random.Generator) -> dict[str, Any] | None:
     """Return the measures of every method on one clip; None if its class is not predicted right."""
-    is_network = isinstance(model, SlowOnlyForVideoClassification)
     with torch.no_grad():
-        inputs = clip.pixel_values if is_network else model.get_video_features(clip.pixel_values)
-        logits = model(**{"pixel_values" if is_network else "video_features": inputs}).logits[0]
+        given = read_inputs(model, clip.pixel_values)
+        logits = model(**given).logits[0]
     if logits.argmax() != video.label:
         return None
     own = own_rows(labels, video)
-    target = Target(video.label)
-    if is_network:
-        found = attribute_network(model, inputs, target)
-    else:
-        found = attribute_encoder(model, inputs, target, own if getattr(model.config, "num_attributes", 0) else [])
+    found = attribute_clip(model, given, Target(video.label), own)
+    inputs, *_ = given.values()
+    others = {name: values for name, values in given.items() if values is not inputs}
     num_moments = next(iter(found.over_time.values())).shape[1]
     rows: dict[str, dict[str, list[float]]] = {}
 
@@ -122,7 +124,7 @@ def measure_clip(model, clip: Clip, video: Video, labels: Labels, rng: np.random
         for measure, value in measures.items():
             rows.setdefault(method, {}).setdefault(measure, []).append(value)
 
-    if len(found.rows) > 1:
+    if found.num_attribute_rows:
         for row, attribute in enumerate(own):
             truth = happening(video, [attribute], clip.times, num_moments)
             if 0 < truth.sum() < num_moments:
@@ -135,7 +137,7 @@ def measure_clip(model, clip: Clip, video: Video, labels: Labels, rng: np.random
     orders = {method: np.argsort(-values.sum(0).numpy(), kind="stable") for method, values in found.over_time.items()}
     orders |= {CHANCE: rng.permutation(num_moments), CENTER: np.argsort(-center_prior(num_moments), kind="stable")}
     for method, order in orders.items():
-        add(method, curves(model, inputs, video.label, order))
+        add(method, curves(model, inputs, video.label, order, **others))
     return {method: {measure: np.mean(values) for measure, values in found.items()} for method, found in rows.items()}
 
 

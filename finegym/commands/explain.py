@@ -25,8 +25,8 @@ def explain(
 
     One picture shows the frames of the clip in the middle of the video and, below them, what several methods say of
     every moment: attention, its rollout, input gradients, integrated gradients and occlusion for the encoders, with a
-    row for each attribute of the class where the model reads attributes; Grad-CAM, input gradients and occlusion for
-    SlowOnly and the video ResNets. The numbers are written beside it as JSON, and the picture as PDF.
+    row for each attribute of the class where the model reads or answers attributes (the cross encoder, TQN); Grad-CAM,
+    input gradients and occlusion for the CNNs. The numbers are written beside it as JSON, and the picture as PDF.
     It needs the `explain` extra: pip install 'finegym[explain]'.
 
     Args:

@@ -39,7 +39,8 @@ except ImportError as error:
 # Steps of the integral. On SynthGym's encoders the sum misses the difference of logits by less than a hundredth of it.
 NUM_STEPS = 64
 # Rows of a map that are not one attribute.
-OTHERS, VIDEO = "all other attributes", "video tokens"
+OTHERS, VIDEO, CLASS = "all other attributes", "video tokens", "the class"
+ALL_FRAMES = "all frames"
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,11 @@ class Attribution:
     over_space: torch.Tensor | None = None
     completeness: tuple[float, float] | None = None
 
+    @property
+    def num_attribute_rows(self) -> int:
+        """How many rows are one attribute each; the others come last."""
+        return sum(row not in (OTHERS, VIDEO, CLASS, ALL_FRAMES) for row in self.rows)
+
     def cpu(self) -> "Attribution":
         """Return the same numbers on the CPU."""
         over_time, over_attributes = (
@@ -105,11 +111,8 @@ def attribute_encoder(
     parts = _parts(model, target, attributes, num_attributes)
     rows = [*(model.config.attribute_names[attribute] or "(blank)" for attribute in attributes)] if attributes else []
     rows += [OTHERS, VIDEO] if num_attributes else [VIDEO]
-    with _without_parameter_gradients(model):
-        maps = {
-            name: torch.stack([method(parts, features, baseline, row) for row in range(len(rows))])
-            for name, method in TIME_METHODS.items()
-        }
+    with gradients_of_inputs(model):
+        maps = maps_over_time(parts, features, baseline, len(rows))
         maps |= _attention_maps(model, video_features, attributes, num_attributes)
         over_attributes = _over_attributes(model, video_features, target, num_attributes) if num_attributes else {}
         with torch.no_grad():
@@ -189,6 +192,23 @@ TIME_METHODS: dict[str, Callable[..., torch.Tensor]] = {
 }
 
 
+def maps_over_time(
+    parts: Callable[[torch.Tensor], torch.Tensor], features: torch.Tensor, baseline: torch.Tensor, num_rows: int
+) -> dict[str, torch.Tensor]:
+    """Return method -> (R, T'), how each moment changes each part.
+
+    Args:
+        parts: Features (B, T', C) -> what is explained (B, R).
+        features: The clip's features (1, T', C).
+        baseline: What takes the place of a moment that is taken away, likewise.
+        num_rows: R.
+    """
+    return {
+        name: torch.stack([method(parts, features, baseline, row) for row in range(num_rows)])
+        for name, method in TIME_METHODS.items()
+    }
+
+
 def _over_attributes(
     model: PreTrainedModel, video_features: torch.Tensor, target: Target, num_attributes: int
 ) -> dict[str, torch.Tensor]:
@@ -258,7 +278,7 @@ def rollout(matrices: torch.Tensor) -> torch.Tensor:
 
 
 def attribute_network(model: PreTrainedModel, pixel_values: torch.Tensor, target: Target) -> Attribution:
-    """Explain the answer of SlowOnly or a video ResNet by Grad-CAM on its last stage, and by occlusion and gradients.
+    """Explain the answer of SlowOnly or another CNN by Grad-CAM on its last stage, and by occlusion and gradients.
 
     Args:
         model: The network, in eval mode.
@@ -267,37 +287,57 @@ def attribute_network(model: PreTrainedModel, pixel_values: torch.Tensor, target
         target: What is explained.
     """
     pixels = pixel_values.detach().float()
-    baseline = pixels.mean(1, keepdim=True).expand_as(pixels).contiguous()
 
     def score(frames: torch.Tensor) -> torch.Tensor:
         return target.of(model(pixel_values=frames).logits.float())[:, None]
 
-    with _without_parameter_gradients(model):
+    with gradients_of_inputs(model):
         camera = LayerGradCam(score, model.base_model.blocks[-1])
         space = camera.attribute(pixels.clone().requires_grad_(), target=0)[:, 0].detach()  # (T', h, w)
-        num_moments = len(space)
-        gradient = Saliency(score).attribute(pixels.clone().requires_grad_(), target=0, abs=False)
-        gradients = (gradient * (pixels - baseline)).sum((0, 2, 3, 4))
-        groups = torch.arange(pixels.shape[1], device=pixels.device) * num_moments // pixels.shape[1]
-        with torch.no_grad():
-            mask = groups.view(1, -1, 1, 1, 1).expand(1, -1, *pixels.shape[2:])
-            changes = FeatureAblation(score).attribute(pixels, baselines=baseline, target=0, feature_mask=mask)
-    occluded = changes[0, :, 0, 0, 0].unflatten(0, (num_moments, -1)).mean(1)
-    maps = {
-        "Grad-CAM": space.sum((1, 2)),
-        "occlusion": occluded,
-        "input gradients": gradients.detach().unflatten(0, (num_moments, -1)).sum(1),
-    }
-    return Attribution(["all frames"], {name: row[None] for name, row in maps.items()}, over_space=space)
+        maps = {"Grad-CAM": space.sum((1, 2))[None], **maps_of_frames(score, pixels, len(space))}
+    return Attribution([ALL_FRAMES], maps, over_space=space)
+
+
+def maps_of_frames(
+    score: Callable[[torch.Tensor], torch.Tensor], pixels: torch.Tensor, num_moments: int
+) -> dict[str, torch.Tensor]:
+    """Return method -> (1, T'), how the frames of each moment change a score.
+
+    Args:
+        score: Frames (B, T, C, H, W) -> what is explained (B, 1).
+        pixels: The clip (1, T, C, H, W).
+        num_moments: T'.
+    """
+    baseline = pixels.mean(1, keepdim=True).expand_as(pixels).contiguous()
+    moments = torch.tensor(moments_of_frames(pixels.shape[1], num_moments), device=pixels.device)
+    gradient = Saliency(score).attribute(pixels.clone().requires_grad_(), target=0, abs=False)
+    gradients = (gradient * (pixels - baseline)).sum((0, 2, 3, 4)).detach()
+    with torch.no_grad():
+        mask = moments.view(1, -1, 1, 1, 1).expand(1, -1, *pixels.shape[2:])
+        changes = FeatureAblation(score).attribute(pixels, baselines=baseline, target=0, feature_mask=mask)
+    of_frames = changes[0, :, 0, 0, 0]  # each frame has the change of its whole moment
+    first = [moments.tolist().index(moment) for moment in range(num_moments)]
+    summed = gradients.new_zeros(num_moments).index_add(0, moments, gradients)
+    return {"occlusion": of_frames[first][None], "input gradients": summed[None]}
+
+
+def moments_of_frames(num_frames: int, num_moments: int) -> list[int]:
+    """Return the moment to which each frame of a clip belongs."""
+    return [frame * num_moments // num_frames for frame in range(num_frames)]
 
 
 @contextmanager
-def _without_parameter_gradients(model: nn.Module):
-    """Gradients are taken of inputs alone."""
+def gradients_of_inputs(model: nn.Module):
+    """Take gradients of inputs alone, and through frozen blocks as well."""
     kept: Mapping[nn.Parameter, bool] = {parameter: parameter.requires_grad for parameter in model.parameters()}
+    frozen = [module for module in model.modules() if getattr(module, "freeze_backbone", False)]
     model.requires_grad_(False)
+    for module in frozen:
+        module.freeze_backbone = False
     try:
         yield
     finally:
+        for module in frozen:
+            module.freeze_backbone = True
         for parameter, required in kept.items():
             parameter.requires_grad_(required)

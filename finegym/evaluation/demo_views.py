@@ -11,6 +11,7 @@ from typing import Any
 import jinja2
 import numpy as np
 
+from .attribution import moments_of_frames
 from .demo_answers import Answer
 from .explain import Explanation
 from .explanation_figure import heated_frames
@@ -62,8 +63,11 @@ def _reason(explanation: Explanation | str) -> dict[str, Any]:
     if isinstance(explanation, str):
         return {"label": "this answer", "trouble": explanation}
     starts = explanation.moment_times
-    length = len(explanation.clip.times) // len(starts)
-    ends = [max(explanation.clip.times[place * length : (place + 1) * length]) for place in range(len(starts))]
+    moments_of = moments_of_frames(len(explanation.clip.times), len(starts))
+    ends = [
+        max(time for time, moment in zip(explanation.clip.times, moments_of, strict=True) if moment == place)
+        for place in range(len(starts))
+    ]
     pictures = _pictures(explanation)
     moments = [
         {"start": start, "end": max(end, start) + STEP, "picture": picture}
@@ -83,9 +87,10 @@ def _pictures(explanation: Explanation) -> list[str]:
     frames, attribution = explanation.clip.frames, explanation.attribution
     if attribution.over_space is not None:
         frames = heated_frames(frames, attribution.over_space)
-    length = len(frames) // explanation.num_moments
+    moments = np.array(moments_of_frames(len(frames), explanation.num_moments))
     step = max(1, min(frames.shape[1:3]) // 96)
-    chosen = np.ascontiguousarray(frames[length // 2 :: length][: explanation.num_moments, ::step, ::step])
+    middle = [np.flatnonzero(moments == moment) for moment in range(explanation.num_moments)]
+    chosen = np.ascontiguousarray(frames[[places[len(places) // 2] for places in middle], ::step, ::step])
     return [picture_address(frame) for frame in chosen]
 
 
@@ -93,8 +98,8 @@ def _map(explanation: Explanation, method: str) -> dict[str, Any]:
     attribution = explanation.attribution
     values = attribution.over_time[method].numpy()
     is_share = method.startswith("attention")
-    # Colors are scaled to the attributes: what the two last rows of an attribute model sum up can be far larger.
-    scaled = values[:-2] if len(values) > 2 else values
+    # Colors are scaled to the attributes: what the last rows of an attribute model sum up can be far larger.
+    scaled = values[: attribution.num_attribute_rows or None]
     largest = float(np.abs(scaled).max()) or 1.0
     rows = []
     for name, row in zip(attribution.rows, values, strict=True):

@@ -11,11 +11,29 @@ from transformers import AutoModelForVideoClassification, PreTrainedModel
 
 from finegym.data.checkpoints import load_labels, load_model, load_video_processor
 from finegym.data.labels import Labels
-from modeling_finegym import SlowOnlyForVideoClassification
+from modeling_finegym import (
+    MtnForVideoClassification,
+    SlowOnlyForVideoClassification,
+    TqnForVideoClassification,
+    TrnForVideoClassification,
+)
 from modeling_finegym.modeling_finegym import FineGymForVideoClassification
 from modeling_finegym.video_decoding import open_video
 
-from .attribution import Attribution, Target, attribute_encoder, attribute_network, strongest_attributes
+from .attribution import (
+    Attribution,
+    Target,
+    attribute_encoder,
+    attribute_network,
+    moments_of_frames,
+    strongest_attributes,
+)
+from .attribution_peers import (
+    answered_attributes,
+    attribute_pathways,
+    attribute_queries,
+    attribute_relations,
+)
 from .clips import Clip, load_clip
 from .predict import check_device
 
@@ -56,7 +74,8 @@ class Explanation:
     @property
     def moment_times(self) -> list[float]:
         """The time of the first frame of each moment, in seconds."""
-        return self.clip.times[:: len(self.clip.times) // self.num_moments]
+        moments = moments_of_frames(len(self.clip.times), self.num_moments)
+        return [self.clip.times[moments.index(moment)] for moment in range(self.num_moments)]
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything but the frames, for JSON."""
@@ -128,8 +147,8 @@ def check_explainable(model: PreTrainedModel, name: str) -> None:
     """
     if not isinstance(model, (FineGymForVideoClassification, SlowOnlyForVideoClassification)):
         raise ValueError(
-            f"{name} is a {model.config.model_type}; explanations are for SlowOnly, the video ResNets, the vision "
-            "encoder and the cross encoder."
+            f"{name} is a {model.config.model_type}; explanations are for the models of this project: its CNNs, the "
+            "vision encoder, the cross encoder, TRN, TQN and MTN."
         )
 
 
@@ -177,24 +196,16 @@ def explain_clip(
         ValueError: If the contrast is the class itself.
     """
     pixel_values = clip.pixel_values.to(model.device)
-    is_network = isinstance(model, SlowOnlyForVideoClassification)
     with torch.no_grad():
-        inputs = {"pixel_values": pixel_values}
-        if not is_network:
-            inputs = {"video_features": model.get_video_features(pixel_values)}
+        inputs = read_inputs(model, pixel_values)
         scores = model(**inputs).logits[0].float().softmax(-1).cpu()
     target = Target(scores.argmax().item() if label is None else label, contrast)
     if target.label == contrast:
         raise ValueError(f"The answer is {names[contrast]!r} itself: give another class as the contrast.")
     own, of_contrast = (_attributes_of(labels, index) for index in (target.label, contrast))
     vocabulary = list(getattr(model.config, "attribute_names", None) or [])
-    if is_network:
-        attribution = attribute_network(model, pixel_values, target)
-    else:
-        rows = [vocabulary.index(text) for text in dict.fromkeys(own + of_contrast) if text in vocabulary]
-        if vocabulary:
-            rows += strongest_attributes(model, inputs["video_features"], target, NUM_OTHERS, rows)
-        attribution = attribute_encoder(model, inputs["video_features"], target, rows)
+    rows = [vocabulary.index(text) for text in dict.fromkeys(own + of_contrast) if text in vocabulary]
+    attribution = attribute_clip(model, inputs, target, rows, NUM_OTHERS)
     return Explanation(
         video=video,
         clip=clip,
@@ -206,6 +217,44 @@ def explain_clip(
         attribute_names=vocabulary,
         attribution=attribution.cpu(),
     )
+
+
+def read_inputs(model: PreTrainedModel, pixel_values: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Return what is explained: frames, or features where every moment has its own."""
+    if isinstance(model, (SlowOnlyForVideoClassification, MtnForVideoClassification)):
+        return {"pixel_values": pixel_values}
+    inputs = {"video_features": model.get_video_features(pixel_values)}
+    if isinstance(model, TqnForVideoClassification):
+        inputs["padding"] = model.base_model.find_padding(pixel_values)
+    return inputs
+
+
+def attribute_clip(
+    model: PreTrainedModel, inputs: dict[str, torch.Tensor], target: Target, rows: list[int], num_others: int = 0
+) -> Attribution:
+    """Explain a clip by the methods that fit the model.
+
+    Args:
+        model: The classifier, in eval mode.
+        inputs: What `read_inputs` returned for the clip.
+        target: What is explained.
+        rows: The attributes that have rows of their own, where the model knows attributes.
+        num_others: How many others have one: those that matter most, or that TQN finds.
+    """
+    if isinstance(model, SlowOnlyForVideoClassification):
+        return attribute_network(model, **inputs, target=target)
+    if isinstance(model, MtnForVideoClassification):
+        return attribute_pathways(model, **inputs, target=target)
+    if isinstance(model, TrnForVideoClassification):
+        return attribute_relations(model, **inputs, target=target)
+    if isinstance(model, TqnForVideoClassification):
+        rows = [row for row in rows if row]
+        others = [found for found in answered_attributes(model, **inputs) if found not in rows]
+        return attribute_queries(model, **inputs, target=target, attributes=rows + others[:num_others])
+    if getattr(model.config, "attribute_names", None):
+        rows = rows + strongest_attributes(model, inputs["video_features"], target, num_others, rows)
+        return attribute_encoder(model, **inputs, target=target, attributes=rows)
+    return attribute_encoder(model, **inputs, target=target)
 
 
 def _attributes_of(labels: Labels | None, label: int | None) -> list[str]:

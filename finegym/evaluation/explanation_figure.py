@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from .attribution import OTHERS, VIDEO
+from .attribution import moments_of_frames
 from .explain import Explanation
 from .pictures import BLUE, GREEN, ORANGE, VERMILION, new_figure, save_picture
 
@@ -120,7 +120,7 @@ def heated_frames(frames: np.ndarray, space: torch.Tensor) -> np.ndarray:
     heat = F.interpolate(space.clamp(min=0)[:, None], size=frames.shape[1:3], mode="bilinear", align_corners=False)[
         :, 0
     ]
-    heat = (heat / heat.max().clamp(min=1e-12)).numpy().repeat(len(frames) // len(space), axis=0)
+    heat = (heat / heat.max().clamp(min=1e-12)).numpy()[moments_of_frames(len(frames), len(space))]
     gray = frames.mean(-1, keepdims=True) / 255
     colors = colormaps["inferno"](heat)[..., :3]
     alpha = 0.75 * heat[..., None] ** 0.7
@@ -129,11 +129,12 @@ def heated_frames(frames: np.ndarray, space: torch.Tensor) -> np.ndarray:
 
 def _draw_map(axis, explanation: Explanation, name: str, *, is_last: bool):
     values = explanation.attribution.over_time[name].numpy()
-    # The colors are scaled to the attributes: what the two last rows sum up can be many times larger.
+    # The colors are scaled to the attributes: what the last rows sum up can be many times larger.
+    scaled = values[: explanation.attribution.num_attribute_rows or None]
     if _is_attention(name):
-        options = {"cmap": "cividis", "vmin": float(values[:-2].min()), "vmax": float(values[:-2].max())}
+        options = {"cmap": "cividis", "vmin": float(scaled.min()), "vmax": float(scaled.max())}
     else:
-        largest = float(np.abs(values[:-2]).max()) or 1.0
+        largest = float(np.abs(scaled).max()) or 1.0
         options = {"cmap": "PuOr_r", "vmin": -largest, "vmax": largest}
     image = axis.imshow(values, aspect="auto", interpolation="nearest", **options)
     axis.set_title(name, fontsize=9, loc="left", pad=3)
@@ -147,9 +148,9 @@ def _name_rows(axis, explanation: Explanation) -> None:
     marks = [OWN if row in explanation.own else CONTRAST if row in explanation.of_contrast else "" for row in rows]
     names = [_plain(mark + _short(row)) for mark, row in zip(marks, rows, strict=True)]
     axis.set_yticks(range(len(rows)), names, fontsize=7.5)
-    for text, mark, row in zip(axis.get_yticklabels(), marks, rows, strict=True):
+    for number, (text, mark) in enumerate(zip(axis.get_yticklabels(), marks, strict=True)):
         text.set_fontweight("bold" if mark == OWN else "normal")
-        text.set_fontstyle("italic" if row in (OTHERS, VIDEO) else "normal")
+        text.set_fontstyle("normal" if number < explanation.attribution.num_attribute_rows else "italic")
     axis.tick_params(axis="y", length=0)
 
 
@@ -172,7 +173,8 @@ def _name_moments(axis, explanation: Explanation, is_last: bool) -> None:
 
 def _draw_bars(axis, explanation: Explanation, name: str) -> None:
     rows, over_attributes = explanation.attribution.rows, explanation.attribution.over_attributes[name]
-    known = [explanation.attribute_names.index(row) for row in rows[:-2] if row in explanation.attribute_names]
+    own_rows = rows[: explanation.attribution.num_attribute_rows]
+    known = [explanation.attribute_names.index(row) for row in own_rows if row in explanation.attribute_names]
     others = [index for index in range(len(over_attributes)) if index not in known]
     values = [over_attributes[index].item() for index in known] + [over_attributes[others].sum().item()]
     colors = [BLUE if value > 0 else VERMILION for value in values]

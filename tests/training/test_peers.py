@@ -9,7 +9,9 @@ import torch
 from transformers import AutoModelForVideoClassification, AutoVideoProcessor, pipeline
 
 from finegym.data.index import read_index
-from finegym.evaluation.explain import load_clip
+from finegym.evaluation.demo_views import reasons
+from finegym.evaluation.explain import explain, load_clip
+from finegym.evaluation.explanation_figure import draw_explanation
 from finegym.evaluation.fuse import fuse_runs
 from finegym.hub.card import render_card
 from finegym.hub.checkpoint import Checkpoint
@@ -102,8 +104,25 @@ def test_a_peer_is_trained_evaluated_and_used(name, trained, root_of):
     video = str(read_index(root_of(name), "val")[0].path)
     result = classify(video, return_clip_scores=True)
     assert len(result["scores"]) == 4 and sum(clip["weight"] for clip in result["clips"]) == pytest.approx(1)
+    if not name.endswith("_flow"):
+        _check_explanation(folder, video, result["scores"])
     card = str(render_card(Checkpoint.read(folder), "someone/peer"))
     assert Checkpoint.read(folder).model_name in card and ("groups were answered rightly" in card) == (name == "tqn")
+
+
+def _check_explanation(folder: Path, video: str, scores: list[dict]) -> None:
+    """Explain the answer for the middle of a video, and draw it on a sheet and on the page."""
+    explanation = explain(video, model=str(folder), contrast=scores[-1]["label"])
+    numbers = explanation.to_dict()
+    attribution, num_moments = explanation.attribution, explanation.num_moments
+    assert numbers["contrast"] == scores[-1]["label"] != numbers["class"] and "occlusion" in attribution.over_time
+    assert len(numbers["moment_times"]) == num_moments and len(set(numbers["moment_times"])) == num_moments
+    assert all(values.isfinite().all() and values.any() for values in attribution.over_time.values())
+    picture = folder.with_name(f"{folder.name}_why.png")
+    draw_explanation(picture, explanation)
+    assert picture.stat().st_size > 10_000
+    shown = reasons([explanation], ["a peer"])
+    assert shown.count('data-time="') == num_moments * len(attribution.over_time)
 
 
 def test_attribute_answers_are_measured_and_shown(trained, root):
