@@ -1,15 +1,19 @@
 """Write the tables of README and docs from `benchmarks/results/*.json`: `python -m benchmarks.readme`.
 
-A table is between `<!-- table: NAME -->` and `<!-- end -->`; a test holds these pages to what this module writes.
+A table is between `<!-- table: NAME -->` and `<!-- end -->`; a test holds these pages to what this module writes. It
+also writes `finegym/evaluation/trust.json`, from which explanations say how far they can be trusted.
 """
 
 import json
 import re
+import statistics
 from pathlib import Path
+
+from finegym.evaluation import trust
 
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = (ROOT / "README.md", ROOT / "docs" / "encoders_study.md")
+PAGES = (ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in ("encoders_study", "explanations")))
 RESULTS = ROOT / "benchmarks" / "results"
 TABLE = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -92,6 +96,68 @@ def learning() -> list[list[str]]:
     return study(LEARNING)
 
 
+# Folder of a checkpoint -> the type of the model, and the title of the type.
+TYPES = {
+    "slowonly": "slowonly",
+    "vision_encoder_b1": "finegym_vision",
+    "vision_encoder_b3": "finegym_vision",
+    "video_text": "finegym_video_text",
+}
+TITLES = {
+    "slowonly": "SlowOnly",
+    "finegym_vision": "3D vision encoder",
+    "finegym_video_text": "video-text cross encoder",
+}
+
+
+def trust_figures() -> dict[str, dict[str, trust.Figures]]:
+    """Return model type -> method -> measure -> a figure for each measured model, for `trust.json`."""
+    path = RESULTS / "explanations.json"
+    runs = json.loads(path.read_text())["runs"] if path.exists() else []
+    found: dict[str, dict[str, trust.Figures]] = {}
+    for kind in TITLES:
+        of_kind = [run["methods"] for run in runs if TYPES[run["model"]] == kind]
+        methods = [method for method in of_kind[0] if all(method in run for run in of_kind)] if of_kind else []
+        for method in methods:
+            measures = {measure: [round(run[method][measure], 4) for run in of_kind] for measure in of_kind[0][method]}
+            found.setdefault(kind, {})[method] = measures
+    return found
+
+
+def trust_text() -> str:
+    return json.dumps(trust_figures(), indent=1) + "\n"
+
+
+MEASURES = {
+    "attribute.pointing": "attribute: pointing",
+    "attribute.average_precision": "average precision",
+    "movement.pointing": "movement: pointing",
+    "movement.average_precision": "average precision",
+    "deletion": "deletion",
+    "insertion": "insertion",
+}
+
+
+def explanations() -> list[list[str]]:
+    """Return a row for each method of each model type."""
+    rows = [["model", "method", *MEASURES.values()]]
+    for kind, methods in trust_figures().items():
+        first = trust.judge(methods).method
+        for method, figures in methods.items():
+            values = [f"{statistics.fmean(figures[name]):.2f}" if name in figures else "" for name in MEASURES]
+            rows.append([TITLES[kind], f"**{method}**" if method == first else method, *values])
+    return rows
+
+
+def trusted() -> list[list[str]]:
+    """Return what can be trusted, for each model type."""
+    rows = [["model", "the method to look at first", "what the numbers say"]]
+    for kind, methods in trust_figures().items():
+        found = trust.judge(methods)
+        rows.append([TITLES[kind], found.method, found.sentence])
+    return rows
+
+
 MEASURED = {
     "first_run": [
         ("minutes of `make train` after set-up, on two cores", "train_minutes_after", "n"),
@@ -172,9 +238,11 @@ def render(rows: list[list[str]]) -> str:
 def rewrite(text: str) -> str:
     """Return a page's text with every table generated again."""
     tables = {"synthgym": synthgym, "measured": measured, "study": study, "learning": learning}
+    tables |= {"explanations": explanations, "trusted": trusted}
     return TABLE.sub(lambda match: match[1] + render(tables[match[2]]()) + match[3], text)
 
 
 if __name__ == "__main__":
     for page in PAGES:
         page.write_text(rewrite(page.read_text()))
+    trust.MEASURED.write_text(trust_text())

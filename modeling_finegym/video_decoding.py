@@ -2,8 +2,9 @@
 than zero or rotation metadata. The decoder is PyAV's FFmpeg."""
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
+from itertools import groupby
 from pathlib import Path
 from typing import Self
 
@@ -348,17 +349,34 @@ class VideoFile(_IndexedFile):
 
 def _rising_times(stamps: list[tuple[int | None, int | None]], clock: Fraction, rate: Fraction) -> list[float]:
     """Return when frames are shown, in seconds from the first one: by presentation times where these ascend, else by
-    decoding times where those do (as FFmpeg does), else by the declared rate."""
-    for ticks in zip(*stamps):
-        # The last frames arrive after the last packet, and have no decoding time.
-        num_known = len(ticks)
-        while num_known and ticks[num_known - 1] is None:
-            num_known -= 1
-        known = ticks[:num_known]
-        if known and None not in known and all(first < second for first, second in zip(known, known[1:])):
-            times = [float((tick - known[0]) * clock) for tick in known]
-            return times + [times[-1] + float(place / rate) for place in range(1, len(ticks) - num_known + 1)]
+    decoding times where those do (as FFmpeg does), else by presentation times of which some neighbors are equal, as
+    browsers record them, else by the declared rate."""
+    for may_rest in (False, True):
+        for ticks in zip(*stamps):
+            # The last frames arrive after the last packet, and have no decoding time.
+            num_known = len(ticks)
+            while num_known and ticks[num_known - 1] is None:
+                num_known -= 1
+            known = ticks[:num_known]
+            if not known or None in known:
+                continue
+            steps = [second - first for first, second in zip(known, known[1:])]
+            if all(step > 0 for step in steps) or (may_rest and min(steps) == 0 and 2 * steps.count(0) < len(steps)):
+                times = [float((tick - known[0]) * clock) for tick in _spread_equal(known)]
+                return times + [times[-1] + float(place / rate) for place in range(1, len(ticks) - num_known + 1)]
     return [float(number / rate) for number in range(len(stamps))]
+
+
+def _spread_equal(ticks: Sequence[int]) -> list[Fraction]:
+    """Return ascending ticks, of which neighbors may be equal, with these spread evenly up to the next."""
+    groups = [(tick, len(list(group))) for tick, group in groupby(ticks)]
+    last = groups[-1][0] + Fraction(groups[-1][0] - groups[0][0], max(1, len(groups) - 1))
+    following = [tick for tick, _ in groups[1:]] + [last]
+    return [
+        tick + Fraction(end - tick) * place / count
+        for (tick, count), end in zip(groups, following)
+        for place in range(count)
+    ]
 
 
 def _to_tensor(frame: "av.VideoFrame", converter: "VideoReformatter") -> torch.Tensor:

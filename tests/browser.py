@@ -7,8 +7,9 @@ import pytest
 
 
 @contextlib.contextmanager
-def chromium(folder, width):
-    """Yield a browser of a width in pixels that records what it requests; its profile is in a folder of the test."""
+def chromium(folder, width, *arguments):
+    """Yield a browser of a width in pixels that records what it requests; its profile is in a folder of the test.
+    `arguments` are its own, without the dashes."""
     pytest.importorskip("selenium", reason="the demo extra is not installed")
     programs = [shutil.which(program) for program in ("chromium", "chromedriver")]
     if None in programs:
@@ -17,7 +18,7 @@ def chromium(folder, width):
 
     options = ChromeOptions()
     options.binary_location = programs[0]
-    for argument in ("headless=new", "no-sandbox", "disable-gpu", "disable-background-networking"):
+    for argument in ("headless=new", "no-sandbox", "disable-gpu", "disable-background-networking", *arguments):
         options.add_argument(f"--{argument}")
     options.add_argument(f"--user-data-dir={folder / 'browser'}")
     metrics = {"width": width, "height": 900, "pixelRatio": 1.0}

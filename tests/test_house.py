@@ -11,6 +11,8 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 
 from benchmarks import readme
+from finegym.architectures import ARCHITECTURES
+from finegym.evaluation import trust
 
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -214,6 +216,12 @@ def test_files_named_in_the_docs_are_there(page):
     )
     missing = {file for file in named if "NAME" not in file and not (ROOT / file).exists()}
     assert named and not missing
+
+
+def test_what_is_said_of_explanations_is_what_was_measured():
+    assert trust.MEASURED.read_text() == readme.trust_text(), "run `python -m benchmarks.readme`"
+    types = {row.config_class.model_type for row in ARCHITECTURES.values()}
+    assert trust.measured() and trust.measured().keys() <= types
 
 
 @pytest.mark.parametrize("page", readme.PAGES, ids=lambda page: page.name)

@@ -26,7 +26,9 @@ def explain(
     One picture shows the frames of the clip in the middle of the video and, below them, what several methods say of
     every moment: attention, its rollout, input gradients, integrated gradients and occlusion for the encoders, with a
     row for each attribute of the class where the model reads or answers attributes (the cross encoder, TQN); Grad-CAM,
-    input gradients and occlusion for the CNNs. The numbers are written beside it as JSON, and the picture as PDF.
+    input gradients and occlusion for the CNNs. The method that can be trusted most comes first; the output says how
+    far, by what was measured on SynthGym, whose renderer knows when each attribute happens. The numbers are written
+    beside the picture as JSON, and the picture as PDF as well.
     It needs the `explain` extra: pip install 'finegym[explain]'.
 
     Args:
@@ -62,5 +64,7 @@ def explain(
     lines = [f"{safe_text(names[0], one_line=True)}  {numbers['scores'][0]['score']:6.4f}  {numbers['class']}"]
     if numbers["contrast"]:
         lines.append(f"against {numbers['contrast']}")
+    first = f"Look at {numbers['trusted_method']} first. " if numbers["trusted_method"] else ""
+    lines.append(first + numbers["trust"])
     lines.append(f"Written to {output}, {output.with_suffix('.pdf').name} and {output.with_suffix('.json').name}.")
     return "\n".join(lines)

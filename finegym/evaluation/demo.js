@@ -73,6 +73,27 @@ window.finegym = (() => {
   for (const name of ["timeupdate", "seeking", "seeked", "loadeddata"])
     document.addEventListener(name, follow, true);
   document.addEventListener("play", animate, true);
+  // Gradio reads a recording at the moment of Stop, when its end, and on a busy machine all of it, is still to come:
+  // the click is held back until the recorder has handed over everything.
+  let recorder = null;
+  if (window.MediaRecorder)
+    window.MediaRecorder = class extends MediaRecorder {
+      constructor(...options) {
+        super(...options);
+        recorder = this;
+      }
+      stop() {
+        if (this.state !== "inactive") super.stop();
+      }
+    };
+  const holdBack = (event) => {
+    const button = event.target.closest?.("#video button:has([title='stop recording'])");
+    if (!button || !recorder || recorder.state === "inactive") return;
+    event.stopImmediatePropagation();
+    recorder.addEventListener("stop", () => button.click(), { once: true });
+    recorder.stop();
+  };
+  document.addEventListener("click", holdBack, true);
   // What has just been answered comes into view, on a phone as well.
   const arrivals = { ".fg-best": "#answer", ".fg-trouble": ".fg-trouble", ".fg-track": "#routine", ".fg-why": "#reasons" };
   new MutationObserver((changes) => {

@@ -7,7 +7,7 @@ import json
 import os
 import re
 import shlex
-import tempfile
+import signal
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -19,6 +19,7 @@ from finegym.data.markdown import plain
 from . import demo_answers, demo_views
 from .demo_answers import ShownModel
 from .demo_examples import draw_examples
+from .demo_folder import MAX_AGE, private_folder
 
 
 # Gradio reports every start to its makers unless it is told not to before its import.
@@ -102,7 +103,8 @@ class Page:
             found: list[Any] = []
             for model in self.models:
                 refusal = demo_answers.why_not(model)
-                found.append(refusal or demo_answers.why(model, _given(path), start, end))
+                demo_answers.read_duration(model, _given(path))
+                found.append(refusal or demo_answers.why(model, path, start, end))
             return demo_views.reasons(found, self.titles)
 
         return _or_told(path, work, lambda trouble: trouble)
@@ -160,7 +162,7 @@ def build_page(models: Sequence[ShownModel], *, examples: Mapping[str, str], fol
     """
     page = Page(models, examples, folder)
     question = "What does the gymnast do?" if models[0].knows_gymnastics else "Which action is it?"
-    age = int(demo_answers.MAX_AGE)
+    age = int(MAX_AGE)
     with gradio.Blocks(title=f"finegym: {question}", analytics_enabled=False, delete_cache=(age, age)) as blocks:
         gradio.Markdown(_introduction(question, models), elem_id="intro")
         with gradio.Row():
@@ -296,15 +298,16 @@ def serve(
     Raises:
         ValueError: If a model cannot be loaded.
     """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what visitors sent is deleted then, too
     with ExitStack() as stack:
-        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        folder = stack.enter_context(private_folder())
         loaded = []
         for name in models:
             loaded.append(ShownModel.load(name, revision=revision, device=device))
             stack.callback(loaded[-1].close)
-        examples = draw_examples(Path(folder)) if loaded[0].is_synthetic else {}
-        page = build_page(loaded, examples=examples, folder=folder)
-        page.launch(server_name=host, server_port=port, quiet=quiet, **launch_options(folder))
+        examples = draw_examples(folder) if loaded[0].is_synthetic else {}
+        page = build_page(loaded, examples=examples, folder=str(folder))
+        page.launch(server_name=host, server_port=port, quiet=quiet, **launch_options(str(folder)))
 
 
 def launch_options(folder: str) -> dict[str, Any]:

@@ -4,8 +4,6 @@ In: a video file that a stranger uploaded, and models. Out: plain numbers, which
 JSON of. Files are only opened in the models' decoding processes, and videos beyond the limits below are refused.
 """
 
-import shutil
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -22,6 +20,7 @@ from modeling_finegym.clip_scoring import VideoClips, score_videos
 
 from .apart import ApartProcessor
 from .clips import Clip, convert, load_middle_clip, load_timed_clips, load_windows, read_facts
+from .demo_folder import new_copy
 from .explain import Explanation, check_explainable, explain_clip
 from .predict import load_pipeline
 from .timeline import Segment, find_segments, slide
@@ -34,8 +33,6 @@ MAX_LENGTH, MAX_PIXELS = 600.0, 4096 * 2304
 MAX_DECODING, MAX_SEARCH = 60.0, 180.0
 # The short side in pixels of the copy of a video that browsers do not play.
 COPY_SHORT_SIDE = 480
-# Seconds for which a visitor's video is kept.
-MAX_AGE = 3600.0
 # Windows of a routine in a forward pass.
 BATCH_SIZE = 8
 
@@ -141,12 +138,12 @@ def admit(model: ShownModel, path: str, folder: Path) -> Admitted:
     Args:
         model: A model whose process reads the file.
         path: The file.
-        folder: Where a converted copy goes. Older ones are deleted.
+        folder: Where a converted copy goes.
 
     Raises:
         ValueError, OSError: If the video cannot be read or exceeds a limit; the message says which.
     """
-    facts = model.decoder.run(read_facts, path)
+    facts = _read_facts(model, path)
     duration, (width, height) = facts["duration"].item(), facts["size"].tolist()
     if duration > MAX_LENGTH:
         raise ValueError(
@@ -159,10 +156,7 @@ def admit(model: ShownModel, path: str, folder: Path) -> Admitted:
         )
     if facts["playable"].item():
         return Admitted(path, duration, is_copy=False)
-    for old in folder.glob("copy-*"):
-        if time.time() - old.stat().st_mtime > MAX_AGE:
-            shutil.rmtree(old, ignore_errors=True)
-    copy = str(Path(tempfile.mkdtemp(prefix="copy-", dir=folder)) / f"{Path(path).stem}.mp4")
+    copy = str(new_copy(folder, f"{Path(path).stem}.mp4"))
     model.decoder.run(convert, path, copy, COPY_SHORT_SIDE)
     return Admitted(copy, read_duration(model, copy), is_copy=True)
 
@@ -173,7 +167,13 @@ def read_duration(model: ShownModel, path: str) -> float:
     Raises:
         ValueError, OSError: If it cannot be read.
     """
-    return model.decoder.run(read_facts, path)["duration"].item()
+    return _read_facts(model, path)["duration"].item()
+
+
+def _read_facts(model: ShownModel, path: str) -> dict[str, torch.Tensor]:
+    if Path(path).stat().st_size == 0:
+        raise ValueError(f"{path} is empty: record or upload it again.")
+    return model.decoder.run(read_facts, path)
 
 
 def answer(model: ShownModel, path: str, start: float | None = None, end: float | None = None) -> Answer:

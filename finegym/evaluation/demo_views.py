@@ -78,6 +78,8 @@ def _reason(explanation: Explanation | str) -> dict[str, Any]:
         "trouble": "",
         "moments": moments,
         "maps": [_map(explanation, method) for method in explanation.attribution.over_time],
+        "first": explanation.trust.method,
+        "trust": explanation.trust.sentence,
         "has_own": bool(set(explanation.own) & set(explanation.attribution.rows)),
     }
 

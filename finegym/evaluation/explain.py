@@ -3,7 +3,7 @@
 In: a video file and a checkpoint. Out: an `Explanation`; `explanation_figure` draws it, `to_dict` makes JSON of it.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -36,6 +36,7 @@ from .attribution_peers import (
 )
 from .clips import Clip, load_clip
 from .predict import check_device
+from .trust import Trust, trust_in
 
 
 # Besides the attributes of the class and of its contrast, the strongest others have a row of their own.
@@ -54,7 +55,8 @@ class Explanation:
         target: The class that is explained, and the one that it is compared with.
         own, of_contrast: The attribute texts of the two classes, empty if they have none.
         attribute_names: The vocabulary of an attribute model.
-        attribution: The numbers.
+        attribution: The numbers, the most trusted method first.
+        trust: How far they can be trusted.
     """
 
     video: str
@@ -66,6 +68,7 @@ class Explanation:
     of_contrast: list[str]
     attribute_names: list[str]
     attribution: Attribution
+    trust: Trust
 
     @property
     def num_moments(self) -> int:
@@ -91,6 +94,8 @@ class Explanation:
             "moment_times": self.moment_times,
             "attributes_of_class": self.own,
             "attributes_of_contrast": self.of_contrast,
+            "trusted_method": self.trust.method,
+            "trust": self.trust.sentence,
             "over_time": {
                 method: dict(zip(attribution.rows, values.tolist(), strict=True))
                 for method, values in attribution.over_time.items()
@@ -205,7 +210,10 @@ def explain_clip(
     own, of_contrast = (_attributes_of(labels, index) for index in (target.label, contrast))
     vocabulary = list(getattr(model.config, "attribute_names", None) or [])
     rows = [vocabulary.index(text) for text in dict.fromkeys(own + of_contrast) if text in vocabulary]
-    attribution = attribute_clip(model, inputs, target, rows, NUM_OTHERS)
+    attribution = attribute_clip(model, inputs, target, rows, NUM_OTHERS).cpu()
+    trust = trust_in(model.config.model_type)
+    methods = trust.order(list(attribution.over_time))
+    attribution = replace(attribution, over_time={method: attribution.over_time[method] for method in methods})
     return Explanation(
         video=video,
         clip=clip,
@@ -215,7 +223,8 @@ def explain_clip(
         own=own,
         of_contrast=of_contrast,
         attribute_names=vocabulary,
-        attribution=attribution.cpu(),
+        attribution=attribution,
+        trust=trust,
     )
 
 

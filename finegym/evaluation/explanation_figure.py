@@ -137,10 +137,14 @@ def _draw_map(axis, explanation: Explanation, name: str, *, is_last: bool):
         largest = float(np.abs(scaled).max()) or 1.0
         options = {"cmap": "PuOr_r", "vmin": -largest, "vmax": largest}
     image = axis.imshow(values, aspect="auto", interpolation="nearest", **options)
-    axis.set_title(name, fontsize=9, loc="left", pad=3)
+    axis.set_title(_title_of(explanation, name), fontsize=9, loc="left", pad=3)
     _name_rows(axis, explanation)
     _name_moments(axis, explanation, is_last)
     return image
+
+
+def _title_of(explanation: Explanation, method: str) -> str:
+    return f"{method} (look at this first)" if method == explanation.trust.method else method
 
 
 def _name_rows(axis, explanation: Explanation) -> None:
@@ -191,7 +195,15 @@ def _draw_lines(axis, explanation: Explanation, attention: bool, is_last: bool) 
     for number, name in enumerate(methods):
         color, marker, line = LINES[number % len(LINES)]
         values = explanation.attribution.over_time[name][0].numpy()
-        axis.plot(values, color=color, marker=marker, markersize=4, linestyle=line, linewidth=1.2, label=name)
+        axis.plot(
+            values,
+            color=color,
+            marker=marker,
+            markersize=4,
+            linestyle=line,
+            linewidth=1.2,
+            label=_title_of(explanation, name),
+        )
     axis.set_xlim(-0.5, explanation.num_moments - 0.5)
     if not attention:
         axis.axhline(0, color="black", linewidth=0.6)

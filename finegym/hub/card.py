@@ -15,6 +15,7 @@ from huggingface_hub import EvalResult, EvalResultEntry, ModelCard, ModelCardDat
 from huggingface_hub.utils import HFValidationError, validate_repo_id
 
 from finegym.data.markdown import plain, table
+from finegym.evaluation.trust import trust_in
 
 from .checkpoint import Checkpoint
 
@@ -209,6 +210,7 @@ def _description(checkpoint: Checkpoint) -> dict[str, Any]:
         "num_attribute_groups": len(config.get("attribute_group_sizes", ())),
         "has_confusion": (checkpoint.folder / "confusion.png").exists(),
         "has_calibration": (checkpoint.folder / "calibration.png").exists(),
+        "trust": trust_in(config["model_type"]),
         "has_curves": (checkpoint.folder / "curves.png").exists(),
     }
 

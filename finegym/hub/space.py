@@ -46,7 +46,7 @@ REQUIREMENTS = (
     *("torch", "torchvision", "transformers", "safetensors", "huggingface_hub", "av", "captum", "numpy", "pillow"),
     *("scipy", "scikit-learn", "matplotlib", "jinja2", "pyarrow", "pyyaml", "tqdm", "filelock", "packaging"),
 )
-CODE = ("*.py", "*.html", "*.css", "*.js", "*.md")
+CODE = ("*.py", "*.html", "*.css", "*.js", "*.json", "*.md")
 APP = '''"""The page that `finegym demo` shows, for the models that MODELS names: one Hub id, or two."""
 
 import os

@@ -137,3 +137,29 @@ def test_a_damaged_file_gives_frames_or_one_error_with_its_name(tmp_path, name):
             num_errors += 1
             assert f"damaged-{name}" in str(error)
     assert num_errors > 0
+
+
+def test_frames_at_the_same_time_are_spread_up_to_the_next(tmp_path):
+    """A busy browser records some frames of a webcam at the time of the one before, in a file that says no rate."""
+    encode(tmp_path / "apart.webm", FRAMES, np.arange(60) / 20, codec="libvpx", g="20", deadline="realtime", crf="12")
+    equal = {20: 19, 40: 39, 41: 39, 59: 58}
+    with av.open(str(tmp_path / "apart.webm")) as source, av.open(str(tmp_path / "webcam.webm"), "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        times = [packet.pts for packet in source.demux(video=0) if packet.size]
+        source.seek(0)
+        for number, packet in enumerate(packet for packet in source.demux(video=0) if packet.size):
+            packet.pts = packet.dts = times[equal.get(number, number)]
+            packet.stream = stream
+            target.mux(packet)
+    with av.open(str(tmp_path / "webcam.webm")) as file:
+        stored = [frame.pts for frame in file.decode(video=0)]
+        assert [number for number in range(1, 60) if stored[number] == stored[number - 1]] == [20, 40, 41, 59]
+    with open_video(tmp_path / "webcam.webm") as file:
+        expected = np.arange(60) / 20
+        expected[[20, 40, 41]] = [0.95 + 0.1 / 2, 1.95 + 0.15 / 3, 1.95 + 2 * 0.15 / 3]
+        last = 2.9 + 2.9 / 55 / 2  # half of a mean step
+        assert file.times[:59] == pytest.approx(expected[:59], abs=2e-3) and file.times[59] == pytest.approx(
+            last, abs=2e-3
+        )
+        assert numbers_of(file.frames([0, 19, 20, 41, 59])) == [0, 19, 20, 41, 59]
+        assert file.fps == pytest.approx(20, rel=0.02)

@@ -2,7 +2,11 @@
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from fractions import Fraction
 from pathlib import Path
+
+import av
+import numpy as np
 
 from finegym.data.labels import Labels
 from finegym.synthgym.generate import LABELS
@@ -21,6 +25,18 @@ def make_checkpoint(folder: Path, family: str) -> str:
     FineGymVideoProcessor(num_frames=8, frame_interval=2, frame_rate=25, **sizes).save_pretrained(folder)
     labels.write(folder / "labels.json")
     return str(folder)
+
+
+def write_avi(path: Path) -> Path:
+    """Write 30 gray frames, 25 a second, which browsers do not play."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=Fraction(25))
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for number in range(30):
+            frame = np.full((48, 64, 3), 5 * number, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode(None))
+    return path
 
 
 @contextlib.contextmanager

@@ -8,7 +8,6 @@ import signal
 import socket
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -21,7 +20,7 @@ from finegym.evaluation.predict import load_pipeline, predict_timeline
 from modeling_finegym import FineGymVideoProcessor
 from modeling_finegym.video_decoding import open_video
 from tests.footage import encode, number_of, picture
-from tests.hub.demo_page import make_checkpoint, served
+from tests.hub.demo_page import make_checkpoint, served, write_avi
 
 
 @pytest.fixture(scope="module")
@@ -131,9 +130,11 @@ def test_why_names_attributes_moments_and_methods(visit, checkpoints, video_path
 
 def test_mistakes_are_told_in_words_and_stay_on_the_page(visit, video_path, tmp_path, capfd):
     (tmp_path / "broken.mp4").write_bytes(b"no video")
+    (tmp_path / "empty.webm").touch()
     for path, part, words in (
         (None, (None, None), "There is no video yet"),
         (tmp_path / "broken.mp4", (None, None), "save it again as MP4"),
+        (tmp_path / "empty.webm", (None, None), "The video is empty: record or upload it again."),
         (video_path, (9.0, 12.0), "shows no frame between 9.0 s and 12.0 s"),
     ):
         for name, arguments in (("classify", part), ("explain", part), ("timeline", (*part, 1.0))):
@@ -157,18 +158,8 @@ def test_long_and_large_videos_are_refused_and_others_converted(checkpoints, tmp
             admit(model, str(film(tmp_path / "large.mp4", [0.0], width=4800, height=2400)), tmp_path)
         good = film(tmp_path / "good.mp4", [0.0, 0.04, 0.08])
         assert admit(model, str(good), tmp_path).path == str(good)
-        old = tmp_path / "old.avi"
-        with av.open(str(old), "w") as container:
-            stream = container.add_stream("mpeg4", rate=Fraction(25))
-            stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
-            for number in range(30):
-                frame = np.full((48, 64, 3), 5 * number, np.uint8)
-                container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
-            container.mux(stream.encode(None))
-        (tmp_path / "copy-of-yesterday").mkdir()
-        os.utime(tmp_path / "copy-of-yesterday", (0, 0))
+        old = write_avi(tmp_path / "old.avi")
         admitted = admit(model, str(old), tmp_path)
-        assert not (tmp_path / "copy-of-yesterday").exists()
         assert admitted.is_copy and admitted.duration == pytest.approx(1.2, abs=0.01)
         with open_video(admitted.path) as copy, open_video(old) as file:
             assert copy.times == pytest.approx(file.times, abs=1e-3)
