@@ -76,10 +76,12 @@ def judge(figures: Mapping[str, Figures]) -> Trust:
     if finds_when:
         sentence = f"Of all methods, {precise} tells best when {WHAT[kind]}: {when}."
     else:
-        sentence = f"No method can be trusted to tell when {WHAT[kind]}. The best, {precise}: {when}."
+        better = _exceeds(figures[precise][precision], figures[CHANCE][precision])
+        prior = "the center of the clip does" if better else "chance"
+        sentence = f"No method tells when {WHAT[kind]} better than {prior}. The best is {precise}: {when}."
     sentence += f" {_tell_faith(figures, faithful)}"
     number = len(figures[CHANCE][precision])
-    return Trust(method, finds_when, f"{sentence} (SynthGym, mean of {number} models.)")
+    return Trust(method, finds_when, f"{sentence} Measured on SynthGym, means of {number} models.")
 
 
 def _contrast(figures: Figures) -> list[float]:

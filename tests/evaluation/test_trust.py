@@ -28,8 +28,8 @@ def test_a_method_that_finds_the_moments_better_than_both_priors_comes_first():
         "Of all methods, occlusion tells best when an attribute happens: its highest moment is right in 80 % of cases "
         "(the center of the clip in 70 %, chance 50 %), and its average precision is 0.70 (0.60, 0.40). What the "
         "answer rests on, attention tells best: with moments deleted and inserted in its order, the mean probability "
-        "of the class is 0.20 and 0.80 (from the center outwards 0.48 and 0.52, at random 0.50 and 0.50). (SynthGym, "
-        "mean of 2 models.)"
+        "of the class is 0.20 and 0.80 (from the center outwards 0.48 and 0.52, at random 0.50 and 0.50). Measured "
+        "on SynthGym, means of 2 models."
     )
     assert found.order(["attention", "occlusion", "rollout"]) == ["occlusion", "attention", "rollout"]
 
@@ -39,7 +39,8 @@ def test_where_none_beats_the_center_of_the_clip_it_is_said(precise):
     found = judge(figures(precise=precise, faithful=0.3, kind="movement"))
     assert found.method == "attention" and not found.finds_when
     assert found.sentence.startswith(
-        "No method can be trusted to tell when the movement of the class happens. The best, occlusion: its highest "
+        "No method tells when the movement of the class happens better than the center of the clip does. The best is "
+        "occlusion: its highest moment is right in "
     )
     assert "What the answer rests on, attention tells best" in found.sentence
 
@@ -52,9 +53,12 @@ def test_better_on_average_but_not_in_every_model_is_not_enough():
 
 def test_where_no_order_beats_chance_it_is_said():
     found = judge(figures(precise=0.5, faithful=-0.3))
-    assert "No method can be trusted to tell when" in found.sentence
+    assert "No method tells when an attribute happens better than the center" in found.sentence
     mixed = figures(precise=0.5, faithful=-0.3)
     mixed["occlusion"] |= {"deletion": [0.5, 0.5], "insertion": [0.5, 0.5]}
+    assert judge(figures(precise=0.3, faithful=0.3)).sentence.startswith(
+        "No method tells when an attribute happens better than chance. The best is "
+    )
     assert "Nor does one tell what the answer rests on better than an order without a model" in judge(mixed).sentence
 
 
