@@ -28,8 +28,9 @@ from finegym.data.labels import Labels
 from finegym.data.transforms import augment
 from finegym.data.video_writing import write_video
 from finegym.evaluation.protocol import evaluate
-from finegym.features.cache import TrainingViews, build_features
+from finegym.features.cache import build_features
 from finegym.features.dataset import FeatureDataset
+from finegym.features.views import TrainingViews
 from modeling_finegym import (
     FineGymVideoProcessor,
     FineGymVideoTextConfig,

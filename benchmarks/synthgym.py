@@ -37,7 +37,8 @@ from finegym.evaluation.metrics import mean_class_accuracy, paired_difference, t
 from finegym.evaluation.protocol import Evaluation, evaluate, measure
 from finegym.evaluation.report import write_scores
 from finegym.evaluation.table import render_table
-from finegym.features.cache import EvaluationViews, Features, TrainingViews, build_features
+from finegym.features.cache import Features, build_features
+from finegym.features.views import EvaluationViews, TrainingViews
 from finegym.synthgym.generate import generate
 from finegym.training.build import augmentation, build_dataset, build_processor
 from finegym.training.loop import train

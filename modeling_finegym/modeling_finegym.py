@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from transformers.modeling_outputs import BaseModelOutputWithPooling, ImageClassifierOutput
 from transformers.models.bert.modeling_bert import BertEncoder
+from transformers.utils import ModelOutput
 from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
@@ -69,7 +70,6 @@ class FineGymVisionModel(FineGymVisionPreTrainedModel, FineGymModel):
         super().__init__(config)
         self.encoder = BertEncoder(config)
         self.post_init()
-        self.train(self.training)
 
     @merge_with_config_defaults
     @capture_outputs(tie_last_hidden_states=False)
@@ -118,7 +118,6 @@ class FineGymVideoTextModel(FineGymVideoTextPreTrainedModel, FineGymModel):
         self.cross_embeddings = CrossEmbeddings(config)
         self.encoder = BertEncoder(config)
         self.post_init()
-        self.train(self.training)
 
     @merge_with_config_defaults
     @capture_outputs(tie_last_hidden_states=False)
@@ -172,20 +171,35 @@ class FineGymVideoTextModel(FineGymVideoTextPreTrainedModel, FineGymModel):
 
 
 class FineGymForVideoClassification(FineGymPreTrainedModel):
-    """What classifiers on a backbone share: its features, and dropout and a linear layer over a pooled output."""
+    """What classifiers on a backbone share: the call, and dropout and a linear layer over a pooled output."""
 
     def _add_classifier(self, pooled_size: int) -> None:
         self.num_labels = self.config.num_labels
         self.dropout = nn.Dropout(self.config.classifier_dropout)
         self.classifier = nn.Linear(pooled_size, self.config.num_labels)
-        self.post_init()
-        self.train(self.training)
 
     def get_video_features(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """Map frames (B, T, C, H, W) to (B, T', features); see [`OnBackboneModel.get_video_features`]."""
         return self.base_model.get_video_features(pixel_values)
 
-    def _classify(self, outputs: BaseModelOutputWithPooling, labels: torch.Tensor | None) -> ImageClassifierOutput:
+    @can_return_tuple
+    def forward(
+        self,
+        pixel_values: torch.Tensor | None = None,
+        video_features: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        **kwargs,
+    ) -> ModelOutput:
+        r"""
+        The arguments are those of the model without its classifier, such as [`FineGymVisionModel.forward`], and:
+
+        Args:
+            labels (`torch.LongTensor` of shape `(batch_size,)`, *optional*): Classes; the loss is their cross entropy,
+                and that of what else the model classifies.
+        """
+        return self._classify(self.base_model(pixel_values, video_features, **kwargs), labels)
+
+    def _classify(self, outputs: ModelOutput, labels: torch.Tensor | None) -> ModelOutput:
         logits = self.classifier(self.dropout(outputs.pooler_output))  # (B, num_labels)
         loss = None if labels is None else self.loss_function(labels, logits, self.config)
         return ImageClassifierOutput(
@@ -200,23 +214,7 @@ class FineGymVisionForVideoClassification(FineGymVisionPreTrainedModel, FineGymF
         super().__init__(config)
         self.finegym_vision = FineGymVisionModel(config)
         self._add_classifier(config.pooled_video_size)
-
-    @can_return_tuple
-    def forward(
-        self,
-        pixel_values: torch.Tensor | None = None,
-        video_features: torch.Tensor | None = None,
-        labels: torch.Tensor | None = None,
-        **kwargs,
-    ) -> ImageClassifierOutput:
-        r"""
-        See [`FineGymVisionModel.forward`], and:
-
-        Args:
-            labels (`torch.LongTensor` of shape `(batch_size,)`, *optional*): Classes; the loss is their cross entropy.
-        """
-        outputs = self.finegym_vision(pixel_values, video_features, **kwargs)
-        return self._classify(outputs, labels)
+        self.post_init()
 
 
 class FineGymVideoTextForVideoClassification(FineGymVideoTextPreTrainedModel, FineGymForVideoClassification):
@@ -226,6 +224,7 @@ class FineGymVideoTextForVideoClassification(FineGymVideoTextPreTrainedModel, Fi
         super().__init__(config)
         self.finegym_video_text = FineGymVideoTextModel(config)
         self._add_classifier(config.pooled_video_size + config.hidden_size)
+        self.post_init()
 
     @can_return_tuple
     def forward(

@@ -73,7 +73,6 @@ class MtnModel(MtnPreTrainedModel, OnBackboneModel):
         others = [type(self.backbone)(config.vision_config) for _ in LEVELS[1:]]
         self.backbone = MtnPathways(config, [self.backbone, *others])
         self.post_init()
-        self.train(self.training)
 
     @property
     def backbone_blocks(self) -> list[nn.Module]:
@@ -136,6 +135,7 @@ class MtnForVideoClassification(MtnPreTrainedModel, FineGymForVideoClassificatio
         self.event_classifier = nn.Linear(size, num_events)
         self.set_classifier = nn.Linear(size, num_sets)
         self._add_classifier(size)
+        self.post_init()
 
     def _integrate(self, features: torch.Tensor) -> list[torch.Tensor]:
         """Return what each level's classifier reads: (B, 3, D) -> three of (B, features)."""
@@ -145,22 +145,8 @@ class MtnForVideoClassification(MtnPreTrainedModel, FineGymForVideoClassificatio
         shortened = [layer(pathway) for layer, pathway in zip(self.integrations, pathways, strict=True)]
         return [torch.cat(shortened, dim=1)] * len(LEVELS)
 
-    @can_return_tuple
-    def forward(
-        self,
-        pixel_values: torch.Tensor | None = None,
-        video_features: torch.Tensor | None = None,
-        labels: torch.Tensor | None = None,
-        **kwargs,
-    ) -> LevelClassifierOutput:
-        r"""
-        See [`MtnModel.forward`], and:
-
-        Args:
-            labels (`torch.LongTensor` of shape `(batch_size,)`, *optional*): Classes. Their events and sets are those
-                of `config.class_events` and `config.class_sets`.
-        """
-        outputs = self.mtn(pixel_values, video_features, **kwargs)
+    def _classify(self, outputs: BaseModelOutputWithPooling, labels: torch.Tensor | None) -> LevelClassifierOutput:
+        """Classify every level; the events and sets of the classes are `config.class_events` and `class_sets`."""
         classifiers = (self.event_classifier, self.set_classifier, self.classifier)
         inputs = self._integrate(outputs.last_hidden_state)
         logits = [classifier(self.dropout(features)) for classifier, features in zip(classifiers, inputs)]

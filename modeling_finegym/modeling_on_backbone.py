@@ -33,6 +33,10 @@ class FineGymPreTrainedModel(PublishedModelMixin, PreTrainedModel):
     _supports_attention_backend = True
     _can_record_outputs = {"hidden_states": BertLayer, "attentions": BertSelfAttention}
 
+    def post_init(self):
+        super().post_init()
+        self.train(self.training)  # what the configuration freezes goes to eval mode
+
     @torch.no_grad()
     def _init_weights(self, module):
         super()._init_weights(module)

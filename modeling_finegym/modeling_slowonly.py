@@ -189,7 +189,7 @@ class SlowOnlyModel(SlowOnlyPreTrainedModel):
         self.freeze_backbone = config.freeze_backbone
         self.num_trainable_blocks = config.num_trainable_blocks
         self.post_init()
-        self.train(self.training)
+        self.train(self.training)  # what the configuration freezes goes to eval mode
 
     @property
     def num_frozen_blocks(self) -> int:

@@ -87,7 +87,6 @@ class TqnModel(TqnPreTrainedModel, OnBackboneModel):
         self.query_embed = nn.Embedding(config.num_attribute_groups + 1, config.hidden_size)
         self.decoder = TqnDecoder(config)
         self.post_init()
-        self.train(self.training)
 
     def _compute_features(self, pixel_values: torch.Tensor) -> torch.Tensor:
         blocks = pixel_values.unflatten(1, (-1, self.config.block_len)).flatten(0, 1)  # (B*K, block_len, C, H, W)
@@ -158,23 +157,11 @@ class TqnForVideoClassification(TqnPreTrainedModel, FineGymForVideoClassificatio
         self.tqn = TqnModel(config)
         self.attribute_classifier = nn.Linear(config.hidden_size, config.num_attributes)
         self._add_classifier(config.hidden_size)
+        self.post_init()
 
-    @can_return_tuple
-    def forward(
-        self,
-        pixel_values: torch.Tensor | None = None,
-        video_features: torch.Tensor | None = None,
-        labels: torch.Tensor | None = None,
-        **kwargs,
-    ) -> AttributeClassifierOutput:
-        r"""
-        See [`TqnModel.forward`], and:
-
-        Args:
-            labels (`torch.LongTensor` of shape `(batch_size,)`, *optional*): Classes. The loss is their cross entropy
-                plus that of their attributes in `config.class_attributes`, averaged over groups.
-        """
-        outputs = self.tqn(pixel_values, video_features, **kwargs)
+    def _classify(self, outputs: TqnModelOutput, labels: torch.Tensor | None) -> AttributeClassifierOutput:
+        """Classify the queries; the loss is the cross entropy of the classes plus that of their attributes in
+        `config.class_attributes`, averaged over groups."""
         queries = self.dropout(outputs.last_hidden_state)
         logits, attribute_logits = self.classifier(queries[:, -1]), self.attribute_classifier(queries[:, :-1])
         loss = None

@@ -50,7 +50,6 @@ class TrnModel(TrnPreTrainedModel, OnBackboneModel):
         self.dropout = nn.Dropout(config.classifier_dropout)
         self.projection = FrameProjection(config.video_feature_size, config.hidden_size)
         self.post_init()
-        self.train(self.training)
 
     @can_return_tuple
     def forward(
@@ -115,23 +114,8 @@ class TrnForVideoClassification(TrnPreTrainedModel, FineGymForVideoClassificatio
         self.trn = TrnModel(config)
         self.relations = nn.ModuleList(Relations(config, scale) for scale in range(config.num_video_tokens, 1, -1))
         self.post_init()
-        self.train(self.training)
 
-    @can_return_tuple
-    def forward(
-        self,
-        pixel_values: torch.Tensor | None = None,
-        video_features: torch.Tensor | None = None,
-        labels: torch.Tensor | None = None,
-        **kwargs,
-    ) -> ImageClassifierOutput:
-        r"""
-        See [`TrnModel.forward`], and:
-
-        Args:
-            labels (`torch.LongTensor` of shape `(batch_size,)`, *optional*): Classes; the loss is their cross entropy.
-        """
-        outputs = self.trn(pixel_values, video_features, **kwargs)
+    def _classify(self, outputs: BaseModelOutputWithPooling, labels: torch.Tensor | None) -> ImageClassifierOutput:
         frames = outputs.last_hidden_state
         logits = sum(relations(frames) for relations in self.relations)
         loss = None if labels is None else self.loss_function(labels, logits, self.config)

@@ -36,7 +36,8 @@ def convert(
             one.
         num_frames: The number of frames of a clip. Names such as slowonly_r50_4x16x1.pth tell it.
         frame_interval: The distance between two frames of a clip, in frames of the video. The same names tell it.
-        architecture: What to build: a CNN from a ResNet, or an encoder (vision, video_text) from BERT layers.
+        architecture: What to build. From a ResNet of images: slowonly, in which its kernels are repeated over time, or
+            video_resnet, which keeps them. From BERT layers: the encoder vision or video_text.
         backbone: The SlowOnly checkpoint folder to build an encoder on.
         num_hidden_layers: The number of BERT layers to take, from the first. By default, all are taken.
         sha256: The digits that the file's SHA-256 must begin with.

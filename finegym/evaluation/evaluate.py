@@ -13,7 +13,8 @@ from finegym.data.index import LABELS_FILE, read_coverage, read_index
 from finegym.data.labels import Labels
 from finegym.data.launch import this_process
 from finegym.data.leakage import datasets_seen_by, unseen_videos
-from finegym.features.cache import EvaluationViews, build_features
+from finegym.features.cache import build_features
+from finegym.features.views import EvaluationViews
 
 from .html_report import HTML_FILE, ModelScores, ReportData, write_html_report
 from .protocol import Evaluation, evaluate

@@ -8,7 +8,8 @@ from torch.utils.data import Dataset
 
 from finegym.data.dataset import IGNORED_LABEL
 
-from .cache import Features, TrainingViews
+from .cache import Features
+from .views import TrainingViews
 
 
 class FeatureDataset(Dataset):

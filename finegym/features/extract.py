@@ -11,8 +11,9 @@ from finegym.data.launch import this_process
 from modeling_finegym.video_decoding import VideoDecodingError, open_video
 
 from .backbones import load_feature_model
-from .cache import EvaluationViews, extract_features
+from .cache import extract_features
 from .shards import Shards
+from .views import EvaluationViews
 
 
 def extract(

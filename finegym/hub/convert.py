@@ -44,20 +44,7 @@ def convert(
     mmaction2, pytorchvideo, PySlowFast, ImageNet ResNets of torchvision and timm, torchvision's S3D, BN-Inception, the
     repositories of TSN, TRN and TSM, UniVL and BERT are told apart by the names of their tensors.
 
-    Args:
-        source: A file, an https address, a Hub repository, or one of slow_r50, slowonly_gym99, resnet50, i3d_r50
-            and s3d.
-        output: The new checkpoint folder.
-        labels: The label file that names the classes.
-        head: The treatment of a classifier whose rows are not the labels: "cut" it to the first rows or "drop" it.
-        num_frames: The number of frames of a clip, where the file's name does not tell, as `slowonly_r50_4x16x1_..pth`
-            does.
-        frame_interval: The distance between two frames of a clip, in frames of the video, likewise.
-        architecture: For BERT layers, the encoder to build: "vision" or "video_text". For a ResNet of images
-            "video_resnet" keeps its kernels as they are, where SlowOnly's are repeated over time.
-        backbone: For BERT layers, the SlowOnly checkpoint folder to build it on.
-        num_hidden_layers: For BERT layers, the number of layers to take, from the first.
-        sha256: The digits that the file's SHA-256 must begin with.
+    The arguments and their defaults are those of `finegym convert`.
 
     Returns:
         A report for people to read: the tensors taken, dropped and newly made.

@@ -82,16 +82,9 @@ def publish(
 ) -> Publication | None:
     """Publish one finished checkpoint as a Hub repository.
 
+    The arguments that are not described here, and their defaults, are those of `finegym push`.
+
     Args:
-        checkpoint: The folder of the evaluated checkpoint, as train.py leaves it.
-        repo_id: The repository, `owner/name`.
-        private: Whether to make a new repository private.
-        create_pr: Whether to open a pull request rather than commit to the branch.
-        revision: The branch to commit to; by default main.
-        tag: The name for the published commit, such as v1.0; the card's code then asks for it.
-        example: A video of your own to publish as `example.mp4`, encoded again without sound and metadata; by default
-            a drawn gymnast for checkpoints of FineGym and SynthGym, and none for others.
-        dry_run: Whether to do everything but the sending.
         api: The Hub to publish to.
         say: A function that shows a line of progress.
 

@@ -19,8 +19,9 @@ from finegym.data.labels import Labels
 from finegym.data.leakage import datasets_seen_by, unseen_videos
 from finegym.data.transforms import FLOW_MEAN, FLOW_STD, IMAGENET_MEAN, IMAGENET_STD, augment
 from finegym.features.backbones import check_normalization, find_processor
-from finegym.features.cache import EvaluationViews, Features, TrainingViews, build_features
+from finegym.features.cache import Features, build_features
 from finegym.features.dataset import FeatureDataset
+from finegym.features.views import EvaluationViews, TrainingViews
 from modeling_finegym import FineGymVideoProcessor
 from modeling_finegym.modeling_video_tokens import FeatureStandardization
 

@@ -13,7 +13,8 @@ from finegym.data.labels import ActionClass, Labels
 from finegym.data.video_writing import write_video
 from finegym.evaluation.metrics import mean_class_accuracy, top_k_accuracy
 from finegym.evaluation.protocol import Evaluation, evaluate, measure
-from finegym.features.cache import EvaluationViews, build_features
+from finegym.features.cache import build_features
+from finegym.features.views import EvaluationViews
 from modeling_finegym import FineGymVideoProcessor
 from modeling_finegym.clip_sampling import clip_indices
 from modeling_finegym.video_decoding import open_video

@@ -20,7 +20,8 @@ from finegym.data.dataset import ClipDataset
 from finegym.data.index import Video
 from finegym.data.transforms import augment
 from finegym.data.video_writing import write_video
-from finegym.features.cache import EvaluationViews, TrainingViews, build_features, extract_features
+from finegym.features.cache import build_features, extract_features
+from finegym.features.views import EvaluationViews, TrainingViews
 from modeling_finegym import (
     FineGymVideoProcessor,
     FineGymVisionConfig,

@@ -5,8 +5,9 @@ import torch
 
 from finegym.commands.features import features as write_features
 from finegym.features.backbones import load_feature_model
-from finegym.features.cache import EvaluationViews, build_features
+from finegym.features.cache import build_features
 from finegym.features.fingerprints import describe_backbone
+from finegym.features.views import EvaluationViews
 from modeling_finegym import FineGymVisionConfig, FineGymVisionModel
 from tests.features.test_extract import checkpoint, read, videos  # noqa: F401 (fixtures)
 from tests.features.test_features import make_model, make_processor

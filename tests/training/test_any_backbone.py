@@ -6,7 +6,8 @@ from transformers import AutoModel, AutoModelForVideoClassification, AutoVideoPr
 
 from finegym.data.index import read_index
 from finegym.features.backbones import load_processor
-from finegym.features.cache import EvaluationViews, build_features
+from finegym.features.cache import build_features
+from finegym.features.views import EvaluationViews
 from finegym.training.loop import train
 from finegym.training.recipe_parsing import parse_recipe
 from tests.foreign import BACKBONES, NUM_FRAMES, NUM_MOMENTS, write_foreign
