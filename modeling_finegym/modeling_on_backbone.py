@@ -7,6 +7,7 @@ from transformers import initialization as init
 from transformers.models.bert.modeling_bert import BertLayer, BertSelfAttention
 
 from .configuration_finegym import OnBackboneConfig
+from .half_precision import HalfPrecisionMixin, in_float32_if_faster
 from .modeling_bn_inception import BNInceptionModel
 from .modeling_s3d import S3DModel
 from .modeling_slowonly import SlowOnlyModel, check_pixel_values
@@ -23,7 +24,7 @@ OWN_BACKBONES = {
 }
 
 
-class FineGymPreTrainedModel(PublishedModelMixin, PreTrainedModel):
+class FineGymPreTrainedModel(PublishedModelMixin, HalfPrecisionMixin, PreTrainedModel):
     main_input_name = "pixel_values"
     supports_gradient_checkpointing = True
     _no_split_modules = ["SlowOnlyResidualBlock", "BertLayer", "QueryDecoderLayer"]
@@ -125,7 +126,7 @@ class OnBackboneModel(FineGymPreTrainedModel):
                 f"This model takes clips of {self.config.num_frames} frames, got {pixel_values.shape[1]}: sample that "
                 "many (the video processor does), or load the model with another num_frames and train it."
             )
-        return self._compute_features(pixel_values)
+        return in_float32_if_faster(self, self._compute_features, pixel_values)
 
     def _compute_features(self, pixel_values: torch.Tensor) -> torch.Tensor:
         if self.has_own_backbone:

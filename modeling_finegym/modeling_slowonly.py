@@ -19,6 +19,7 @@ from transformers.utils.generic import can_return_tuple
 
 from .configuration_backbones import BackboneConfig, SlowOnlyConfig
 from .factorized_conv import FactorizedConv3d, convolve_and_normalize, fold_frames, is_traced, unfold_frames
+from .half_precision import HalfPrecisionMixin
 from .publishing_finegym import PublishedModelMixin
 
 
@@ -149,7 +150,7 @@ class SlowOnlyStage(nn.Module):
         return frames
 
 
-class SlowOnlyPreTrainedModel(PublishedModelMixin, PreTrainedModel):
+class SlowOnlyPreTrainedModel(PublishedModelMixin, HalfPrecisionMixin, PreTrainedModel):
     config_class = SlowOnlyConfig
     base_model_prefix = "slowonly"
     main_input_name = "pixel_values"

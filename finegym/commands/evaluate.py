@@ -37,7 +37,7 @@ def evaluate(
         num_clips: The number of clips spread over each video. Equal ones are computed once. The paper takes 8.
         batch_size: The number of clips in a forward pass.
         num_workers: The number of processes that decode ahead.
-        precision: The number format of weights and activations.
+        precision: The number format of weights and activations. A CPU without arithmetic for bf16 computes in fp32.
         features: The folder to keep the backbone's features in, so that another head on it costs next to nothing.
         leave_out_leaking: Leave out videos that a model was trained on, rather than refuse.
         output: The folder to write to, with one for each of several models. By default, each model's results go to its

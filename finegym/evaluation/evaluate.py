@@ -34,7 +34,8 @@ class Protocol:
         num_clips: The number of clips spread over each video, equal ones run once (paper, section 4.2: 8).
         batch_size: The number of clips in a forward pass.
         num_workers: The number of processes that decode ahead.
-        precision: The number format of weights and activations, fp32 or bf16.
+        precision: The number format of weights and activations, fp32 or bf16; a CPU without arithmetic for bf16
+            computes in fp32.
         features: The folder to keep the backbone's features in, so that another head on it costs next to nothing.
         leave_out_leaking: Whether to leave out videos that a model was trained on, rather than refuse.
     """
