@@ -4,11 +4,16 @@ clip of a video once and average the softmax. Clips of many videos are packed in
 import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 
 from .clip_sampling import average_clips
+
+
+Item = TypeVar("Item")
 
 
 @dataclass
@@ -53,13 +58,27 @@ class VideoScores:
     attribute_scores: torch.Tensor | None = None
 
 
+def load_ahead(items: Iterable[Item]) -> Iterator[Item]:
+    """
+    Yield the items in order, and while one of them is in use, load the next in a thread, so that videos are decoded
+    while the model computes. The first is loaded in the caller's thread, where a loader may start its processes.
+    """
+    items, end = iter(items), object()
+    with ThreadPoolExecutor(1) as thread:
+        item = next(items, end)
+        while item is not end:
+            following = thread.submit(next, items, end)
+            yield item
+            item = following.result()
+
+
 @torch.no_grad()
 def run_packed(
     function: Callable[[torch.Tensor], torch.Tensor], videos: Iterable[torch.Tensor], batch_size: int
 ) -> Iterator[torch.Tensor]:
     """
     Run `function` on the clips of many videos in full batches and yield each video's part of the results, in order.
-    Hold only as many videos as it takes to fill a batch.
+    Hold only as many videos as it takes to fill a batch, and one that is loaded meanwhile.
 
     Args:
         function: (clips, ...) -> (clips, ...).
@@ -79,7 +98,7 @@ def run_packed(
         while waiting and len(results) >= waiting[0]:
             yield torch.stack([results.popleft() for _ in range(waiting.popleft())])
 
-    for video in videos:
+    for video in load_ahead(videos):
         clips.extend(video)
         waiting.append(len(video))
         while len(clips) >= batch_size:

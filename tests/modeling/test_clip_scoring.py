@@ -1,7 +1,9 @@
+import threading
+
 import pytest
 import torch
 
-from modeling_finegym.clip_scoring import VideoClips, score_videos
+from modeling_finegym.clip_scoring import VideoClips, load_ahead, score_videos
 from tests.small import small_model
 
 
@@ -34,7 +36,7 @@ def test_features_in_place_of_frames_score_the_same():
         assert torch.allclose(a.scores, b.scores, atol=1e-6)
 
 
-def test_no_more_videos_are_held_than_fill_a_batch():
+def test_no_more_videos_are_held_than_fill_a_batch_and_one():
     taken = []
 
     def stream():
@@ -44,7 +46,38 @@ def test_no_more_videos_are_held_than_fill_a_batch():
 
     scores = score_videos(small_model("slowonly"), stream(), batch_size=2)
     next(scores)
-    assert taken == [0, 1]
+    assert taken in ([0, 1], [0, 1, 2])
+    scores.close()
+    assert taken in ([0, 1], [0, 1, 2])
+
+
+def test_the_next_video_is_loaded_while_the_one_before_is_in_use():
+    """Neither loads nor uses a video before the other has begun: one after the other, they would wait forever."""
+    loading, using = threading.Event(), threading.Event()
+
+    def stream():
+        yield "first"
+        loading.set()
+        assert using.wait(60)
+        yield "second"
+
+    ahead = load_ahead(stream())
+    assert next(ahead) == "first"
+    assert loading.wait(60)
+    using.set()
+    assert list(ahead) == ["second"]
+
+
+def test_an_error_of_loading_arrives_after_the_videos_before_it():
+    def stream():
+        yield from "ab"
+        raise ValueError("c cannot be read")
+
+    seen = []
+    with pytest.raises(ValueError, match="c cannot be read"):
+        for item in load_ahead(stream()):
+            seen.append(item)
+    assert seen == ["a", "b"] and list(load_ahead([])) == []
 
 
 def test_a_model_in_training_mode_is_refused():
