@@ -5,10 +5,13 @@ anywhere and resume, on any number of processes, with the same clips, crops and 
 """
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 from torch.utils.data import Dataset, Sampler
 from tqdm import tqdm
@@ -125,9 +128,14 @@ class ClipDataset(Dataset):
     def cache_frames(self, short_side: int, *, num_threads: int = 2, progress: bool = True) -> None:
         """Decode every video once and keep all its frames in memory as uint8 of this short side.
 
-        Worth it for small videos on machines where decoding takes longer than the model: the memory is about
-        videos x frames x short_side^2 x 4 bytes. A video that cannot be read is remembered as such.
+        Worth it for small videos on machines where decoding takes longer than the model. A video that cannot be read
+        is remembered as such.
+
+        Raises:
+            ValueError: If the memory that is free does not hold the frames, by the index's numbers of frames and the
+                size of the first video's. Nothing is read then. Each process of a launch keeps its own.
         """
+        self._check_memory(short_side)
 
         def read(video: Video) -> torch.Tensor | Exception:
             try:
@@ -141,6 +149,27 @@ class ClipDataset(Dataset):
                 pool.map(read, self.videos), "Decoding videos", total=len(self), unit="video", disable=not progress
             )
             self._cache = list(frames)
+
+    def _check_memory(self, short_side: int) -> None:
+        for video in self.videos:
+            with contextlib.suppress(VideoDecodingError, OSError), open_video(video.path) as file:
+                first = file.select(video.start, video.end, self.frame_rate)[:1]
+                frame = self._read(file, first, short_side)[0]
+                break
+        else:
+            return
+        num_processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        num_frames = sum(
+            video.num_frames * self.frame_rate / video.fps if self.frame_rate and video.fps else video.num_frames
+            for video in self.videos
+        )
+        needed, free = num_processes * num_frames * frame.numel(), available_memory()
+        if needed > free:
+            raise ValueError(
+                f"data.cache_frames would keep {round(num_frames):,} frames of {frame.shape[1]} x {frame.shape[0]} "
+                f"pixels, {needed / 1e9:.1f} GB on {num_processes} process(es), and {free / 1e9:.1f} GB of memory are "
+                "free: set it to false, or choose a smaller data.short_side."
+            )
 
     @contextlib.contextmanager
     def _frames(self, index: int) -> Iterator[tuple[int, Callable[[list[int]], torch.Tensor]]]:
@@ -179,6 +208,15 @@ class ClipDataset(Dataset):
             frame = split_flow(picture[None]) if self.flow_len else picture[None]
             frames[index] = (frame if short_side is None else resize_short_side(frame, short_side, self.antialias))[0]
         return torch.stack([frames[index] for index in indices])
+
+
+def available_memory() -> int:
+    """Return how many bytes of memory are free here: of the machine, and of this process's control group."""
+    sizes, group = [psutil.virtual_memory().available], Path("/sys/fs/cgroup")
+    with contextlib.suppress(OSError, ValueError):  # no group, or no limit, which reads "max"
+        limit, used = (int((group / name).read_text()) for name in ("memory.max", "memory.current"))
+        sizes.append(limit - used)
+    return min(sizes)
 
 
 def collate(items: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -96,6 +97,17 @@ def test_cached_frames_change_nothing(videos):
     cached.cache_frames(SIZE, progress=False)
     for key in itertools.product(range(3), range(4)):
         assert same(decoding[key], cached[key])
+
+
+def test_frames_that_do_not_fit_into_memory_are_refused_before_they_are_read(videos, tmp_path):
+    (tmp_path / "torn.mp4").write_bytes(b"not a video")
+    long = [replace(video, num_frames=10**9) for video in videos]
+    dataset = make_dataset([Video("torn", tmp_path / "torn.mp4", 1, 10), *long])
+    with pytest.raises(
+        ValueError, match=r"4,000,000,010 frames of \d+ x \d+ pixels, [\d.]+ GB on 1 process.*short_side"
+    ):
+        dataset.cache_frames(SIZE, progress=False)
+    assert dataset._cache is None
 
 
 def test_unreadable_videos_are_an_error_or_left_out(videos, tmp_path):
