@@ -78,7 +78,9 @@ def run_packed(
 ) -> Iterator[torch.Tensor]:
     """
     Run `function` on the clips of many videos in full batches and yield each video's part of the results, in order.
-    Hold only as many videos as it takes to fill a batch, and one that is loaded meanwhile.
+    Hold only as many videos as it takes to fill a batch, and one that is loaded meanwhile: however many videos there
+    are, at most `2 * batch_size + 3 * num_clips` clips, each of `4 * num_frames * num_channels * height * width` bytes
+    in float32, beside what `function` takes.
 
     Args:
         function: (clips, ...) -> (clips, ...).

@@ -1,9 +1,11 @@
 import threading
+import weakref
 
+import numpy as np
 import pytest
 import torch
 
-from modeling_finegym.clip_scoring import VideoClips, load_ahead, score_videos
+from modeling_finegym.clip_scoring import VideoClips, load_ahead, run_packed, score_videos
 from tests.small import small_model
 
 
@@ -49,6 +51,29 @@ def test_no_more_videos_are_held_than_fill_a_batch_and_one():
     assert taken in ([0, 1], [0, 1, 2])
     scores.close()
     assert taken in ([0, 1], [0, 1, 2])
+
+
+@pytest.mark.parametrize(("batch_size", "num_clips"), [(1, 1), (2, 5), (8, 3), (5, 8)])
+def test_memory_is_bounded_by_the_formula(batch_size, num_clips):
+    """Every clip is counted until its memory is freed; the batch itself is a copy of `batch_size` of them."""
+    alive, most = 0, 0
+
+    def free(count):
+        nonlocal alive
+        alive -= count
+
+    def stream():
+        nonlocal alive, most
+        for number in range(30):
+            count = 1 + number % num_clips
+            video = np.zeros((count, 2), dtype=np.float32)
+            weakref.finalize(video, free, count)
+            alive, most = alive + count, max(most, alive + count)
+            yield torch.from_numpy(video)
+
+    results = list(run_packed(lambda clips: clips + 1, stream(), batch_size))
+    assert [len(result) for result in results] == [1 + number % num_clips for number in range(30)]
+    assert most + batch_size <= 2 * batch_size + 3 * num_clips and alive <= num_clips
 
 
 def test_the_next_video_is_loaded_while_the_one_before_is_in_use():
