@@ -84,10 +84,9 @@ def evaluate(
     share = range(state.process_index, len(videos), state.num_processes)
     loaded = _LoadedVideos(processor, videos, num_clips, features, share)
     is_quiet = not (progress and state.is_main_process)
-    bar = tqdm(total=len(share), desc=f"Evaluating {split}", unit="video", disable=is_quiet)
     was_training = model.training
     model.eval()
-    with bar:
+    with tqdm(total=len(share), desc=f"Evaluating {split}", unit="video", disable=is_quiet) as bar:
         part = _score(model, loaded, batch_size, num_workers, bar)
     model.train(was_training)
     scored = {position: scores for part in gather_object([part]) for position, scores in part.items()}
