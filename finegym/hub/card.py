@@ -92,6 +92,9 @@ def render_card(
             "revision_first": argument and f"{argument}, ",
             "revision_last": argument and f", {argument}",
             "others": others,
+            "requirements": " ".join(
+                f'"{name}"' if set("<>") & set(name) else name for name in checkpoint.requirements
+            ),
             **_description(checkpoint),
             **_protocol(checkpoint),
             **_results(checkpoint),

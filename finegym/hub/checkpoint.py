@@ -12,8 +12,9 @@ from finegym.evaluation.report import read_metrics
 
 # The video that a card's code runs on; of a model that sees optical flow, as `finegym flow` writes it.
 EXAMPLE, FLOW_EXAMPLE = "example.mp4", "example.mkv"
-
-
+# What a published checkpoint needs, and what a backbone's type needs besides.
+REQUIREMENTS = ("transformers>=5.15,<6", "torch", "torchvision", "av")
+OF_BACKBONES = {"timm_wrapper": ("timm",)}
 NAMES_OF_DATASETS = {"gym99": "Gym99", "gym288": "Gym288", "synthgym": "SynthGym"}
 
 
@@ -90,6 +91,12 @@ class Checkpoint:
                 f"{self.folder / 'config.json'}: {self.config['model_type']!r} is not a model of this project."
             )
         return row
+
+    @property
+    def requirements(self) -> tuple[str, ...]:
+        """The packages that loading it takes, as pip reads them."""
+        backbone = self.config.get("vision_config", self.config)["model_type"]
+        return (*REQUIREMENTS, *OF_BACKBONES.get(backbone, ()))
 
     @property
     def num_layers(self) -> int | None:

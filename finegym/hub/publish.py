@@ -46,8 +46,6 @@ PUBLISHED = (
     "calibration.png",
     "calibration.pdf",
 )
-# What an Inference Endpoint installs beside its own torch: the packages of the card's first line of code.
-REQUIREMENTS = "transformers>=5.15,<6\ntorch\ntorchvision\nav\n"
 SHARD = re.compile(r"model-\d{5}-of-\d{5}\.safetensors")
 # Texts of these files that are paths on their author's machine, and keys where any text is allowed.
 TELLING_FILES = ("config.json", "video_preprocessor_config.json", "training.json", "metrics.json", RECIPE)
@@ -153,7 +151,7 @@ def build_folder(
     built = Checkpoint.read(folder)
     card = render_card(built, repo_id, revision=tag, family=family, base_model=base_model)
     (folder / "README.md").write_text(str(card), encoding="utf-8")
-    (folder / "requirements.txt").write_text(REQUIREMENTS, encoding="utf-8")
+    (folder / "requirements.txt").write_text("".join(f"{name}\n" for name in built.requirements), encoding="utf-8")
     name, results = eval_results(built, repo_id)
     (folder / ".eval_results").mkdir()
     (folder / ".eval_results" / name).write_text(results, encoding="utf-8")

@@ -13,11 +13,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from huggingface_hub import HfApi, SpaceCardData
+from packaging.requirements import Requirement
 
 import finegym
 import modeling_finegym
@@ -68,7 +69,7 @@ MAX_START = 240.0
 
 
 def build_space(
-    folder: Path, repo_id: str, *, title: str, license: str | None, tag: str | None
+    folder: Path, repo_id: str, *, title: str, license: str | None, tag: str | None, packages: Iterable[str] = ()
 ) -> list[PublishedFile]:
     """Write the folder of a Space.
 
@@ -78,6 +79,7 @@ def build_space(
         title: The title of the model.
         license: The model's license, as its card states it.
         tag: The revision of the model to show; by default the newest.
+        packages: What the model needs beside the page.
 
     Returns:
         The files with their hashes.
@@ -85,7 +87,7 @@ def build_space(
     Raises:
         ImportError: If Gradio or Captum is not installed here, so that its version cannot be pinned.
     """
-    pins = {name: _version(name) for name in ("gradio", *REQUIREMENTS)}
+    pins = {name: _version(name) for name in ("gradio", *REQUIREMENTS, *packages)}
     header = SpaceCardData(
         title=title[:60],
         sdk="gradio",
@@ -229,7 +231,9 @@ def publish_space(
         build = build_folder(checkpoint, model, repo_id, tag=tag, example=example)
         validate(build)
         title = build.checkpoint.title
-        files = build_space(page, repo_id, title=title, license=card_metadata(build.checkpoint).license, tag=tag)
+        options = {"title": title, "license": card_metadata(build.checkpoint).license, "tag": tag}
+        packages = [Requirement(line).name for line in build.checkpoint.requirements]
+        files = build_space(page, repo_id, **options, packages=packages)
         check_space(page, build)
         total = sum(file.size for file in files)
         say(describe(build, repo_id))
