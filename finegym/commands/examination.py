@@ -6,7 +6,7 @@ import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import av
 import huggingface_hub
@@ -22,6 +22,7 @@ from finegym.features.token_experiment import TokenReport, examine_tokens
 from finegym.paths import CONFIGURATION, require_path_or_hub_id
 from finegym.preparation.annotations import VERSIONS, segments_file
 from finegym.preparation.fetch import KNOWN_SHA256
+from finegym.preparation.formats import FormatName
 from finegym.preparation.sources import free_bytes
 from finegym.training.recipe import Recipe
 from finegym.training.recipe_parsing import parse_recipe
@@ -212,9 +213,12 @@ def _data(recipe: Recipe) -> Iterator[Finding]:
 
 
 def _how_to_make(root: Path, version: str | None) -> str:
-    """Return the command that fills a data set folder: SynthGym's, FineGym's, or that of your own videos."""
+    """Return the command that fills a data set folder: SynthGym's, FineGym's, that of another published set,
+    or that of your own videos."""
     if root.name == "synthgym":
         return f"finegym synthgym {root}"
+    if root.name in get_args(FormatName):
+        return f"finegym import FOLDER_OF_ITS_FILES {root} --format {root.name}"
     if (CONFIGURATION / root.name / LABELS_FILE).is_file():
         asked = f" --annotation_version {version}" if version else ""
         return f"finegym prepare VIDEOS {root} --dataset {root.name}{asked}"

@@ -35,7 +35,14 @@ from .cutting import Cut, Encoding, Job
 from .entries import METADATA_FILES, METADATA_SUFFIXES, Entry, check_ids, folder_entries, hub_entries
 from .formats import FormatName
 from .plan import Plan, Row
-from .published_sets import plan_published_set, read_published_set, remove_unpacked
+from .published_sets import (
+    PublishedSet,
+    describe_import,
+    finish,
+    finished_import,
+    plan_published_set,
+    read_published_set,
+)
 from .sources import FoundVideos, find_video_files
 from .splitting import Division, divide, guess_groups, name_groups
 
@@ -73,17 +80,18 @@ def import_videos(
             or `root` holds another data set; the message names the file and row.
     """
     names = {"name": name or root.absolute().name, "license": license}
+    encoding = encoding or Encoding()
     if format is None:
         plan = plan_own_data(source, **names, attributes=attributes, division=division)
         _claim_root(root, source, overwrite)
+        labels, notes, report = plan.labels, plan.notes, assemble(plan, root, encoding, num_workers)
     else:
         published = read_published_set(format, annotations or Path(source), **names)
         _claim_root(root, source, overwrite)
-        plan = plan_published_set(published, Path(source), root)
-    report = assemble(plan, root, encoding or Encoding(), num_workers)
-    remove_unpacked(root)
-    lines = [describe_coverage(report, plan.labels), f"  Index: {root / INDEX_FILE}"]
-    lines += [f"  Note: {note}" for note in plan.notes]
+        labels = published.labels
+        report, notes = _import_published(published, Path(source), root, encoding, num_workers)
+    lines = [describe_coverage(report, labels), f"  Index: {root / INDEX_FILE}"]
+    lines += [f"  Note: {note}" for note in notes]
     lost = share_lost(report)
     if lost:
         lines.append(f"{describe_lost(report)} Each is listed in {root / COVERAGE_FILE}.")
@@ -92,6 +100,20 @@ def import_videos(
             "\n".join(lines) + f" More were lost than --max_lost_share {max_lost_share:g} allows, so this is an error."
         )
     return "\n".join(lines)
+
+
+def _import_published(
+    published: PublishedSet, source: Path, root: Path, encoding: Encoding, num_workers: int | None
+) -> tuple[dict[str, Any], list[str]]:
+    """Return the coverage report and the notes of an import, which is not begun again where it is finished."""
+    made_from = describe_import(published, source, encoding)
+    finished = finished_import(root, made_from)
+    if finished is not None:
+        return finished
+    plan = plan_published_set(published, source, root)
+    report = assemble(plan, root, encoding, num_workers)
+    finish(root, made_from, report, plan.notes)
+    return report, plan.notes
 
 
 def prepared_root(root: str) -> Path:

@@ -11,18 +11,24 @@ the prefix `something-something-v2-`:
     train.json, validation.json             [{"id": "78687", "template": "Holding [something] next to ..", ..}, ...]
     test.json, test-answers.csv             [{"id": "1420"}, ...] and lines `id;class`
     20bn-something-something-v2-00, -01 ..  the parts of one compressed archive of <id>.webm
+
+Zip files around any of these are not opened: `unzip` them first.
 """
 
+import hashlib
+import json
 import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from finegym.data.files import write_text
+from finegym.data.index import COVERAGE_FILE, INDEX_FILE, read_rows
 from finegym.data.labels import ActionClass, Labels
 from finegym.data.text import check_count, check_text, read_json, read_text, shorten
 
-from .cutting import Cut, Job
+from .cutting import Cut, Encoding, Job
 from .formats import FormatName
 from .packed import SUFFIXES, find_packed, unpack
 from .plan import Plan, Row
@@ -33,8 +39,9 @@ REMEDY = "Download the authors' file again."
 DIVING48_ATTRIBUTES = ("take-off", "somersaults", "twists", "position")
 PREFIXES = ("", "something-something-v2-")
 ID = re.compile(r"[A-Za-z0-9_-]{1,100}")
-# The plain tars, while an import is not complete.
-UNPACKED = ".unpacked-{}.tar"
+# The plain tars, while an import is not complete; and what it was made from, when it is.
+UNPACKED, FINISHED = ".unpacked-{}.tar", ".finished.json"
+ABSENT = "video absent"
 
 
 @dataclass(frozen=True)
@@ -89,9 +96,10 @@ def plan_published_set(published: PublishedSet, source: Path, root: Path) -> Pla
         raise ValueError(
             f"{source} holds {len(found.videos):,} videos, none of which the lists of {published.labels.name} name; "
             f"they name {', '.join(ids[:3])}. Expected are files with these names, or the authors' archives."
+            + _advice_on_zips(source)
         )
     jobs = [Job(video, (Cut(name, f"clips/{name}.mp4"),)) for name, video in known.items()]
-    missing = {name: f"video absent: {name}" for name in ids if name not in known}
+    missing = {name: f"{ABSENT}: {name}" for name in ids if name not in known}
     notes = list(published.notes)
     num_others = len(found.videos) - len(known)
     if num_others:
@@ -102,8 +110,37 @@ def plan_published_set(published: PublishedSet, source: Path, root: Path) -> Pla
     )
 
 
-def remove_unpacked(root: Path) -> None:
-    """Delete the plain tars of a complete import."""
+def describe_import(published: PublishedSet, source: Path, encoding: Encoding) -> str | None:
+    """Return a hash of all that an import depends on; None where no archive would have to be unpacked to know more."""
+    if not find_packed(source):
+        return None
+    files = {path.relative_to(source).as_posix(): path.stat() for path in source.rglob("*") if path.is_file()}
+    stamps = sorted((name, stat.st_size, stat.st_mtime_ns) for name, stat in files.items())
+    content = json.dumps([asdict(published), asdict(encoding), stamps], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def finished_import(root: Path, made_from: str | None) -> tuple[dict[str, Any], list[str]] | None:
+    """Return the coverage report and the notes of an import that was finished from the same lists and archives, if all
+    its videos are there; None otherwise."""
+    if made_from is None or not all((root / name).is_file() for name in (FINISHED, INDEX_FILE, COVERAGE_FILE)):
+        return None
+    finished = read_json(root / FINISHED, what="note", remedy=f"Delete {root / FINISHED}.")
+    if finished.get("made_from") != made_from or not all(
+        (root / row["file"]).is_file() for row in read_rows(root / INDEX_FILE)
+    ):
+        return None
+    return read_json(root / COVERAGE_FILE, what="coverage report", remedy=f"Delete {root / FINISHED}."), finished[
+        "notes"
+    ]
+
+
+def finish(root: Path, made_from: str | None, report: Mapping[str, Any], notes: Sequence[str]) -> None:
+    """Delete the plain tars of a complete import, and note what it was made from, unless a video failed that may
+    succeed another time."""
+    reasons = (reason for part in report["splits"].values() for reason in part["missing"].values())
+    if made_from is not None and all(reason.startswith(ABSENT) for reason in reasons):
+        write_text(root / FINISHED, json.dumps({"made_from": made_from, "notes": list(notes)}))
     for path in (*root.glob(UNPACKED.format("*")), *root.glob(UNPACKED.format("*").replace(".tar", ".json"))):
         path.unlink()
 
@@ -180,8 +217,15 @@ def _read_ssv2(folder: Path, *, name: str, license: str) -> PublishedSet:
 def _locate(folder: Path, name: str) -> Path:
     path = _find(folder, name)
     if path is None:
-        raise FileNotFoundError(f"There is no {name} in {folder} or in a folder in it. The authors' page has it.")
+        raise FileNotFoundError(
+            f"There is no {name} in {folder} or in a folder in it. The authors' page has it.{_advice_on_zips(folder)}"
+        )
     return path
+
+
+def _advice_on_zips(folder: Path) -> str:
+    zips = sorted(path.name for path in folder.rglob("*.zip")) if folder.is_dir() else []
+    return f" {zips[0]} is a zip file, which is not opened: unzip it first." if zips else ""
 
 
 def _find(folder: Path, name: str) -> Path | None:

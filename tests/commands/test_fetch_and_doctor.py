@@ -121,6 +121,8 @@ def test_the_doctor_names_a_cure_for_everything_missing(examined, tmp_path):
     lines = examined(tmp_path / "gym99_flow", f"{tmp_path}/backbone", ", flow_len: 5")[1]
     flow = f"finegym flow {tmp_path}/gym99 --output {tmp_path}/gym99_flow"
     assert cure_of(lines, "index.parquet") == flow
+    lines = examined(tmp_path / "ssv2", f"{tmp_path}/backbone")[1]
+    assert cure_of(lines, "index.parquet") == f"finegym import FOLDER_OF_ITS_FILES {tmp_path}/ssv2 --format ssv2"
 
 
 def test_the_doctor_prepares_no_folder_of_own_videos(examined, tmp_path):

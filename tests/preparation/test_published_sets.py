@@ -4,7 +4,10 @@ import csv
 import gzip
 import io
 import json
+import os
+import shutil
 import tarfile
+import zipfile
 from fractions import Fraction
 
 import av
@@ -166,6 +169,40 @@ def test_diving48_unpacked_with_videos_missing_and_others_besides(tmp_path):
     report = run(folder, tmp_path / "root", "diving48", max_lost_share=0.25)
     assert "1 videos are in no list" in report
     assert read_coverage(tmp_path / "root", "val").missing == {"8mxU5T1aA6Q_00017": "video absent: 8mxU5T1aA6Q_00017"}
+
+
+def test_a_finished_import_is_recognized_without_its_archive_being_read(tmp_path):
+    folder, root = write_dives(tmp_path / "Diving48"), tmp_path / "root"
+    report = run(folder, root, "diving48")
+    archive = folder / "Diving48_rgb.tar.gz"
+    content, stamp = archive.read_bytes(), archive.stat()
+    archive.write_bytes(content[:10] + bytes(len(content) - 10))
+    os.utime(archive, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    assert run(folder, root, "diving48") == report, "it would not unpack"
+    with pytest.raises(ValueError, match="cannot be unpacked"):  # other videos are asked for
+        run(folder, root, "diving48", encoding=Encoding(32))
+    archive.write_bytes(content)
+    os.utime(archive, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    (root / "clips" / "2x00lRzlTVQ_00000.mp4").unlink()
+    assert run(folder, root, "diving48") == report
+    check_content(root, DIVES, ("train", "val"))
+    assert not any(root.glob(".unpacked*"))
+
+
+def test_zip_files_around_the_authors_files_are_named(tmp_path):
+    folder = write_things(tmp_path / "SSv2")
+    shutil.make_archive(str(folder / "20bn-something-something-download-package-labels"), "zip", folder / "labels")
+    shutil.move(folder / "labels", tmp_path / "labels")
+    with pytest.raises(
+        FileNotFoundError, match="no labels.json in .*package-labels.zip is a zip file.*unzip it first"
+    ):
+        run(folder, tmp_path / "root", "ssv2")
+    for part in folder.glob("20bn-something-something-v2-??"):
+        with zipfile.ZipFile(part.with_suffix(".zip"), "w") as archive:
+            archive.write(part, part.name)
+        part.unlink()
+    with pytest.raises(ValueError, match="none of which .*20bn-something-something.*zip is a zip file"):
+        run(folder, tmp_path / "root", "ssv2", annotations=tmp_path / "labels")
 
 
 @pytest.mark.parametrize("prefix", ["", "something-something-v2-"])
