@@ -38,7 +38,9 @@ def finetune(
     Args:
         source: The folder, metadata file or Hub data set that `finegym import` takes, or a folder that it wrote.
         backbone: The checkpoint folder or Hub id of a video or image model.
-        method: How much of the backbone learns. By default, it is chosen by the number of training videos.
+        method: How much of the backbone learns. By default the number of training videos decides where there is a GPU:
+            frozen below 500, lora from 500 on, full from 2,000 on. These two numbers are rules of thumb, not measured;
+            the frozen backbone is trained as well, so that the table shows whether more is worth it.
         license: The terms of the videos, such as cc-by-4.0, without which no model card is written.
         group: A regular expression that finds in each file's path what it shares with others that belong on the same
             side of a split. By default, it is the metadata's column `group`.

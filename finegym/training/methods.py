@@ -67,7 +67,7 @@ def choose_method(
     enough = [method for method in METHODS if num_videos >= method.min_num_videos]
     possible = [method for method in enough if method.name not in obstacles]
     method = possible[-1] if asked is None else next(method for method in METHODS if method.name == asked)
-    reason = f"With {num_videos:,} training videos" if asked is None else f"As --method {asked} says"
+    reason = f"With {num_videos:,} training videos, by rule of thumb" if asked is None else f"As --method {asked} says"
     sentence = f"{reason}, {method.summary}"
     sentence += "." if method == FROZEN else ", after an encoder on the frozen backbone, for comparison."
     if asked is not None:

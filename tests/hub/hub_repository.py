@@ -59,3 +59,16 @@ def entry(path: str, content: bytes) -> dict:
     pointer = large_file_pointer(content)
     large = {"oid": hashlib.sha256(content).hexdigest(), "size": len(content), "pointerSize": len(pointer)}
     return {"type": "file", "path": path, "size": len(content), "oid": git_blob_id(pointer), "lfs": large}
+
+
+def listing(files: dict[str, bytes], folder: str, *, is_recursive: bool) -> list[dict]:
+    """Return the entries of a folder: of all files below it, or of the files and folders in it."""
+    below = f"{folder}/" if folder else ""
+    found = {path: content for path, content in sorted(files.items()) if path.startswith(below)}
+    if not found:
+        raise HubError(404, "Entry not found", "EntryNotFound")
+    if is_recursive:
+        return [entry(path, content) for path, content in found.items()]
+    folders = {below + path.removeprefix(below).split("/")[0] for path in found if "/" in path.removeprefix(below)}
+    direct = [entry(path, content) for path, content in found.items() if "/" not in path.removeprefix(below)]
+    return [*direct, *({"type": "directory", "path": path, "oid": git_blob_id(b"")} for path in sorted(folders))]

@@ -23,11 +23,11 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import yaml
 
-from tests.hub.hub_repository import HubError, Repository, entry, git_blob_id, is_large
+from tests.hub.hub_repository import HubError, Repository, entry, git_blob_id, is_large, listing
 
 
-# a Space is kept as `spaces/owner/name`
-REPOSITORY = r"(?P<repo>(?:spaces/)?[\w.-]+/[\w.-]+)"
+# a Space is kept as `spaces/owner/name`, a data set as `datasets/owner/name`
+REPOSITORY = r"(?P<repo>(?:(?:spaces|datasets)/)?[\w.-]+/[\w.-]+)"
 FAILURES = ("close", "forget", "slow", "401", "403", "404", "409", "412", "500")
 
 
@@ -139,16 +139,17 @@ def model_info(hub: LoopbackHub, match, query, body):
 def references(hub: LoopbackHub, match, query, body):
     repository = hub.repository(match["repo"])
 
-    def listing(names: dict[str, str], prefix: str) -> list[dict]:
+    def named(names: dict[str, str], prefix: str) -> list[dict]:
         return [{"name": name, "ref": f"{prefix}{name}", "targetCommit": sha} for name, sha in names.items()]
 
-    answer = {"branches": listing(repository.branches, "refs/heads/"), "tags": listing(repository.tags, "refs/tags/")}
-    return {**answer, "converts": [], "pullRequests": listing(repository.pull_requests, "")}
+    answer = {"branches": named(repository.branches, "refs/heads/"), "tags": named(repository.tags, "refs/tags/")}
+    return {**answer, "converts": [], "pullRequests": named(repository.pull_requests, "")}
 
 
 def tree(hub: LoopbackHub, match, query, body):
     repository, sha = hub.revision(match["repo"], unquote(match["revision"]))
-    return [entry(path, content) for path, content in sorted(repository.commits[sha].items())]
+    is_recursive = query.get("recursive", ["true"]) != ["false"]
+    return listing(repository.commits[sha], unquote(match["path"] or ""), is_recursive=is_recursive)
 
 
 def commits(hub: LoopbackHub, match, query, body):
@@ -319,7 +320,7 @@ ROUTES: tuple[tuple[str, str, str, Callable], ...] = (
     ("create-repository", "POST", r"/api/repos/create", create_repository),
     ("validate-yaml", "POST", r"/api/validate-yaml", validate_yaml),
     ("references", "GET", rf"/api/(?:models/)?{REPOSITORY}/refs", references),
-    ("tree", "GET", rf"/api/(?:models/)?{REPOSITORY}/tree/(?P<revision>[^/]+)", tree),
+    ("tree", "GET", rf"/api/(?:models/)?{REPOSITORY}/tree/(?P<revision>[^/]+)(?:/(?P<path>.+))?", tree),
     ("commits", "GET", rf"/api/(?:models/)?{REPOSITORY}/commits/(?P<revision>[^/]+)", commits),
     ("paths-info", "POST", rf"/api/(?:models/)?{REPOSITORY}/paths-info/(?P<revision>[^/]+)", paths_info),
     ("preupload", "POST", rf"/api/(?:models/)?{REPOSITORY}/preupload/(?P<revision>[^/]+)", preupload),
