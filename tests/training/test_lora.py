@@ -1,6 +1,9 @@
 """LoRA: which weights learn, what a killed run resumes, and what a checkpoint and the Hub get."""
 
 import json
+import os
+import signal
+import time
 
 import pytest
 import torch
@@ -15,7 +18,8 @@ from finegym.training.recipe_parsing import parse_recipe
 from finegym.training.recipe_sections import LoraRecipe
 from tests.foreign import BACKBONES, NUM_FRAMES, SIZE, on_foreign, write_foreign
 from tests.small import small_model
-from tests.training.launching import Launch, num_steps_done, run, weights_hash
+from tests.training.launching import Launch, free_port, num_steps_done, read_losses, run, weights_hash
+from tests.training.test_commands import BIN, children, start, wait
 from tests.training.tiny import write_recipe
 
 
@@ -124,6 +128,35 @@ def test_a_killed_run_resumes_and_what_it_writes_loads_without_peft(lora_recipe,
         num_right += int(scores.argmax() == video.label)
     assert metrics["top1"] == pytest.approx(100 * num_right / len(videos))
     assert publish(tmp_path / "run", "someone/adapted", dry_run=True, say=lambda line: None) is None
+
+
+@pytest.mark.slow
+def test_two_processes_agree_with_one_and_resume_to_the_same_weights(lora_recipe, tmp_path):
+    settings = {"optimization__micro_batch_size": 2, "optimization__epochs": 10}
+    arguments, log = lora_recipe(**settings), tmp_path / "log"
+    launcher = [BIN / "accelerate", "launch", "--config_file", "configuration/accelerate/cpu.yaml"]
+
+    def launch(name):
+        command = [*launcher, "--main_process_port", free_port(), "train.py", *arguments, "--output_dir"]
+        return start([*command, tmp_path / name], log)
+
+    assert wait(launch("straight"), log) == 0, log.read_text()
+    assert "2 x" in json.loads((tmp_path / "straight" / "training.json").read_text())["hardware"]
+    killed = launch("killed")
+    deadline = time.monotonic() + 300
+    while num_steps_done(tmp_path / "killed") < 5 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    for pid in (killed.pid, *children(killed.pid)):
+        os.kill(pid, signal.SIGKILL)
+    killed.wait()
+    assert not (tmp_path / "killed" / "metrics.json").exists(), "it was killed before its end"
+    assert wait(launch("killed"), log) == 0, log.read_text()
+    assert "Resuming after step" in log.read_text()
+    assert weights_hash(tmp_path / "killed") == weights_hash(tmp_path / "straight")
+    adapters = [tmp_path / name / ADAPTER_FOLDER / "adapter_model.safetensors" for name in ("straight", "killed")]
+    assert adapters[0].read_bytes() == adapters[1].read_bytes()
+    run([*arguments, "--output_dir", str(tmp_path / "alone")], log=log)
+    assert read_losses(tmp_path / "straight") == pytest.approx(read_losses(tmp_path / "alone"), rel=1e-5)
 
 
 @pytest.mark.parametrize(
