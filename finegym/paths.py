@@ -60,9 +60,11 @@ def require_path_or_hub_id(name: str, what: str) -> None:
     first = name.partition("/")[0]
     if re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", name) and not (first in LOCAL_FOLDERS or Path(first).is_dir()):
         return
-    beside = [other.as_posix() for other in path.parent.iterdir()] if path.parent.is_dir() else []
+    # names are compared, not whole paths, in which a long folder would make all names alike
+    beside = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
+    similar = [f" Did you mean {path.parent / other}?" for other in difflib.get_close_matches(path.name, beside, n=1)]
     hub = "" if "/" in name else " here, and a name on the Hub has the form OWNER/NAME"
-    raise FileNotFoundError(f"There is no {what} {name}{hub}.{did_you_mean(path.as_posix(), beside)}")
+    raise FileNotFoundError(f"There is no {what} {name}{hub}.{''.join(similar)}")
 
 
 def did_you_mean(name: str, known: list[str]) -> str:

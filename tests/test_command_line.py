@@ -72,6 +72,7 @@ def test_a_mistake_of_typing_is_one_line_that_names_it(arguments, message, typed
     [
         (["predict", "absent.mp4", "--model", "nowhere"], "absent.mp4 is neither a video"),
         (["predict", "clip.mp4", "--model", "outputs/nope"], "There is no checkpoint folder outputs/nope."),
+        (["predict", "clip.mp4", "--model", "outputs/slowonli"], "Did you mean outputs/slowonly?"),
         (["evaluate", "./nope", "--root", "."], "There is no checkpoint folder ./nope."),
         (["evaluate", ".", "--root", "data/nope"], "There is no data set folder data/nope."),
         (["features", "nope", "--model", ".", "--output", "x"], "There is no video and no folder of videos nope."),
@@ -99,6 +100,7 @@ def test_a_mistake_of_typing_is_one_line_that_names_it(arguments, message, typed
 def test_what_is_not_there_is_named_in_one_line(arguments, message, typed, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "clip.mp4").touch()
+    (tmp_path / "outputs" / "slowonly").mkdir(parents=True)
     status, output, errors = typed(*arguments)
     assert (status, output) == (1, "")
     assert message in errors and len(errors.splitlines()) == 1

@@ -264,13 +264,13 @@ class OptimizationRecipe:
         share, rest = divmod(self.batch_size, world_size)
         pieces = self.gradient_accumulation if self.micro_batch_size is None else share // self.micro_batch_size
         if rest or pieces < 1 or share % pieces or share // pieces != (self.micro_batch_size or share // pieces):
+            processes = f"{world_size} processes" if world_size > 1 else "one process"
+            one_each = self.micro_batch_size or pieces
+            kind = f"pieces of {one_each} clips" if self.micro_batch_size else f"{one_each} pieces each"
             raise ValueError(
-                f"optimization.batch_size {self.batch_size} does not divide among {world_size} processes"
-                + (
-                    f" in pieces of {self.micro_batch_size} clips."
-                    if self.micro_batch_size
-                    else f" and {pieces} pieces each."
-                )
+                f"optimization.batch_size {self.batch_size} does not divide among {processes} in {kind}: it must be a "
+                f"multiple of {world_size * one_each}. Start fewer processes, or change it or micro_batch_size "
+                "(the clips over which batch normalization takes its statistics)."
             )
         return pieces
 

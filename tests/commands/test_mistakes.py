@@ -13,6 +13,7 @@ from finegym.commands.line import main
 from finegym.data.labels import ActionClass, Labels
 from finegym.data.video_writing import write_video
 from tests.footage import moving_square
+from tests.training.launching import REPOSITORY, free_port
 from tests.training.tiny import NUM_CLASSES, write_dataset, write_recipe
 
 
@@ -48,7 +49,7 @@ def complaint(capfd):
             ["--optimization.batch_size", "64"],
             "16 training videos, too few for one batch of optimization.batch_size 64",
         ),
-        (["--optimization.micro_batch_size", "3"], "batch_size 4 does not divide among 1 processes in pieces of 3"),
+        (["--optimization.micro_batch_size", "3"], "batch_size 4 does not divide among one process in pieces of 3"),
         (["--data.val_split", "valid"], "coverage.json has no coverage of split 'valid' (it has train, val)."),
         (["--data.train_split", "all"], "index.parquet has no video in split 'all'"),
         (["--data.fold", "0"], "index.parquet has no fold 0"),
@@ -148,13 +149,31 @@ def test_processes_of_one_launch_say_the_same_once(tmp_path, monkeypatch, capfd)
 
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["torchrun", "accelerate"])
-def test_a_launcher_of_two_processes_shows_a_mistake_once(launcher):
-    folder = Path(sys.executable).parent
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--config", "synthgym/nope.yaml"], "There is no file synthgym/nope.yaml"),
+        (["--optimization.micro_batch_size", "4"], "does not divide among 2 processes in pieces of 4 clips"),
+        (["--data.val_split", "valid"], "coverage.json has no coverage of split 'valid'"),
+    ],
+    ids=["before anything is loaded", "on each process", "while both work"],
+)
+def test_a_launcher_of_two_processes_shows_a_mistake_once(launcher, arguments, message, recipe, tmp_path):
+    """Afterward the launcher itself reports, with a traceback of its own, that a process has failed."""
+    folder, port = Path(sys.executable).parent, free_port()
+    cpu = REPOSITORY / "configuration" / "accelerate" / "cpu.yaml"
     start = {
-        "torchrun": [folder / "torchrun", "--nproc_per_node", "2"],
-        "accelerate": [folder / "accelerate", "launch", "--cpu", "--num_processes", "2"],
+        "torchrun": [folder / "torchrun", "--nproc_per_node", "2", "--master_port", port],
+        "accelerate": [folder / "accelerate", "launch", "--config_file", cpu, "--main_process_port", port],
     }[launcher]
-    command = [*start, "-m", "finegym", "train", "--config", "synthgym/nope.yaml"]
-    result = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=300)
-    assert result.returncode != 0
-    assert result.stderr.count("There is no file synthgym/nope.yaml") == 1, result.stderr
+    command = [*start, "-m", "finegym", "train", "--config", recipe, "--output_dir", tmp_path / "run", *arguments]
+    result = subprocess.run(list(map(str, command)), cwd=REPOSITORY, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 1
+    assert "rank      : 1" in result.stderr, "the launcher started two"
+    assert [line for line in result.stderr.splitlines() if line.startswith("finegym train: ")] == [
+        line for line in result.stderr.splitlines() if message in line
+    ]
+    assert result.stderr.count(message) == 1, result.stderr
+    before, _, report = result.stderr.partition("Traceback")
+    assert f"finegym{os.sep}" not in report and "Traceback" not in report, result.stderr
+    assert message in before, "the message is not behind the launcher's report"

@@ -14,7 +14,7 @@ from tests.training.launching import REPOSITORY
 
 SHIPPED = sorted(
     path
-    for dataset in ("synthgym", "gym99", "gym288", "own")
+    for dataset in ("synthgym", "gym99", "gym288", "diving48", "ssv2", "own")
     for path in (REPOSITORY / "configuration" / dataset).glob("*.yaml")
 )
 # Batches that cannot be divided without other statistics of batch normalization: refused on more processes.
@@ -196,9 +196,17 @@ def test_pieces_of_a_batch(arguments, options, world_size, pieces):
 
 
 @pytest.mark.parametrize(
-    ("options", "world_size"),
-    [([], 5), (["--optimization.micro_batch_size", "5"], 1), (["--optimization.micro_batch_size", "8"], 4)],
+    ("options", "processes", "multiple"),
+    [
+        ([], "5 processes", 5),
+        (["--optimization.gradient_accumulation", "5"], "2 processes", 10),
+        (["--optimization.micro_batch_size", "5"], "one process", 5),
+        (["--optimization.micro_batch_size", "8"], "4 processes", 32),
+        (["--optimization.micro_batch_size", "24"], "2 processes", 48),
+    ],
 )
-def test_batches_that_do_not_divide_are_refused(arguments, options, world_size):
-    with pytest.raises(ValueError, match=f"batch_size 24 does not divide among {world_size} processes"):
+def test_batches_that_do_not_divide_are_refused(arguments, options, processes, multiple):
+    world_size = 1 if processes == "one process" else int(processes[0])
+    message = rf"batch_size 24 does not divide among {processes} in .*: it must be a multiple of {multiple}\."
+    with pytest.raises(ValueError, match=message):
         parse_recipe([*arguments, *options]).optimization.pieces_per_process(world_size)
