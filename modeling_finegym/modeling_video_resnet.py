@@ -12,6 +12,7 @@ from transformers import initialization as init
 from .configuration_backbones import VideoResNetConfig, divide_up
 from .factorized_conv import convolve_and_normalize, frames_to_planes, planes_to_frames
 from .modeling_slowonly import (
+    BatchNorm,
     SlowOnlyBottleneck,
     SlowOnlyForVideoClassification,
     SlowOnlyModel,
@@ -105,7 +106,7 @@ class VideoResNetResidualBlock(SlowOnlyResidualBlock):
     bottleneck_class = VideoResNetBottleneck
 
 
-class NonLocalBatchNorm(nn.BatchNorm2d):
+class NonLocalBatchNorm(BatchNorm):
     """A normalization that starts at zero, so that a new non-local block changes nothing."""
 
 
@@ -121,7 +122,7 @@ class NonLocalBlock(nn.Module):
         self.conv_phi = nn.Conv3d(channels, channels // 2, 1)
         self.conv_g = nn.Conv3d(channels, channels // 2, 1)
         self.conv_out = nn.Conv3d(channels // 2, channels, 1)
-        self.norm = NonLocalBatchNorm(channels, config.batch_norm_eps, config.batch_norm_momentum)
+        self.norm = NonLocalBatchNorm(config, channels)
         self.scale = None if config.non_local_scale else 1.0
         self.pools_first = config.non_local_pool_first
 

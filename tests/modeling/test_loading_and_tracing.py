@@ -4,10 +4,17 @@ import copy
 
 import pytest
 import torch
-from transformers import AutoModelForVideoClassification
+from transformers import AutoModel, AutoModelForVideoClassification
 from transformers.utils import is_flash_attn_2_available
 
+from modeling_finegym import VideoResNetConfig
 from tests.small import FAMILIES, small_model
+
+
+# The cross encoder traces every layer of the vision encoder and its own, so the latter is traced by the slow tests.
+TRACED = pytest.mark.parametrize(
+    "model", ["slowonly", pytest.param("vision", marks=pytest.mark.slow), "video_text"], indirect=True
+)
 
 
 def logits(model, pixel_values: torch.Tensor) -> torch.Tensor:
@@ -78,11 +85,13 @@ def test_exported_for_any_number_of_clips(model, pixel_values):
         )
 
 
+@TRACED
 def test_compiled_for_inference_as_one_graph(model, pixel_values):
     compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
     torch.testing.assert_close(logits(compiled, pixel_values), logits(model, pixel_values), rtol=1e-4, atol=1e-5)
 
 
+@TRACED
 def test_compiled_for_training(model, pixel_values):
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
@@ -125,3 +134,15 @@ def test_built_in_a_short_type_as_it_is_loaded_in_it(tmp_path, model, dtype):
     assert types == {name: loaded.state_dict()[name].dtype for name in types}
     assert {types[name] for name in types if name.endswith("running_var")} == {torch.float32}
     assert types["classifier.weight"] == dtype
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_non_local_block_built_in_a_short_type_normalizes_in_float32(dtype):
+    sizes = {"stem_width": 8, "hidden_sizes": (16, 32), "depths": (1, 1), "temporal_kernel_sizes": (1, 1)}
+    config = VideoResNetConfig(num_frames=4, image_size=32, non_local_blocks=([], [0]), **sizes)
+    model = AutoModel.from_config(config, dtype=dtype).eval()
+    types = {name: tensor.dtype for name, tensor in model.state_dict().items() if tensor.is_floating_point()}
+    assert any("non_local_blocks" in name and types[name] == dtype for name in types)
+    assert {types[name] for name in types if "norm" in name} == {torch.float32}
+    with torch.no_grad():
+        assert model(torch.zeros(1, 4, 3, 32, 32, dtype=dtype)).last_hidden_state.dtype == dtype
