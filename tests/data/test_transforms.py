@@ -37,7 +37,11 @@ def test_pixels_are_those_of_torchvision():
     pictures = tv.to_dtype(tv.horizontal_flip(pictures), torch.float32, scale=True)
     expected = tv.normalize(pictures, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
     assert result.shape == (3, 3, 48, 48) and result.dtype == torch.float32
-    torch.testing.assert_close(result, expected, rtol=0, atol=1e-5)
+    if "AVX" in torch.backends.cpu.get_cpu_capability():
+        torch.testing.assert_close(result, expected, rtol=0, atol=1e-5)
+    else:  # torchvision resizes in float here, and its rounding may differ by one of 255 in each of the two resizes
+        steps = (result - expected).abs() * 255 * torch.tensor([0.229, 0.224, 0.225])[:, None, None]
+        assert steps.max() < 2.01 and steps.mean() < 0.3
 
 
 def test_all_frames_of_a_clip_get_the_same_crop_and_flip():

@@ -100,13 +100,14 @@ def test_gradients_and_running_statistics_of_a_training_step(shape):
 
 
 def test_outputs_and_running_statistics_of_a_training_step_in_single_precision():
+    # Other kernels differ by 1.4e-4 here; in double precision, above, the tolerance is strict.
     theirs = pytorchvideo_slowonly(num_classes=None).train()
     ours = ours_with_weights_of(theirs).train()
     pixel_values = noise((2, 4, 64, 64))
-    assert relative_error(ours(pixel_values).last_hidden_state, theirs(pixel_values.transpose(1, 2))) < 1e-4
+    assert relative_error(ours(pixel_values).last_hidden_state, theirs(pixel_values.transpose(1, 2))) < 1e-3
     statistics = dict(ours.named_buffers())
     for name, buffer in theirs.named_buffers():
-        assert relative_error(statistics[name].float(), buffer.float()) < 1e-4, name
+        assert relative_error(statistics[name].float(), buffer.float()) < 1e-3, name
 
 
 def test_logits_and_loss():
