@@ -19,7 +19,8 @@ logger = logging.getLogger(__name__)
 def train(recipe: Recipe, *, sweep: Path | None = None) -> Report:
     """Train one model from one recipe. The same command resumes a run that was stopped or killed.
 
-    With `optimization.micro_batch_size`, any number of processes computes the same. On four GPUs of one machine:
+    With `optimization.micro_batch_size`, any number of processes computes the same, as long as the batch divides among
+    them; SynthGym's recipes of CNNs take one process. On four GPUs of one machine:
 
         accelerate launch --config_file configuration/accelerate/multi_gpu.yaml -m finegym train --config RECIPE
 

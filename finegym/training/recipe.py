@@ -138,7 +138,7 @@ def recipe_hash(values: dict[str, Any]) -> str:
     flat = flatten(values)
     # in tuples, so that None counts as a value
     decisive = {name: (value,) for name, value in flat.items() if value is not None or name not in LATER_FIELDS}
-    decisive = {name: value for name, value in decisive.items() if name in changed_fields(decisive, {})}
+    decisive = {name: decisive[name] for name in changed_fields(decisive, {})}
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
 
