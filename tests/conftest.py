@@ -13,17 +13,31 @@ import pytest  # noqa: E402
 import torch  # noqa: E402
 
 from finegym.data.video_writing import write_video  # noqa: E402
+from finegym.data.worker_pool import server_context  # noqa: E402
 from tests.footage import moving_square  # noqa: E402
 from tests.hf_common.not_applicable import why_not  # noqa: E402
 from tests.small import FAMILIES, small_model  # noqa: E402
+from tests.training.launching import PRELOADED  # noqa: E402
 
 
-def pytest_collection_modifyitems(items):
+# Each has tests or fixtures of half a minute. They begin first, so that no process is left alone with one at the end.
+LONGEST = ("test_readme.py", "test_golden.py", "test_wheel.py", "test_remote_code.py", "test_pipeline.py")
+
+
+def pytest_collection_modifyitems(config, items):
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: item.path.name not in LONGEST)
     for item in items:
         if "slow" in item.keywords:
             item.add_marker(pytest.mark.timeout(7200))
         if "gpu" in item.keywords and not torch.cuda.is_available():
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device, and this machine has none"))
+
+
+def pytest_collection_finish(session):
+    """Start the server of processes in each process of pytest-xdist, before a pool starts one that imports less."""
+    if hasattr(session.config, "workerinput") and not session.config.option.collectonly:
+        server_context(PRELOADED)
 
 
 # A few lines report what did not run and why, whether tests ran in this process or in those of pytest-xdist, which all

@@ -1,5 +1,6 @@
 """Run every command and every code block of the README in a new folder, on a handful of videos and for one epoch."""
 
+import json
 import re
 import shlex
 import shutil
@@ -59,7 +60,10 @@ def adapted(command: list[str]) -> list[str]:
 
 
 def run(command: list[str], folder: Path) -> str:
+    """Run a command, forked from a server that has imported torch, or really started where a launcher starts it."""
     program, *arguments = command
+    if arguments[:2] == ["-m", "finegym"]:
+        program, *arguments = command = ["finegym", *arguments[2:]]
     if program == "accelerate" or arguments[0] == "-m":
         launcher = ["-m", "accelerate.commands.accelerate_cli"] if program == "accelerate" else []
         result = subprocess.run(
@@ -72,21 +76,40 @@ def run(command: list[str], folder: Path) -> str:
     return output
 
 
+def stages_of_make_train() -> list[list[str]]:
+    lines = [shlex.split(line.replace(".venv/bin/", "")) for line in lines_of_make_train() if "first_run" not in line]
+    assert ["train.py" in line for line in lines] == [False, True, True, True, False]
+    return lines
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """What a reader has after `make train`, at a small size: the lines of the Makefile's target, one epoch each."""
+    """What a reader has after `make train`, at a small size: the lines of the Makefile's target, one epoch each, and
+    without a launcher."""
     folder = tmp_path_factory.mktemp("reader")
     for name in ("configuration", "train.py", "push_to_hub.py"):
         (folder / name).symlink_to(ROOT / name)
-    lines = [shlex.split(line.replace(".venv/bin/", "")) for line in lines_of_make_train() if "first_run" not in line]
-    assert ["train.py" in line for line in lines] == [False, True, True, True, False]
-    lines[0] += ["--num_train_per_class", "2", "--num_val_per_class", "1"]
-    for line in lines:
+    draw, *others = stages_of_make_train()
+    run([*draw, *"--num_train_per_class 1 --num_val_per_class 1 --size 72 --num_workers 0".split()], folder)
+    for line in others:
+        line = ["python", *line[line.index("train.py") :]] if "train.py" in line else line
         output = run(adapted(line), folder)
     assert "video_text" in output
     write_video(folder / "video.mp4", moving_square(60, 96, 96), fps=25)
     shutil.copy(folder / "video.mp4", folder / "routine.mp4")
     return folder
+
+
+@pytest.mark.slow
+def test_two_processes_train_the_encoders_where_there_are_two_cores(folder):
+    lines = [line for line in stages_of_make_train() if "torch.distributed.run" in line]
+    assert len(lines) == 2
+    for number, line in enumerate(lines):
+        line[line.index("--nproc_per_node") + 1] = "2"
+        run([*adapted(line), "--output_dir", f"outputs/two/{number}"], folder)
+        assert (
+            "2 x" in json.loads((folder / "outputs" / "two" / f"{number}" / "training.json").read_text())["hardware"]
+        )
 
 
 def test_the_two_commands_exist():
@@ -105,11 +128,19 @@ def test_the_activated_environment_has_every_program():
     assert found == [f"{sys.prefix}/bin/{program}" for program in ("finegym", "python", "accelerate")]
 
 
-@pytest.mark.parametrize("snippet", SNIPPETS, ids=lambda snippet: snippet.strip().splitlines()[0])
-def test_snippets_run_as_they_stand(snippet, folder):
-    result = subprocess.run([sys.executable, "-c", snippet], cwd=folder, capture_output=True, text=True, timeout=300)
+def test_snippets_run_as_they_stand(folder):
+    """In one fresh process, in which only torch and Transformers have been imported when the second begins."""
+    code = "import runpy, sys\nfor path in sys.argv[1:]:\n    runpy.run_path(path)\n    print('--')"
+    paths = [folder / f"snippet_{number}.py" for number in range(len(SNIPPETS))]
+    for path, snippet in zip(paths, SNIPPETS, strict=True):
+        path.write_text(snippet)
+    result = subprocess.run(
+        [sys.executable, "-P", "-c", code, *paths], cwd=folder, capture_output=True, text=True, timeout=600
+    )
     assert result.returncode == 0, result.stderr[-3000:]
-    assert re.search(r"\((VT|FX|BB|UB)\) ", result.stdout), result.stdout
+    answers = result.stdout.split("--\n")[:-1]
+    assert len(answers) == len(SNIPPETS) == 2
+    assert all(re.search(r"\((VT|FX|BB|UB)\) ", answer) for answer in answers), result.stdout
 
 
 def test_measuring_looking_and_publishing(folder):

@@ -1,5 +1,6 @@
 """What people do wrong with a command that has begun its work: each ends in one line and nothing else."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -7,13 +8,14 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from finegym.commands.line import main
 from finegym.data.labels import ActionClass, Labels
 from finegym.data.video_writing import write_video
 from tests.footage import moving_square
-from tests.training.launching import REPOSITORY, free_port
+from tests.training.launching import REPOSITORY, free_port, start_command
 from tests.training.tiny import NUM_CLASSES, write_dataset, write_recipe
 
 
@@ -120,22 +122,33 @@ def test_what_import_is_not_given_to_import(complaint, tmp_path):
 @pytest.mark.parametrize("moment", ["synthgym.json", "clips/*.mp4"], ids=["workers start", "workers draw"])
 def test_an_interrupted_command_ends_as_a_shell_expects(moment, tmp_path):
     """Ctrl-C reaches every process of a terminal's job."""
-    command = [sys.executable, "-m", "finegym", "synthgym", str(tmp_path / "root"), "--seed", "1"]
-    with subprocess.Popen(
-        command,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # jobs in the background inherit another
-    ) as process:
-        while not list((tmp_path / "root").glob(moment)):
-            assert process.poll() is None
-            time.sleep(0.05)
-        os.killpg(process.pid, signal.SIGINT)
-        errors = process.stderr.read()  # to its end: no worker draws on
-    assert process.returncode == 130
-    assert errors.splitlines()[-1] == "finegym synthgym: interrupted. The same command resumes where it can."
-    assert "Traceback" not in errors
+    errors = tmp_path / "errors"
+    command = ["finegym", "synthgym", str(tmp_path / "root"), "--seed", "1"]
+    process = start_command(command, tmp_path, tmp_path / "output", errors)
+    while not list((tmp_path / "root").glob(moment)):
+        assert process.is_alive(), errors.read_text()
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)
+    process.join(300)
+    assert process.exitcode == 130
+    assert (
+        errors.read_text().splitlines()[-1] == "finegym synthgym: interrupted. The same command resumes where it can."
+    )
+    assert "Traceback" not in errors.read_text()
+    deadline = time.monotonic() + 60
+    while (left := members_of(process.pid)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not left, "a worker draws on"
+
+
+def members_of(group: int) -> list[psutil.Process]:
+    """Return the living processes of a process group."""
+    members = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(ProcessLookupError, psutil.NoSuchProcess):
+            if os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE:
+                members.append(process)
+    return members
 
 
 def test_processes_of_one_launch_say_the_same_once(tmp_path, monkeypatch, capfd):

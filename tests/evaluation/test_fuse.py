@@ -1,4 +1,4 @@
-"""`finegym fuse` on folders that `write_report` wrote, against scikit-learn's metrics of the mean of the scores."""
+"""`finegym fuse` on the folders of two models, against scikit-learn's metrics of the mean of the scores."""
 
 import json
 
@@ -13,7 +13,7 @@ from finegym.data.index import write_index
 from finegym.data.labels import ActionClass, Labels
 from finegym.data.video_writing import write_video
 from finegym.evaluation.protocol import Evaluation, measure
-from finegym.evaluation.report import write_report
+from finegym.evaluation.report import SCORES_FILE, write_metrics, write_scores
 from tests.footage import moving_square
 
 
@@ -31,7 +31,9 @@ def write_run(folder, *, seed, order=None, truth=TRUTH, labels=LABELS, **metrics
     counts = {"num_evaluated": len(ids), "num_expected": 30, "num_clips": 1, "num_parameters": 100 + seed}
     metrics = shared | counts | measure(scores, truth, labels) | metrics
     folder.mkdir()
-    write_report(folder, Evaluation(scores, truth, ids, scores[:, None], torch.ones(len(ids), 1), {}, metrics), labels)
+    write_metrics(folder, metrics)
+    evaluation = Evaluation(scores, truth, ids, scores[:, None], torch.ones(len(ids), 1), {}, metrics)
+    write_scores(folder / SCORES_FILE, evaluation)
     labels.write(folder / "labels.json")
     return dict(zip(ids, scores.double().numpy(), strict=True))
 

@@ -4,8 +4,6 @@ import contextlib
 import io
 import json
 import shutil
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -20,6 +18,7 @@ from finegym.evaluation.protocol import evaluate
 from modeling_finegym import FineGymPipeline, FineGymVideoProcessor
 from tests.footage import moving_square
 from tests.small import LABELS, small_model
+from tests.training.launching import run_command
 
 
 @pytest.fixture(scope="module")
@@ -157,11 +156,11 @@ def test_subtitles_that_would_overwrite_each_other(checkpoint, folder, tmp_path,
 
 
 def test_from_a_shell(checkpoint, folder):
-    shell = [sys.executable, "-m", "finegym", "predict", str(folder), "--model", str(checkpoint), "--device", "cpu"]
-    result = subprocess.run([*shell, "--json"], capture_output=True, text=True, timeout=900, check=False)
-    assert result.returncode == 0, result.stderr
-    assert len(json.loads(result.stdout)) == 2, "nothing but JSON on the standard output"
-    assert "2/2" in result.stderr, "a bar on the standard error"
+    command = ["finegym", "predict", str(folder), "--model", str(checkpoint), "--device", "cpu", "--json"]
+    status, output, errors = run_command(command, folder)
+    assert status == 0, errors
+    assert len(json.loads(output)) == 2, "nothing but JSON on the standard output"
+    assert "2/2" in errors, "a bar on the standard error"
 
 
 def test_mistakes_end_in_one_line(checkpoint, capsys):

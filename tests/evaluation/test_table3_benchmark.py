@@ -32,7 +32,12 @@ def rows_of(folder, accuracies: dict[str, float], num_seeds: int = 2) -> list[di
     return rows
 
 
-def test_systems_in_the_published_order(tmp_path):
+@pytest.fixture
+def few_resamples(monkeypatch):
+    monkeypatch.setattr(table3, "NUM_RESAMPLES", 200)
+
+
+def test_systems_in_the_published_order(tmp_path, few_resamples):
     """Four systems far apart, in the published order, in its reverse, and with two of them level."""
     published = ["nl_i3d", "tsn", "tsm", "video_text"]  # from the worst to the best
     levels = [0.2, 0.45, 0.7, 0.95]
@@ -48,7 +53,7 @@ def test_systems_in_the_published_order(tmp_path):
     assert found["spearman_top1_high"] == pytest.approx(1.0)
 
 
-def test_too_few_systems_or_unfinished_seeds_have_no_correlation(tmp_path):
+def test_too_few_systems_or_unfinished_seeds_have_no_correlation(tmp_path, few_resamples):
     rows = rows_of(tmp_path, {"tsn": 0.3, "tsm": 0.5, "i3d": 0.8})
     assert table3.rank_correlation(rows)["num_systems"] == 3
     assert table3.rank_correlation(rows[:-2]) == table3.rank_correlation(rows[:-1]) == {}

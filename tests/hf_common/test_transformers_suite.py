@@ -140,6 +140,12 @@ class SlowOnlyModelTest(BackboneModelTest, unittest.TestCase):
     hidden_shapes = [(8, 4, 8, 8), (16, 4, 8, 8), (32, 4, 4, 4)]
 
 
+class SlowLoading:
+    @pytest.mark.slow  # it loads hundreds of tensors dozens of times
+    def test_bc_torch_dtype(self):
+        super().test_bc_torch_dtype()
+
+
 class VideoResNetModelTester(VideoModelTester):
     """Everything that the four systems have, in one small network."""
 
@@ -159,7 +165,7 @@ class VideoResNetModelTester(VideoModelTester):
         )
 
 
-class VideoResNetModelTest(BackboneModelTest, unittest.TestCase):
+class VideoResNetModelTest(SlowLoading, BackboneModelTest, unittest.TestCase):
     all_model_classes = (VideoResNetModel, VideoResNetForVideoClassification)
     model_tester_class = VideoResNetModelTester
     hidden_shapes = [(8, 4, 8, 8), (16, 2, 8, 8), (32, 2, 4, 4)]  # the first stage keeps every second frame
@@ -170,12 +176,6 @@ class S3DModelTester(VideoModelTester):
 
     def get_config(self) -> S3DConfig:
         return S3DConfig(width_multiplier=1 / 32, depths=(1, 1, 1), image_size=IMAGE_SIZE, classifier_dropout=0.0)
-
-
-class SlowLoading:
-    @pytest.mark.slow  # it loads hundreds of tensors dozens of times
-    def test_bc_torch_dtype(self):
-        super().test_bc_torch_dtype()
 
 
 class S3DModelTest(SlowLoading, BackboneModelTest, unittest.TestCase):
@@ -254,7 +254,7 @@ class TrnModelTester(VideoModelTester):
         return TrnConfig(vision_config=small_slowonly_config(), num_frames=3, hidden_size=16, classifier_dropout=0.0)
 
 
-class TrnModelTest(CommonModelTest, unittest.TestCase):
+class TrnModelTest(SlowLoading, CommonModelTest, unittest.TestCase):
     all_model_classes = (TrnModel, TrnForVideoClassification)
     model_tester_class = TrnModelTester
     config_common_properties = ["hidden_size", "num_frames"]
@@ -279,7 +279,7 @@ class MtnModelTester(VideoModelTester):
         )
 
 
-class MtnModelTest(CommonModelTest, unittest.TestCase):
+class MtnModelTest(SlowLoading, CommonModelTest, unittest.TestCase):
     all_model_classes = (MtnModel, MtnForVideoClassification)
     model_tester_class = MtnModelTester
     config_common_properties = ["hidden_size", "num_frames"]

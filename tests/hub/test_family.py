@@ -30,7 +30,7 @@ def recipes(tmp_path) -> Path:
 
 @pytest.fixture
 def tested(monkeypatch, hub) -> list[tuple[str, int]]:
-    """Record when and on what the stranger's test runs. It takes seconds, so only the first test really runs it."""
+    """Record when and on what the stranger's test runs. It takes seconds, so one test really runs it, and once."""
     seen = []
     monkeypatch.setattr(family, "validate", lambda build: seen.append((build.checkpoint.title, len(hub.requests))))
     return seen
@@ -42,7 +42,13 @@ def header(hub, repo_id: str) -> dict:
 
 def test_a_family_is_published_linked_and_collected(hub, api, recipes, tested, monkeypatch):
     note = family.validate
-    monkeypatch.setattr(family, "validate", lambda build: (note(build), publish.validate(build)))
+
+    def validate(build):
+        note(build)
+        if build.checkpoint.title.startswith("Video-text"):
+            publish.validate(build)
+
+    monkeypatch.setattr(family, "validate", validate)
     shown = []
     publications = publish_family(recipes, "someone", tag="v1.0", api=api, say=shown.append)
     backbone, encoder = "someone/finegym-gym99-slowonly", "someone/finegym-gym99-video-text"

@@ -1,10 +1,6 @@
 """`finegym flow`: the motion is that of the frames, nothing is lost on disk, and nothing is computed twice."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -18,6 +14,7 @@ from finegym.data.index import AttributeSpan, read_coverage, read_index, write_i
 from finegym.data.video_writing import write_video
 from finegym.preparation.flow import FlowSettings, _write_video, compute_flow, flow_function, to_picture
 from modeling_finegym.video_decoding import open_video
+from tests.training.launching import start_command
 from tests.training.tiny import write_dataset
 
 
@@ -144,13 +141,12 @@ def test_killed_and_resumed(root):
     """It is killed while it works; the same command ends with the bytes of an undisturbed run."""
     undisturbed, killed = root.with_name("undisturbed"), root.with_name("killed")
     compute_flow(root, undisturbed, FlowSettings(), num_workers=0)
-    command = [sys.executable, "-m", "finegym", "flow", str(root), "--output", str(killed), "--num_workers", "1"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-    deadline = time.monotonic() + 400
-    while not list(killed.glob("clips/*.mkv")) and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.005)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait(timeout=60)
+    command = ["finegym", "flow", str(root), "--output", str(killed), "--num_workers", "0"]
+    process = start_command(command, root, root.with_name("output"), root.with_name("errors"))
+    while not list(killed.glob("clips/*.mkv")) and process.is_alive():
+        time.sleep(0.002)
+    process.kill()
+    process.join()
     num_done = len(list(killed.glob("clips/*.mkv")))
     assert num_done > 0
     compute_flow(root, killed, FlowSettings(), num_workers=0)

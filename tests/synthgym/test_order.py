@@ -62,7 +62,7 @@ def accuracy_of_encoder(series, *, use_position_embeddings: bool) -> float:
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=2e-3)
     (features, labels), (val_features, val_labels) = (tuple(map(torch.as_tensor, series[k])) for k in ("train", "val"))
     model.train()
-    for _ in range(30):
+    for _ in range(15):
         for batch in torch.randperm(len(labels)).split(16):
             optimizer.zero_grad()
             model(video_features=features[batch], labels=labels[batch]).loss.backward()

@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 
@@ -22,16 +23,8 @@ STEADY = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM
 # tenth of a second rather than seconds of the processor; `test_commands.py` and benchmarks/resume.py start the real
 # commands.
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(
-    [
-        "finegym.training.loop",
-        "finegym.hub.card",
-        "torch._dynamo",
-        "torch.nn.parallel",
-        "pyarrow.dataset",
-        "matplotlib.pyplot",
-    ]
-)
+PRELOADED = "tests.training.preloaded"
+_context.set_forkserver_preload([PRELOADED])
 
 
 class Launch:
@@ -123,14 +116,21 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
+def start_command(command: Sequence[str], folder: Path, output: Path, errors: Path) -> BaseProcess:
+    """Start `finegym ...` or `python FILE ...` in a folder, as a terminal would: in a process group of its own."""
+    process = _context.Process(target=_run_command, args=(list(command), str(folder), str(output), str(errors)))
+    process.start()
+    return process
+
+
 def run_command(command: Sequence[str], folder: Path, timeout: float = 600) -> tuple[int, str, str]:
     """Run `finegym ...` or `python FILE ...` in a folder, and return its exit code, its output and its errors."""
     with tempfile.TemporaryDirectory() as scratch:
         output, errors = Path(scratch) / "output", Path(scratch) / "errors"
-        process = _context.Process(target=_run_command, args=(list(command), str(folder), str(output), str(errors)))
-        process.start()
-        process.join(timeout)
-        if process.is_alive():
+        process = start_command(command, folder, output, errors)
+        try:
+            process.join(timeout)
+        finally:
             process.kill()
             process.join()
         return process.exitcode, output.read_text(), errors.read_text()
@@ -148,6 +148,7 @@ def _train(arguments: list[str], environment: dict[str, str], log: str) -> None:
 
 
 def _run_command(command: list[str], folder: str, output: str, errors: str) -> None:
+    os.setpgid(0, 0)
     os.chdir(folder)
     _become_a_command(output, errors)
     program, *arguments = command
@@ -165,4 +166,5 @@ def _become_a_command(output: str, errors: str) -> None:
     for path, standard in ((output, 1), (errors, 2)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), standard)
     multiprocessing.set_start_method("fork", force=True)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which jobs in the background inherit otherwise
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])  # `worker_pool` may have started the server

@@ -9,29 +9,30 @@ import pytest
 
 from tests.kernels import PLAINEST
 from tests.training.golden import CHANGES, GOLDEN, NUM_STEPS, RECIPES
-from tests.training.launching import REPOSITORY
+from tests.training.launching import REPOSITORY, run_command
 
 
 TOLERANCE = 1e-10  # other kernels and numbers of threads differ by 1e-15
 
 
-def compute(path, *arguments, **environment):
-    command = [sys.executable, "-m", "tests.training.golden", str(path), *arguments]
-    run = subprocess.run(
-        command, cwd=REPOSITORY, env=os.environ | environment, capture_output=True, text=True, timeout=600
-    )
-    assert run.returncode == 0, run.stderr
+@pytest.fixture(scope="module")
+def own_kernels(tmp_path_factory):
+    path = tmp_path_factory.mktemp("golden") / "losses.json"
+    status, _, errors = run_command(["python", "tests/training/golden.py", str(path), "--with_changes"], REPOSITORY)
+    assert status == 0, errors
     return json.loads(path.read_text())
 
 
 @pytest.fixture(scope="module")
-def own_kernels(tmp_path_factory):
-    return compute(tmp_path_factory.mktemp("golden") / "losses.json", "--with_changes")
-
-
-@pytest.fixture(scope="module")
 def plainest_kernels(tmp_path_factory):
-    return compute(tmp_path_factory.mktemp("golden") / "losses.json", **PLAINEST)
+    """In a fresh process: kernels are chosen when torch is imported."""
+    path = tmp_path_factory.mktemp("golden") / "losses.json"
+    command = [sys.executable, "-m", "tests.training.golden", str(path)]
+    run = subprocess.run(
+        command, cwd=REPOSITORY, env=os.environ | PLAINEST, capture_output=True, text=True, timeout=600
+    )
+    assert run.returncode == 0, run.stderr
+    return json.loads(path.read_text())
 
 
 def agree(computed, expected):
