@@ -16,9 +16,10 @@ from .explain import Explanation
 from .pictures import BLUE, GREEN, ORANGE, VERMILION, new_figure, save_picture
 
 
-# Inches: the margins for the names and the color bars, the width of the strip, and the bars over attributes.
-LEFT, STRIP, BARS, RIGHT, GAP = 3.1, 8.0, 1.9, 1.0, 0.25
-ROW, PANEL_GAP, TOP, BOTTOM = 0.19, 0.4, 0.85, 0.4
+# Inches: the margins for the names of attributes or without them and for the color bars, the width of the strip, and
+# the bars over attributes; the title of one line, and what a second adds.
+LEFT_OF_ROWS, LEFT, STRIP, BARS, RIGHT, GAP = 3.1, 1.0, 8.0, 1.9, 1.0, 0.25
+ROW, PANEL_GAP, TOP, LINE, BOTTOM = 0.19, 0.4, 0.65, 0.2, 0.4
 MAX_FRAMES = 16
 OWN, CONTRAST = "\u25cf ", "\u25cb "
 LINES = ((BLUE, "o", "-"), (VERMILION, "s", "--"), (GREEN, "^", "-."), (ORANGE, "D", ":"), ("#000000", "x", "-"))
@@ -35,34 +36,36 @@ def draw_explanation(path: Path, explanation: Explanation) -> None:
     else:
         panels = [1.7] * len({_is_attention(name) for name in attribution.over_time})
     bars = BARS + GAP if has_rows else 0.0
-    width = LEFT + STRIP + bars + RIGHT
-    height = TOP + sum(strips) + 0.1 * len(strips) + sum(panels) + PANEL_GAP * len(panels) + BOTTOM
+    left = LEFT_OF_ROWS if has_rows else LEFT
+    first = TOP if explanation.target.contrast is None else TOP + LINE
+    width = left + STRIP + bars + RIGHT
+    height = first + sum(strips) + 0.1 * len(strips) + sum(panels) + PANEL_GAP * len(panels) + BOTTOM
     figure = new_figure(width, height)
     figure.set_layout_engine("none")
-    _title(figure, explanation, width, height)
+    _title(figure, explanation, left / width, 1 - 0.12 / height, 1 - (first - 0.08) / height)
 
-    def place(left: float, top: float, wide: float, tall: float):
-        return figure.add_axes((left / width, 1 - (top + tall) / height, wide / width, tall / height))
+    def place(start: float, top: float, wide: float, tall: float):
+        return figure.add_axes((start / width, 1 - (top + tall) / height, wide / width, tall / height))
 
-    top = TOP
+    top = first
     for number, tall in enumerate(strips):
-        _draw_strip(place(LEFT, top, STRIP, tall), explanation, heat=number == 1)
+        _draw_strip(place(left, top, STRIP, tall), explanation, heat=number == 1)
         top += tall + 0.1
     top += PANEL_GAP - 0.1
     if has_rows:
         for number, name in enumerate(attribution.over_time):
-            axis = place(LEFT, top, STRIP, panels[number])
+            axis = place(left, top, STRIP, panels[number])
             image = _draw_map(axis, explanation, name, is_last=number == len(panels) - 1)
-            bar = place(LEFT + STRIP + bars + 0.12, top, 0.13, panels[number])
+            bar = place(left + STRIP + bars + 0.12, top, 0.13, panels[number])
             figure.colorbar(image, cax=bar, label="share" if _is_attention(name) else "logit", extend="both")
             bar.tick_params(labelsize=7)
             bar.yaxis.get_offset_text().set_fontsize(7)
             if name in attribution.over_attributes:
-                _draw_bars(place(LEFT + STRIP + GAP, top, BARS, panels[number]), explanation, name)
+                _draw_bars(place(left + STRIP + GAP, top, BARS, panels[number]), explanation, name)
             top += panels[number] + PANEL_GAP
     else:
         for number, attention in enumerate(sorted({_is_attention(name) for name in attribution.over_time})):
-            _draw_lines(place(LEFT, top, STRIP, panels[number]), explanation, attention, number == len(panels) - 1)
+            _draw_lines(place(left, top, STRIP, panels[number]), explanation, attention, number == len(panels) - 1)
             top += panels[number] + PANEL_GAP
     save_picture(figure, path)
 
@@ -75,21 +78,22 @@ def _aspect(explanation: Explanation) -> float:
     return explanation.clip.frames.shape[1] / explanation.clip.frames.shape[2]
 
 
-def _title(figure, explanation: Explanation, width: float, height: float) -> None:
+def _title(figure, explanation: Explanation, left: float, top: float, bottom: float) -> None:
+    """Write the question at the top and the name of the video at the bottom, in shares of the figure."""
     target, names = explanation.target, explanation.names
     said = f"{names[target.label]}  ({100 * explanation.scores[target.label].item():.1f} %)"
     question = f"Why {said}?"
     if target.contrast is not None:
         share = 100 * explanation.scores[target.contrast].item()
         question = f"Why {said},\nand not {names[target.contrast]}  ({share:.1f} %)?"
-    figure.text(LEFT / width, 1 - 0.12 / height, _plain(question), fontsize=11, fontweight="bold", va="top")
+    figure.text(left, top, _plain(question), fontsize=11, fontweight="bold", va="top")
     note = Path(explanation.video).name
     has_rows = len(explanation.attribution.rows) > 1
     if has_rows and explanation.own:
         note += f"      {OWN}attribute of the class"
     if has_rows and explanation.of_contrast:
         note += f"      {CONTRAST}attribute of the other class"
-    figure.text(LEFT / width, 1 - (TOP - 0.08) / height, _plain(note), fontsize=8, va="bottom")
+    figure.text(left, bottom, _plain(note), fontsize=8, va="bottom")
 
 
 def _plain(text: str) -> str:
