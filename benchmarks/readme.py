@@ -103,7 +103,7 @@ TYPES = {
     "vision_encoder_b3": "finegym_vision",
     "video_text": "finegym_video_text",
 }
-TITLES = {
+TYPE_TITLES = {
     "slowonly": "SlowOnly",
     "finegym_vision": "3D vision encoder",
     "finegym_video_text": "video-text cross encoder",
@@ -115,7 +115,7 @@ def trust_figures() -> dict[str, dict[str, trust.Figures]]:
     path = RESULTS / "explanations.json"
     runs = json.loads(path.read_text())["runs"] if path.exists() else []
     found: dict[str, dict[str, trust.Figures]] = {}
-    for kind in TITLES:
+    for kind in TYPE_TITLES:
         of_kind = [run["methods"] for run in runs if TYPES[run["model"]] == kind]
         methods = [method for method in of_kind[0] if all(method in run for run in of_kind)] if of_kind else []
         for method in methods:
@@ -145,7 +145,7 @@ def explanations() -> list[list[str]]:
         first = trust.judge(methods).method
         for method, figures in methods.items():
             values = [f"{statistics.fmean(figures[name]):.2f}" if name in figures else "" for name in MEASURES]
-            rows.append([TITLES[kind], f"**{method}**" if method == first else method, *values])
+            rows.append([TYPE_TITLES[kind], f"**{method}**" if method == first else method, *values])
     return rows
 
 
@@ -154,7 +154,7 @@ def trusted() -> list[list[str]]:
     rows = [["model", "the method to look at first", "what the numbers say"]]
     for kind, methods in trust_figures().items():
         found = trust.judge(methods)
-        rows.append([TITLES[kind], found.method, found.sentence])
+        rows.append([TYPE_TITLES[kind], found.method, found.sentence])
     return rows
 
 
