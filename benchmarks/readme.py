@@ -170,6 +170,18 @@ MEASURED = {
         ("training step, fp32, against pytorchvideo", "training_step_speedup_over_pytorchvideo", "x"),
         ("peak memory of the forward, against pytorchvideo", "peak_memory_over_pytorchvideo", "x"),
     ],
+    "throughput": [
+        (
+            "bf16 weights on a processor without bf16 arithmetic, against fp32",
+            "bf16_over_fp32.slowonly.cpu_seconds",
+            "x",
+        ),
+        (
+            "`from_pretrained` of SlowOnly, against a VideoMAE of as many parameters",
+            "loading.over_videomae.cpu_seconds",
+            "x",
+        ),
+    ],
     "decode": [
         ("video file to augmented tensor, against the fastest other decoder", "speed_over_fastest_peer", "x"),
         ("the same, against pytorchvideo's EncodedVideo", "speed_over_pytorchvideo", "x"),
