@@ -10,7 +10,7 @@ PROCESSES ?= $(shell command -v nvidia-smi >/dev/null || [ "$$(getconf _NPROCESS
 TRAIN := $(BIN)/python -m torch.distributed.run --standalone --nproc_per_node $(PROCESSES) train.py
 WORKERS ?= 2
 IN_PARALLEL := -n $(WORKERS) --dist worksteal
-BENCHES := synthgym encoders_study slowonly decode features resume explanations flow table3 throughput
+BENCHES := synthgym encoders_study grid slowonly decode features resume explanations flow table3 throughput
 
 .PHONY: install train test fuzz test-kernels test-slow lint bench $(addprefix bench-,$(BENCHES)) bench-gpu clean
 

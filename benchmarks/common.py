@@ -58,19 +58,26 @@ def versions() -> dict[str, str]:
 
 
 def time_in_turns(
-    variants: Mapping[str, Callable[[], Any]], *, num_rounds: int, num_warmups: int = 1
+    variants: Mapping[str, Callable[[], Any]],
+    *,
+    num_rounds: int,
+    num_warmups: int = 1,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, list[float]]:
-    """Time each variant in each round, in seconds. Variants take turns, so that a busy moment affects all of them."""
+    """Time each variant in each round, in seconds. Variants take turns, so that a busy moment affects all of them.
+
+    With `clock=time.process_time`, the seconds are those of the processor that this process alone takes.
+    """
     for _ in range(num_warmups):
         for run in variants.values():
             run()
     seconds: dict[str, list[float]] = {name: [] for name in variants}
     for number in range(num_rounds):
         for name, run in variants.items():
-            start = time.perf_counter()
+            start = clock()
             run()
             _synchronize()
-            seconds[name].append(time.perf_counter() - start)
+            seconds[name].append(clock() - start)
         print(f"round {number + 1}/{num_rounds}: " + _in_short(seconds), flush=True)
     return seconds
 

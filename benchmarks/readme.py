@@ -13,7 +13,8 @@ from finegym.evaluation import trust
 
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = (ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in ("encoders_study", "explanations")))
+STUDIES = ("any_backbone", "encoders_study", "explanations")
+PAGES = (ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in STUDIES))
 RESULTS = ROOT / "benchmarks" / "results"
 TABLE = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -158,6 +159,43 @@ def trusted() -> list[list[str]]:
     return rows
 
 
+def grid() -> list[list[str]]:
+    """Return a row for each encoder that reads the mean over space or a grid, beside the linear controls."""
+    values = figures("grid")
+    rows = [["model", "top-1", "gain over mean pooling (95 % interval)", "gain over the better control"]]
+    for name in (key.removesuffix(".top1") for key in values if key.endswith(".top1")):
+        gains = []
+        for other in ("over_mean", "over_control"):
+            low, high = (values[f"{name}.{other}_{bound}"] for bound in ("low", "high"))
+            gain = f"{values[f'{name}.{other}']:+.2f} ({low:+.2f} to {high:+.2f})"
+            gains.append("–" if (low, high) == (0.0, 0.0) else gain)  # the model itself
+        rows.append([MODELS.get(name, name), f"{values[f'{name}.top1']:.1f}", *gains])
+    return rows
+
+
+COSTS = {
+    "cache_ratio": "cache of a 2 x 2 grid, against the mean's",
+    "paper.epoch_ratio": "epoch of the paper's encoder (B = 3) on it",
+    "own.epoch_ratio": "epoch of the encoder of `configuration/own/frozen.yaml` on it",
+}
+
+
+def costs() -> list[list[str]]:
+    values = figures("grid")
+    rows = [[text, _format(values[key], "x")] for key, text in COSTS.items() if key in values]
+    return [["what", "times the mean's"], *rows]
+
+
+def lora() -> list[list[str]]:
+    """Return a row for each type of backbone."""
+    values = figures("grid")
+    rows = [["backbone", "weights", "of which LoRA of rank 8 learns"]]
+    for name in (key.split(".")[1] for key in values if key.startswith("lora.") and key.endswith(".share")):
+        share = f"{100 * values[f'lora.{name}.share']:.2f} %"
+        rows.append([f"`{name}`", f"{values[f'lora.{name}.num_weights'] / 1e6:.0f} million", share])
+    return rows
+
+
 MEASURED = {
     "first_run": [
         ("minutes of `make train` after set-up, on two cores", "train_minutes_after", "n"),
@@ -251,6 +289,7 @@ def rewrite(text: str) -> str:
     """Return a page's text with every table generated again."""
     tables = {"synthgym": synthgym, "measured": measured, "study": study, "learning": learning}
     tables |= {"explanations": explanations, "trusted": trusted}
+    tables |= {"grid": grid, "costs": costs, "lora": lora}
     return TABLE.sub(lambda match: match[1] + render(tables[match[2]]()) + match[3], text)
 
 
