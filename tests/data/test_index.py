@@ -64,7 +64,7 @@ def test_a_coverage_report_comes_back(tmp_path):
     part = {"num_expected": 3, "num_present": 2, "missing": {"a": "video absent"}, "empty_classes": [1]}
     write_coverage(tmp_path, {"annotation_version": "v1.0", "splits": {"val": part}, "more": 1})
     coverage = read_coverage(tmp_path, "val")
-    assert asdict(coverage) == {**part, "annotation_version": "v1.0"}
+    assert asdict(coverage) == {**part, "annotation_version": "v1.0", "optical_flow": None}
     with pytest.raises(ValueError, match="coverage.json has no coverage of split 'train'"):
         read_coverage(tmp_path, "train")
     with pytest.raises(FileNotFoundError, match="coverage.json"):

@@ -16,7 +16,8 @@ import pytest
 import torch
 
 from finegym.hub import stranger
-from finegym.hub.publish import EXAMPLE, build_folder, own_logits
+from finegym.hub.checkpoint import EXAMPLE
+from finegym.hub.publish import build_folder, own_logits
 from tests.hub.conftest import make_checkpoint
 from tests.hub.loopback_hub import LoopbackHub
 from tests.hub.test_publish import READER
@@ -100,7 +101,7 @@ def test_from_nothing_but_torch_transformers_and_numpy_to_what_the_card_installs
     environment.pip(*shlex.split(remedy))
     seen = environment.run("-c", WITH_DECODER, build.folder, build.folder / EXAMPLE)
     assert seen.returncode == 0, seen.stderr[-3000:]
-    _, scores = own_logits(build.folder)
+    _, scores = own_logits(build.folder, build.folder / EXAMPLE)
     assert json.loads(seen.stdout) == pytest.approx(scores, abs=1e-6)
 
     [line] = re.findall("```bash\n(.*?)\n```", (build.folder / "README.md").read_text(), re.DOTALL)
