@@ -1,12 +1,16 @@
 """What visitors send to the page lies in a private folder, and not for long."""
 
 import os
+import shutil
 import signal
 import socket
 import stat
 import subprocess
 import sys
+import tempfile
 import time
+import urllib.request
+from pathlib import Path
 
 import pytest
 
@@ -19,6 +23,15 @@ def wait_for(condition, seconds: float = 120) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def answers(address: str) -> bool:
+    """Whether a page is there; a bare connection could be one of the port with itself."""
+    try:
+        urllib.request.urlopen(address, timeout=10).close()
+    except OSError:
+        return False
+    return True
 
 
 def test_the_folder_is_private_and_gone_at_the_end(monkeypatch):
@@ -48,8 +61,8 @@ def test_nothing_of_a_visitor_is_left_when_the_page_is_closed(number, tmp_path):
     pytest.importorskip("gradio", reason="the demo extra is not installed")
     from gradio_client import Client, handle_file
 
-    model, temporary = make_checkpoint(tmp_path / "model", "slowonly"), tmp_path / "temporary"
-    temporary.mkdir()
+    model = make_checkpoint(tmp_path / "model", "slowonly")
+    temporary = Path(tempfile.mkdtemp(prefix="page-"))  # short: the sockets of its workers are below it
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -58,8 +71,8 @@ def test_nothing_of_a_visitor_is_left_when_the_page_is_closed(number, tmp_path):
     environment.pop("GRADIO_TEMP_DIR", None)
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     try:
-        with socket.socket() as probe:
-            wait_for(lambda: probe.connect_ex(("127.0.0.1", port)) == 0 or process.poll() is not None)
+        wait_for(lambda: answers(f"http://127.0.0.1:{port}") or process.poll() is not None)
+        assert process.poll() is None, process.communicate()[1]
         client = Client(f"http://127.0.0.1:{port}", verbose=False)
         answer = client.predict(handle_file(str(write_avi(tmp_path / "old.avi"))), None, None, api_name="/classify")
         assert "fg-best" in answer[0]
@@ -68,7 +81,8 @@ def test_nothing_of_a_visitor_is_left_when_the_page_is_closed(number, tmp_path):
         assert not [path for path in temporary.rglob("*.avi") if folder not in path.parents]
         process.send_signal(number)
         _, said = process.communicate(timeout=60)
+        assert "Traceback" not in said, said
+        assert not list(temporary.glob("finegym-page-*")) and not list(temporary.rglob("*.avi"))
     finally:
         process.kill()
-    assert "Traceback" not in said, said
-    assert not list(temporary.glob("finegym-page-*")) and not list(temporary.rglob("*.avi"))
+        shutil.rmtree(temporary)
