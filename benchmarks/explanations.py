@@ -229,7 +229,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     folders = [(run, folder) for run in runs for folder in checkpoints_of(run)]
     if not folders:
         raise SystemExit(f"There is no checkpoint in {', '.join(map(str, runs))}: run `make train`, or give --runs.")
-    rows = [{"run": str(run), **measure_model(folder, videos, labels)} for run, folder in folders]
+    rows = [{"run": "/".join(run.parts[-2:]), **measure_model(folder, videos, labels)} for run, folder in folders]
     print(tables(rows), flush=True)
     write_results("explanations", figures=figures_of(rows), runs=rows, folder=options.results)
 

@@ -8,7 +8,6 @@ linear controls. A stopped run resumes. Takes about an hour on two CPU cores.
 
 import argparse
 import logging
-import statistics
 import tempfile
 import time
 from collections.abc import Callable
@@ -23,14 +22,15 @@ from torch.utils.data import DataLoader
 from transformers import AutoConfig
 
 from benchmarks.common import median_ratio, time_in_turns, write_results
-from benchmarks.encoders_study import VARIANTS
+from benchmarks.encoders_study import VARIANTS, folder_of
 from benchmarks.features import LABELS, draw_lengths, training_step, write_videos
-from benchmarks.synthgym import SCORES_FILE, Bench, fit_control, read_scores_of, train_or_stop
+from benchmarks.synthgym import SCORES_FILE as BENCHMARK_SCORES_FILE
+from benchmarks.synthgym import Bench, compare, fit_control, read_scores_of, train_or_stop
 from finegym.data.dataset import ClipDataset, StepSampler, collate
 from finegym.data.labels import Labels
 from finegym.data.transforms import augment
 from finegym.evaluation import controls
-from finegym.evaluation.metrics import paired_difference, top_k_accuracy
+from finegym.evaluation.report import SCORES_FILE
 from finegym.features.cache import build_features
 from finegym.features.dataset import FeatureDataset
 from finegym.features.views import TrainingViews
@@ -68,40 +68,28 @@ SIZES = {"timm_wrapper": {"architecture": "vit_base_patch16_224"}}
 
 def run_variant(bench: Bench, name: str, seed: int) -> dict[str, Any]:
     """Train one variant on the backbone of one seed, unless that is done, and return its row."""
-    is_of_the_study = name in ON_THE_MEAN
-    changes = VARIANTS[name] if is_of_the_study else ON_THE_GRID[name]
-    folder = bench.folder / f"seed{seed}" / ("study" if is_of_the_study else "grid")
-    folder /= name.replace(" ", "_").replace(",", "")
-    recipe = bench.recipe("vision_encoder_b3", seed, "class", others=changes | {"output_dir": folder})
-    metrics = train_or_stop(recipe)
+    folder = folder_of(bench, seed, name, "study" if name in VARIANTS else "grid")
+    changes = (VARIANTS | ON_THE_GRID)[name] | {"output_dir": folder}
+    metrics = train_or_stop(bench.recipe("vision_encoder_b3", seed, "class", others=changes))
     print(f"seed {seed}  {name:<40} top-1 {metrics['top1']:.2f} %", flush=True)
     kept = {key: metrics[key] for key in ("top1", "train_seconds", "num_parameters")}
-    return {"seed": seed, "model": name, "scores": folder / "scores.parquet"} | kept
+    return {"seed": seed, "model": name, "scores": folder / SCORES_FILE} | kept
 
 
 def run_control(bench: Bench, name: str, seed: int) -> dict[str, Any]:
     """Fit one control on the features of one seed, unless that is done, and return its row."""
     folder = bench.folder / f"seed{seed}" / "grid" / name
     metrics = fit_control(bench.recipe("vision_encoder_b3", seed, "class"), folder, name, bench.root("class"))
-    return {"seed": seed, "model": name, "scores": folder / SCORES_FILE, "top1": metrics["top1"]}
+    return {"seed": seed, "model": name, "scores": folder / BENCHMARK_SCORES_FILE, "top1": metrics["top1"]}
 
 
-def compare(rows: list[dict[str, Any]]) -> dict[str, float]:
-    """Return the accuracy of each model, and what it gains over the encoder that averages and over the better control,
-    paired by video, in points of mean class accuracy with the ends of the 95 % interval."""
+def compare_rows(rows: list[dict[str, Any]]) -> dict[str, float]:
+    """Return what each model gains over the encoder that averages, and over the better control."""
     scores = {}
     for name in dict.fromkeys(row["model"] for row in rows):
         scores[name], labels = read_scores_of(row["scores"] for row in rows if row["model"] == name)
-    top1 = {name: statistics.mean(top_k_accuracy(one, labels) for one in found) for name, found in scores.items()}
-    control = max(controls.NUM_PARTS, key=top1.__getitem__)
     figures: dict[str, float] = {"seeds": len(scores[MEAN]), "num_validation_clips": len(labels)}
-    for name, found in scores.items():
-        figures[f"{name}.top1"] = top1[name]
-        for other, meaning in ((MEAN, "over_mean"), (control, "over_control")):
-            gain = paired_difference(found, scores[other], labels).mean_class_accuracy
-            figures |= {f"{name}.{meaning}": gain.value}
-            figures |= {f"{name}.{meaning}_low": gain.low, f"{name}.{meaning}_high": gain.high}
-    return figures
+    return figures | compare(scores, labels, {"over_mean": MEAN})
 
 
 def measure_costs(num_rounds: int) -> tuple[dict[str, float], list[dict[str, Any]]]:
@@ -180,7 +168,7 @@ def main() -> None:
     for seed in arguments.seeds:
         rows += [run_control(bench, name, seed) for name in controls.NUM_PARTS]
         rows += [run_variant(bench, name, seed) for name in (*ON_THE_MEAN, *arguments.variants)]
-    figures = compare(rows) if rows else {}
+    figures = compare_rows(rows) if rows else {}
     for row in rows:
         del row["scores"]
     write_results("grid", figures=figures | costs | shares, runs=[*rows, *rows_of_costs, *rows_of_lora])

@@ -34,6 +34,12 @@ def figures(name: str) -> dict[str, float]:
     return json.loads(path.read_text())["figures"] if path.exists() else {}
 
 
+def _gain(values: dict[str, float], name: str) -> str:
+    """Return a gain with its interval; of a model over itself there is none."""
+    low, high = (values[f"{name}_{bound}"] for bound in ("low", "high"))
+    return "–" if (low, high) == (0.0, 0.0) else f"{values[name]:+.2f} ({low:+.2f} to {high:+.2f})"
+
+
 def synthgym() -> list[list[str]]:
     values = figures("synthgym")
     rows = [
@@ -42,16 +48,12 @@ def synthgym() -> list[list[str]]:
     for key, name in MODELS.items():
         if f"{key}.mean_class_accuracy" not in values:
             continue
-        gain = "–"
-        low, high = (values.get(f"{key}.gain_over_control_{bound}") for bound in ("low", "high"))
-        if (low, high) not in ((None, None), (0.0, 0.0)):  # not the control itself
-            gain = f"{values[f'{key}.gain_over_control']:+.2f} ({low:+.2f} to {high:+.2f})"
         rows.append(
             [
                 name,
                 f"{values[f'{key}.top1']:.1f}",
                 f"{values[f'{key}.mean_class_accuracy']:.1f} ± {values[f'{key}.std']:.1f}",
-                gain,
+                _gain(values, f"{key}.gain_over_control"),
                 f"{values[f'{key}.order_accuracy']:.1f}",
                 f"{values[f'{key}.right_order_accuracy']:.1f}",
             ]
@@ -74,27 +76,23 @@ TITLES = {
 }
 
 
-def study(prefix: str = "") -> list[list[str]]:
+def study(*, is_learning: bool = False) -> list[list[str]]:
     """Return a row for each variant of the encoders' study, or for what it trained together with the backbone."""
     values = figures("encoders_study")
     names = [key.removesuffix(".top1") for key in values if key.endswith(".top1")]
     header = ["variant", "top-1", "gain over the shipped recipe", "gain over the better control (95 % interval)"]
     rows = [header]
-    for name in (name for name in names if name.startswith(LEARNING) == bool(prefix)):
-        low, high = (values[f"{name}.over_control_{bound}"] for bound in ("low", "high"))
-        gain = (
-            "–" if (low, high) == (0.0, 0.0) else f"{values[f'{name}.over_control']:+.2f} ({low:+.2f} to {high:+.2f})"
-        )
+    for name in (name for name in names if name.startswith(LEARNING) == is_learning):
         title = name.removeprefix(LEARNING)
         shipped = "–" if title == "as shipped" else f"{values[f'{name}.over_shipped']:+.2f}"
         for key, text in TITLES.items():
             title = title.replace(key, text)
-        rows.append([title, f"{values[f'{name}.top1']:.1f}", shipped, gain])
+        rows.append([title, f"{values[f'{name}.top1']:.1f}", shipped, _gain(values, f"{name}.over_control")])
     return rows
 
 
 def learning() -> list[list[str]]:
-    return study(LEARNING)
+    return study(is_learning=True)
 
 
 # Folder of a checkpoint -> the type of the model, and the title of the type.
@@ -164,11 +162,7 @@ def grid() -> list[list[str]]:
     values = figures("grid")
     rows = [["model", "top-1", "gain over mean pooling (95 % interval)", "gain over the better control"]]
     for name in (key.removesuffix(".top1") for key in values if key.endswith(".top1")):
-        gains = []
-        for other in ("over_mean", "over_control"):
-            low, high = (values[f"{name}.{other}_{bound}"] for bound in ("low", "high"))
-            gain = f"{values[f'{name}.{other}']:+.2f} ({low:+.2f} to {high:+.2f})"
-            gains.append("–" if (low, high) == (0.0, 0.0) else gain)  # the model itself
+        gains = [_gain(values, f"{name}.{other}") for other in ("over_mean", "over_control")]
         rows.append([MODELS.get(name, name), f"{values[f'{name}.top1']:.1f}", *gains])
     return rows
 

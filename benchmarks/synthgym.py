@@ -78,13 +78,13 @@ class Bench:
         """Return the data set of a split that models are scored on."""
         return self.root(split).with_name(f"{self.root(split).name}_val")
 
-    def draw(self) -> None:
-        for split, num_videos in NUM_VAL_PER_CLASS.items():
-            sizes = {"num_train_per_class": 8, "num_val_per_class": 2} if self.smoke else {}
-            generate(self.root(split), split=split, **sizes)
-            num_videos = 2 if self.smoke else num_videos
-            # another seed, so that no video is one of `make train`'s; a data set has at least one video to train on
-            generate(self.val_root(split), split=split, num_train_per_class=1, num_val_per_class=num_videos, seed=1)
+    def draw(self, split: str) -> None:
+        """Draw the data sets of a split that are not there."""
+        sizes = {"num_train_per_class": 8, "num_val_per_class": 2} if self.smoke else {}
+        generate(self.root(split), split=split, **sizes)
+        num_videos = 2 if self.smoke else NUM_VAL_PER_CLASS[split]
+        # another seed, so that no video is one of `make train`'s; a data set has at least one video to train on
+        generate(self.val_root(split), split=split, num_train_per_class=1, num_val_per_class=num_videos, seed=1)
 
     def recipe(
         self, model: str, seed: int, split: str, *, positions: bool = True, others: Mapping[str, Any] | None = None
@@ -230,6 +230,31 @@ def read_scores_of(files: Iterable[Path]) -> tuple[np.ndarray, np.ndarray]:
     return np.array([table["scores"] for table in tables]), np.array(tables[0]["label"])
 
 
+def gain_figures(name: str, scores: np.ndarray, baseline: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Return what scores (S, N, C) gain over others, paired by video, in points of mean class accuracy, with the ends
+    of its 95 % interval."""
+    gain = paired_difference(scores, baseline, labels).mean_class_accuracy
+    return {name: gain.value, f"{name}_low": gain.low, f"{name}_high": gain.high}
+
+
+def compare(scores: Mapping[str, np.ndarray], labels: np.ndarray, baselines: Mapping[str, str]) -> dict[str, float]:
+    """Return the accuracy of each model, and what it gains over some of them and over the better linear control.
+
+    Args:
+        scores: Model -> scores (S, N, C), the controls' among them.
+        labels: The classes (N,).
+        baselines: Figure, such as `over_mean` -> the model that it is a gain over.
+    """
+    top1 = {name: statistics.mean(top_k_accuracy(one, labels) for one in found) for name, found in scores.items()}
+    control = max((name for name in scores if "control" in name), key=top1.__getitem__)
+    figures: dict[str, float] = {}
+    for name, found in scores.items():
+        figures[f"{name}.top1"] = top1[name]
+        for figure, other in {**baselines, "over_control": control}.items():
+            figures |= gain_figures(f"{name}.{figure}", found, scores[other], labels)
+    return figures
+
+
 def right_order_accuracy(scores: np.ndarray, labels: np.ndarray, names: list[str]) -> float:
     """Return the percentage of videos whose class beats the one with the two jumps in the other order; chance: 50."""
     pairs = [frozenset(name.removeprefix("(BB) ").split(", then ")) for name in names]
@@ -252,12 +277,9 @@ def compute_figures(bench: Bench, rows: list[dict[str, Any]]) -> dict[str, float
         figures[f"{model}.top1"] = statistics.mean(top_k_accuracy(one, labels) for one in scores)
         figures[f"{model}.mean_class_accuracy"] = statistics.mean(accuracies)
         figures[f"{model}.std"] = statistics.stdev(accuracies) if len(accuracies) > 1 else 0.0
-        gain = paired_difference(scores, control, labels).mean_class_accuracy
-        figures[f"{model}.gain_over_control"] = gain.value
-        figures[f"{model}.gain_over_control_low"], figures[f"{model}.gain_over_control_high"] = gain.low, gain.high
-    gain = paired_difference(all_scores["video_text"], all_scores["vision_encoder_b3"], labels).mean_class_accuracy
-    figures |= {"video_text.gain_over_b3": gain.value}
-    figures |= {"video_text.gain_over_b3_low": gain.low, "video_text.gain_over_b3_high": gain.high}
+        figures |= gain_figures(f"{model}.gain_over_control", scores, control, labels)
+    b3 = all_scores["vision_encoder_b3"]
+    figures |= gain_figures("video_text.gain_over_b3", all_scores["video_text"], b3, labels)
     names = Labels.read(bench.val_root("order") / LABELS_FILE).names
     for model in MODELS:
         for positions, suffix in ((True, ""), (False, "_without_positions")):
@@ -284,7 +306,8 @@ def main() -> None:
     logging.getLogger("finegym").setLevel(logging.INFO)
     transformers.utils.logging.disable_progress_bar()
     bench = Bench(arguments.folder, arguments.data, arguments.smoke)
-    bench.draw()
+    for split in NUM_VAL_PER_CLASS:
+        bench.draw(split)
     rows = []
     for seed in arguments.seeds:
         rows += run_seed(bench, seed)

@@ -62,18 +62,18 @@ def require_path_or_hub_id(name: str, what: str) -> None:
         return
     # names are compared, not whole paths, in which a long folder would make all names alike
     beside = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
-    similar = [f" Did you mean {path.parent / other}?" for other in difflib.get_close_matches(path.name, beside, n=1)]
+    similar = did_you_mean(path.name, beside, folder=path.parent)
     hub = "" if "/" in name else " here, and a name on the Hub has the form OWNER/NAME"
-    raise FileNotFoundError(f"There is no {what} {name}{hub}.{''.join(similar)}")
+    raise FileNotFoundError(f"There is no {what} {name}{hub}.{similar}")
 
 
-def did_you_mean(name: str, known: list[str]) -> str:
+def did_you_mean(name: str, known: list[str], folder: Path | None = None) -> str:
     """Return the name among `known` that `name` abbreviates or resembles, as a question to append to a sentence; empty
-    if there is none."""
+    if there is none. Names of files are shown with their folder."""
     section, _, word = name.rpartition(".")
     short = [other for other in known if other.startswith(section) and _initials(other.rpartition(".")[2]) == word]
     close = short or difflib.get_close_matches(name, known, n=1)
-    return f" Did you mean {close[0]}?" if close else ""
+    return f" Did you mean {folder / close[0] if folder else close[0]}?" if close else ""
 
 
 def _initials(name: str) -> str:

@@ -316,7 +316,7 @@ def maps_of_frames(
         mask = moments.view(1, -1, 1, 1, 1).expand(1, -1, *pixels.shape[2:])
         changes = FeatureAblation(score).attribute(pixels, baselines=baseline, target=0, feature_mask=mask)
     of_frames = changes[0, :, 0, 0, 0]  # each frame has the change of its whole moment
-    first = [moments.tolist().index(moment) for moment in range(num_moments)]
+    first = [frames[0] for frames in frames_of_moments(pixels.shape[1], num_moments)]
     summed = gradients.new_zeros(num_moments).index_add(0, moments, gradients)
     return {"occlusion": of_frames[first][None], "input gradients": summed[None]}
 
@@ -324,6 +324,12 @@ def maps_of_frames(
 def moments_of_frames(num_frames: int, num_moments: int) -> list[int]:
     """Return the moment to which each frame of a clip belongs."""
     return [frame * num_moments // num_frames for frame in range(num_frames)]
+
+
+def frames_of_moments(num_frames: int, num_moments: int) -> list[list[int]]:
+    """Return the frames of a clip that belong to each moment."""
+    moments = moments_of_frames(num_frames, num_moments)
+    return [[frame for frame in range(num_frames) if moments[frame] == moment] for moment in range(num_moments)]
 
 
 @contextmanager

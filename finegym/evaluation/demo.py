@@ -100,11 +100,8 @@ class Page:
         """Return what each model's answer rests on."""
 
         def work() -> str:
-            found: list[Any] = []
-            for model in self.models:
-                refusal = demo_answers.why_not(model)
-                demo_answers.read_duration(model, _given(path))
-                found.append(refusal or demo_answers.why(model, path, start, end))
+            demo_answers.read_duration(self.models[0], _given(path))  # one message where it cannot be read
+            found = [demo_answers.why_not(model) or demo_answers.why(model, path, start, end) for model in self.models]
             return demo_views.reasons(found, self.titles)
 
         return _or_told(path, work, lambda trouble: trouble)

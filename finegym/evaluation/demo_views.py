@@ -11,7 +11,6 @@ from typing import Any
 import jinja2
 import numpy as np
 
-from .attribution import moments_of_frames
 from .demo_answers import Answer
 from .explain import Explanation
 from .explanation_figure import heated_frames
@@ -63,11 +62,7 @@ def _reason(explanation: Explanation | str) -> dict[str, Any]:
     if isinstance(explanation, str):
         return {"label": "this answer", "trouble": explanation}
     starts = explanation.moment_times
-    moments_of = moments_of_frames(len(explanation.clip.times), len(starts))
-    ends = [
-        max(time for time, moment in zip(explanation.clip.times, moments_of, strict=True) if moment == place)
-        for place in range(len(starts))
-    ]
+    ends = [max(explanation.clip.times[frame] for frame in frames) for frames in explanation.moment_frames]
     pictures = _pictures(explanation)
     moments = [
         {"start": start, "end": max(end, start) + STEP, "picture": picture}
@@ -89,10 +84,9 @@ def _pictures(explanation: Explanation) -> list[str]:
     frames, attribution = explanation.clip.frames, explanation.attribution
     if attribution.over_space is not None:
         frames = heated_frames(frames, attribution.over_space)
-    moments = np.array(moments_of_frames(len(frames), explanation.num_moments))
     step = max(1, min(frames.shape[1:3]) // 96)
-    middle = [np.flatnonzero(moments == moment) for moment in range(explanation.num_moments)]
-    chosen = np.ascontiguousarray(frames[[places[len(places) // 2] for places in middle], ::step, ::step])
+    middle = [places[len(places) // 2] for places in explanation.moment_frames]
+    chosen = np.ascontiguousarray(frames[middle, ::step, ::step])
     return [picture_address(frame) for frame in chosen]
 
 

@@ -25,7 +25,7 @@ from .attribution import (
     Target,
     attribute_encoder,
     attribute_network,
-    moments_of_frames,
+    frames_of_moments,
     strongest_attributes,
 )
 from .attribution_peers import (
@@ -77,8 +77,12 @@ class Explanation:
     @property
     def moment_times(self) -> list[float]:
         """The time of the first frame of each moment, in seconds."""
-        moments = moments_of_frames(len(self.clip.times), self.num_moments)
-        return [self.clip.times[moments.index(moment)] for moment in range(self.num_moments)]
+        return [self.clip.times[frames[0]] for frames in self.moment_frames]
+
+    @property
+    def moment_frames(self) -> list[list[int]]:
+        """The frames of the clip that belong to each moment."""
+        return frames_of_moments(len(self.clip.times), self.num_moments)
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything but the frames, for JSON."""

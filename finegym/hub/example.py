@@ -3,7 +3,9 @@
 A model that sees optical flow gets the flow of it.
 """
 
+import contextlib
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from finegym.data.index import Video
@@ -16,6 +18,17 @@ from .checkpoint import EXAMPLE, Checkpoint
 
 # The short side in pixels of an example of own data.
 SHORT_SIDE = 256
+
+
+@contextlib.contextmanager
+def example_of(checkpoint: Checkpoint) -> Iterator[Path]:
+    """Yield the published example; own data without one is tested on a video that is not published."""
+    published = checkpoint.folder / checkpoint.example_name
+    if published.exists():
+        yield published
+        return
+    with tempfile.TemporaryDirectory(prefix="finegym-example-") as elsewhere:
+        yield write_example(checkpoint, Path(elsewhere))
 
 
 def write_example(checkpoint: Checkpoint, folder: Path, own: Path | None = None) -> Path:

@@ -25,7 +25,7 @@ from modeling_finegym.publishing_finegym import copy_code
 from . import stranger
 from .card import card_metadata, check_names, eval_results, render_card
 from .checkpoint import Checkpoint
-from .example import write_example
+from .example import example_of, write_example
 from .sending import Publication, PublishedFile, PublishingError, send, write_manifest
 
 
@@ -214,10 +214,7 @@ def validate(build: Build) -> None:
     Raises:
         PublishingError: If a user would meet an error or other scores; the message says what.
     """
-    with tempfile.TemporaryDirectory(prefix="finegym-example-") as elsewhere:
-        video = build.folder / build.checkpoint.example_name
-        if not video.exists():  # own data without an example is tested on a video that is not published
-            video = write_example(build.checkpoint, Path(elsewhere))
+    with example_of(build.checkpoint) as video:
         seen = look_as_stranger(build.folder, video)
         logits, scores = own_logits(build.folder, video)
     family = build.checkpoint.config["architectures"][0].removesuffix("ForVideoClassification")

@@ -26,8 +26,8 @@ from finegym.data.markdown import plain
 from finegym.paths import CONFIGURATION
 
 from .card import card_metadata
-from .checkpoint import EXAMPLE, Checkpoint
-from .example import write_example
+from .checkpoint import Checkpoint
+from .example import example_of
 from .publish import (
     TOLERANCE,
     Build,
@@ -130,18 +130,13 @@ def check_space(folder: Path, build: Build) -> None:
     Raises:
         PublishingError: If it does not start, or gives other scores.
     """
-    with tempfile.TemporaryDirectory(prefix="finegym-example-") as elsewhere:
-        video = Path(elsewhere) / EXAMPLE
-        if (build.folder / EXAMPLE).exists():
-            shutil.copyfile(build.folder / EXAMPLE, video)
-        else:
-            write_example(build.checkpoint, video.parent)
+    with example_of(build.checkpoint) as video:
         with running(folder, str(build.folder)) as address:
             seen = ask(address, video)
         _, scores = own_logits(build.folder, video)
     off = max(abs(scores[row["label"]] - row["score"]) for row in seen["answers"][0]["scores"])
     if not off <= TOLERANCE:
-        raise PublishingError(f"The Space and the evaluation disagree about {EXAMPLE}: scores differ by {off:.1e}.")
+        raise PublishingError(f"The Space and the evaluation disagree about {video.name}: scores differ by {off:.1e}.")
 
 
 @contextlib.contextmanager

@@ -3,46 +3,30 @@
 A SlowOnly learns the eight classes, and its frozen features are read by a vision encoder with and without positions.
 """
 
+from pathlib import Path
+
 import pytest
 
-from benchmarks.synthgym import RECIPES, SCORES_FILE, read_scores_of, right_order_accuracy, train_and_score
+from benchmarks.synthgym import SCORES_FILE, Bench, read_scores_of, right_order_accuracy, train_and_score
 from finegym.data.labels import Labels
-from finegym.synthgym.generate import generate
-from finegym.training.recipe_parsing import parse_recipe
-
-
-def recipe_of(folder, data, name, **changes):
-    changes = {
-        "data.root": data,
-        "output_dir": folder / changes.pop("output"),
-        "features.folder": folder / "features",
-        "evaluation.every_epochs": 0,
-        "logging.trackers": "[]",
-        **changes,
-    }
-    arguments = [part for key, value in changes.items() for part in (f"--{key}", str(value))]
-    return parse_recipe(["--config", str(RECIPES / f"{name}.yaml"), *arguments])
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_order_is_told_from_pixels_with_positions_only(tmp_path):
-    data, val = tmp_path / "order", tmp_path / "order_val"
-    generate(data, split="order", num_val_per_class=1)
-    generate(val, split="order", num_train_per_class=1, num_val_per_class=256, seed=1)
-    backbone = recipe_of(tmp_path, data, "slowonly", output="slowonly", **{"optimization.epochs": 16})
-    train_and_score(backbone, val)
-    names, found = Labels.read(val / "labels.json").names, {"slowonly": tmp_path / "slowonly"}
-    without = {"model.config.use_position_embeddings": "false", "model.config.num_pooled_parts": 0}
-    for output, changes in {"with": {}, "without": without}.items():
-        changes = changes | {"model.backbone": backbone.output_dir, "optimization.epochs": 40}
-        train_and_score(recipe_of(tmp_path, data, "vision_encoder", output=output, **changes), val)
-        found[output] = tmp_path / output
-    right = {}
-    for name, folder in found.items():
-        scores, labels = read_scores_of([folder / SCORES_FILE])
+    bench = Bench(tmp_path / "runs", tmp_path / "synthgym")
+    bench.draw("order")
+    val_root, right = bench.val_root("order"), {}
+    changes = {"model.backbone": "null", "optimization.epochs": 16, "optimization.learning_rate": 3e-3}
+    recipes = {"slowonly": bench.recipe("slowonly", 0, "order", others=changes)}
+    frozen = {"model.backbone": recipes["slowonly"].output_dir}
+    for name, positions in {"with": True, "without": False}.items():
+        recipes[name] = bench.recipe("vision_encoder_b3", 0, "order", positions=positions, others=frozen)
+    for name, recipe in recipes.items():
+        train_and_score(recipe, val_root)
+        scores, labels = read_scores_of([Path(recipe.output_dir) / SCORES_FILE])
         assert len(labels) == 2048
-        right[name] = right_order_accuracy(scores[0], labels, names)
+        right[name] = right_order_accuracy(scores[0], labels, Labels.read(val_root / "labels.json").names)
     print(right)
     assert right["with"] > 90
     # a mean over time does not know which jump was first; what is left is in the frames where one follows the other
