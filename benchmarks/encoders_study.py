@@ -16,8 +16,7 @@ from typing import Any
 import transformers
 
 from benchmarks.common import write_results
-from benchmarks.synthgym import MODELS, Bench, compare, fit_control, read_scores, train_and_score
-from finegym.evaluation import controls
+from benchmarks.synthgym import CONTROLS, MODELS, Bench, compare, fit_control, read_scores, train_and_score
 
 
 AS_PRINTED = {"model.config.standardize_features": "false", "model.config.num_pooled_parts": 0}
@@ -74,7 +73,7 @@ def run_learning(bench: Bench, seed: int) -> list[dict[str, Any]]:
     others = LONGER_TRAINING | {"output_dir": longer, "model.backbone": backbone}
     found[LONGER] = train_and_score(bench.recipe("slowonly", seed, "class", others=others), val_root)
     recipe = bench.recipe("vision_encoder_b3", seed, "class", others={"model.backbone": longer})
-    for name in controls.NUM_PARTS:
+    for name in CONTROLS:
         title = f"{name} on {LONGER}"
         found[title] = fit_control(recipe, folder_of(bench, seed, title), name, val_root)
     return [_row(bench, seed, name, metrics) for name, metrics in found.items()]
@@ -116,9 +115,9 @@ def main() -> None:
         rows += [run_variant(bench, name, seed) for seed in arguments.seeds]
     for seed in arguments.learning_seeds:
         rows += run_learning(bench, seed)
-    figures = compare_on(rows, [*controls.NUM_PARTS, *VARIANTS], arguments.seeds)
+    figures = compare_on(rows, [*CONTROLS, *VARIANTS], arguments.seeds)
     if arguments.learning_seeds:
-        names = ["slowonly", LONGER, *controls.NUM_PARTS, *(f"{name} on {LONGER}" for name in controls.NUM_PARTS)]
+        names = ["slowonly", LONGER, *CONTROLS, *(f"{name} on {LONGER}" for name in CONTROLS)]
         names += ["vision_encoder_b1", "as shipped", "video_text", LAST_BLOCKS]
         learning = compare_on(rows, names, arguments.learning_seeds)
         figures |= {f"learning.{name}": value for name, value in learning.items()}

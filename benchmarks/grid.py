@@ -78,8 +78,10 @@ def run_variant(bench: Bench, name: str, seed: int) -> dict[str, Any]:
 
 def run_control(bench: Bench, name: str, seed: int) -> dict[str, Any]:
     """Fit one control on the features of one seed, unless that is done, and return its row."""
-    folder = bench.folder / f"seed{seed}" / "grid" / name
-    metrics = fit_control(bench.recipe("vision_encoder_b3", seed, "class"), folder, name, bench.root("class"))
+    folder, recipe = bench.folder / f"seed{seed}" / "grid" / name, bench.recipe("vision_encoder_b3", seed, "class")
+    on_the_mean = name in controls.controls_on(num_places=1)
+    encoder = None if on_the_mean else folder_of(bench, seed, next(iter(ON_THE_GRID)), "grid")
+    metrics = fit_control(recipe, folder, name, bench.root("class"), model_folder=encoder)
     return {"seed": seed, "model": name, "scores": folder / BENCHMARK_SCORES_FILE, "top1": metrics["top1"]}
 
 
@@ -155,7 +157,6 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("outputs/bench_synthgym"))
     parser.add_argument("--data", type=Path, default=Path("data/synthgym"))
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2], help="none measures the costs alone")
-    parser.add_argument("--variants", nargs="+", choices=ON_THE_GRID, default=list(ON_THE_GRID), metavar="NAME")
     parser.add_argument("--num_rounds", type=int, default=15)
     arguments = parser.parse_args()
     logging.basicConfig(format="%(message)s")
@@ -166,8 +167,8 @@ def main() -> None:
     bench = Bench(arguments.folder, arguments.data)
     rows = []
     for seed in arguments.seeds:
-        rows += [run_control(bench, name, seed) for name in controls.NUM_PARTS]
-        rows += [run_variant(bench, name, seed) for name in (*ON_THE_MEAN, *arguments.variants)]
+        encoders = [run_variant(bench, name, seed) for name in (*ON_THE_MEAN, *ON_THE_GRID)]
+        rows += [*(run_control(bench, name, seed) for name in controls.POOLINGS), *encoders]
     figures = compare_rows(rows) if rows else {}
     for row in rows:
         del row["scores"]

@@ -22,6 +22,7 @@ MODELS = {
     "slowonly": "SlowOnly",
     "linear_control": "linear refit on its mean features",
     "pyramid_control": "linear refit on mean and three parts (control)",
+    "grid_control": "linear refit on mean, three parts and four quarters",
     "vision_encoder_b1": "3D vision encoder, B = 1",
     "vision_encoder_b3": "3D vision encoder, B = 3",
     "video_text": "video-text cross encoder",

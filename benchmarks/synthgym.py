@@ -53,7 +53,8 @@ ENCODERS = {
     "vision_encoder_b3": "vision_encoder.yaml",
     "video_text": "video_text.yaml",
 }
-MODELS = ("slowonly", *controls.NUM_PARTS, *ENCODERS)
+CONTROLS = controls.controls_on(num_places=1)
+MODELS = ("slowonly", *CONTROLS, *ENCODERS)
 # The order split is small: 512 videos, eight classes. Its backbone is the class split's; only SlowOnly is fine-tuned.
 ORDER_CHANGES = {"slowonly": {"optimization.epochs": 12, "optimization.learning_rate": 1e-3}}
 ORDER_CHANGES |= dict.fromkeys(ENCODERS, {"optimization.epochs": 40})
@@ -164,21 +165,25 @@ def val_features(recipe: Recipe, model: PreTrainedModel, val_root: Path) -> Feat
     return build_features(model, views, recipe.features.folder, dtype=recipe.features.dtype, batch_size=32)
 
 
-def fit_control(recipe: Recipe, folder: Path, name: str, val_root: Path) -> dict[str, Any]:
+def fit_control(
+    recipe: Recipe, folder: Path, name: str, val_root: Path, *, model_folder: Path | None = None
+) -> dict[str, Any]:
     """Fit a linear classifier on exactly the features that the encoders of this recipe receive, and score the videos
-    of `val_root`; see `finegym.evaluation.controls`."""
+    of `val_root`; see `finegym.evaluation.controls`. `model_folder` holds an encoder whose tokens it reads in place of
+    the backbone's."""
     if (folder / SCORES_FILE).exists():
         return json.loads((folder / "metrics.json").read_text())
     start = time.perf_counter()
     root, data, num_views = Path(recipe.data.root), recipe.data, recipe.features.views
-    backbone = AutoModelForVideoClassification.from_pretrained(recipe.model.backbone).eval()
+    model = AutoModelForVideoClassification.from_pretrained(model_folder or recipe.model.backbone).eval()
     videos, val_videos = read_index(root, data.train_split), read_index(val_root, data.val_split)
     dataset = build_dataset(recipe, videos, skip_unreadable=False)
     views = TrainingViews(dataset, num_views=num_views, transform=augmentation(data))
     folder_of_features, dtype = recipe.features.folder, recipe.features.dtype
-    features = build_features(backbone, views, folder_of_features, dtype=dtype, batch_size=32)
-    tests, labels = val_features(recipe, backbone, val_root), Labels.read(root / LABELS_FILE)
-    control = controls.fit_control(name, features, videos, tests, val_videos, labels, num_views=num_views)
+    features = build_features(model, views, folder_of_features, dtype=dtype, batch_size=32)
+    tests, labels = val_features(recipe, model, val_root), Labels.read(root / LABELS_FILE)
+    numbers = {"num_views": num_views, "num_places": getattr(model.config, "num_places", 1)}
+    control = controls.fit_control(name, features, videos, tests, val_videos, labels, **numbers)
     evaluation = _evaluation(control.scores, val_videos, labels)
     metrics = evaluation.metrics | control.metrics | {"train_seconds": time.perf_counter() - start}
     write_text(folder / "metrics.json", json.dumps(metrics))
@@ -204,7 +209,7 @@ def run_seed(bench: Bench, seed: int) -> list[dict[str, Any]]:
         recipe, val_root = bench.recipe("slowonly", seed, split), bench.val_root(split)
         add("slowonly", split, Path(recipe.output_dir), train_and_score(recipe, val_root))
         recipe = bench.recipe("vision_encoder_b3", seed, split)
-        for control in controls.NUM_PARTS:
+        for control in CONTROLS:
             folder = Path(recipe.output_dir).with_name(control)
             add(control, split, folder, fit_control(recipe, folder, control, val_root))
         for model in ENCODERS:
@@ -269,7 +274,7 @@ def compute_figures(bench: Bench, rows: list[dict[str, Any]]) -> dict[str, float
     labels = read_scores(rows, "slowonly", "class")[1]
     # what an encoder gains must be above the better of the linear models
     control = max(
-        (all_scores[name] for name in controls.NUM_PARTS),
+        (all_scores[name] for name in CONTROLS),
         key=lambda scores: statistics.mean(mean_class_accuracy(one, labels) for one in scores),
     )
     for model, scores in all_scores.items():

@@ -1,10 +1,11 @@
 """What a linear model achieves on the same cached features: the control that an encoder must beat to be worth using.
 
-Two logistic regressions per cache: on the mean over time, and on that mean with the means of three parts of the clip,
-which knows beginning, middle and end.
+Logistic regressions: on the mean over time; on that mean with the means of three parts of the clip, which knows
+beginning, middle and end; and, where the features keep a grid, on these with the means of four quarters of the frame.
 """
 
 import json
+import math
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,22 +24,22 @@ from finegym.data.labels import Labels
 from finegym.data.text import read_json
 from finegym.features.cache import Features
 from finegym.features.fingerprints import fingerprint
-from modeling_finegym.modeling_video_tokens import pool_parts
+from modeling_finegym.modeling_video_tokens import pool_parts, pool_places
 
 from .metrics import mean_class_accuracy, top_k_accuracy
 
 
-# The number of parts of the clip whose means are joined to the mean of all of it.
-NUM_PARTS = {"linear_control": 0, "pyramid_control": 3}
+# Control -> the number of parts of the clip, and the side of the grid, whose means join the mean of all of it.
+POOLINGS = {"linear_control": (0, 1), "pyramid_control": (3, 1), "grid_control": (3, 2)}
 # Added to the mean cross entropy as decay * |weights|^2; the best in cross-validation is taken. From strong to weak,
 # so that each fit starts from the one before.
 WEIGHT_DECAYS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5)
 NUM_FOLDS = 3
 MAX_ITERATIONS = 100
-# The largest number of training features, so that more videos use fewer views. Gym99's fit, in three parts, in 0.5 GB.
+# The largest number of training features, so that more videos use fewer views: Gym99 in 0.5 GB, its grid in 1 GB.
 MAX_ROWS = 2**14
 # Raise this whenever the same features yield other controls.
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,12 @@ class Control:
     metrics: dict[str, Any] = field(repr=False)
 
 
+def controls_on(num_places: int) -> list[str]:
+    """Return the controls on features with so many places for each moment, the rows and columns of a square."""
+    side = math.isqrt(num_places)
+    return [name for name, (_, cells) in POOLINGS.items() if cells == 1 or (side >= cells and side**2 == num_places)]
+
+
 def controls_of(
     train: Features,
     train_videos: Sequence[Video],
@@ -68,7 +75,7 @@ def controls_of(
     num_views: int = 1,
     num_places: int = 1,
 ) -> dict[str, Any]:
-    """Return the metrics of both controls, computed once per cache and kept beside its training features.
+    """Return the metrics of all controls, computed once per cache and kept beside its training features.
 
     Args:
         train: The features by `TrainingViews`; view v of video i is at `i * num_views + v`.
@@ -77,11 +84,11 @@ def controls_of(
         val_videos: The videos of these features.
         labels: The classes.
         num_views: The number of views of each training video.
-        num_places: The number of tokens of each moment; the controls average over them.
+        num_places: The number of tokens of each moment.
 
     Returns:
-        `{"key": fingerprint, "linear_control": metrics, "pyramid_control": metrics}`; only the key where the training
-        videos are of a single class.
+        `{"key": fingerprint, "linear_control": metrics, "pyramid_control": metrics}`, and "grid_control" where there
+        are several places; only the key where the training videos are of a single class.
     """
     known = [[video.label, video.group] for video in (*train_videos, *val_videos)]
     key = fingerprint([VERSION, train.keys, val.keys, known, labels.names])[:16]
@@ -90,7 +97,7 @@ def controls_of(
         return read_json(path, what="file of controls", remedy="Delete it; it is computed again.")
     controls: dict[str, Any] = {"key": key}
     if len({video.label for video in train_videos}) > 1:
-        for name in NUM_PARTS:
+        for name in controls_on(num_places):
             numbers = {"num_views": num_views, "num_places": num_places}
             controls[name] = fit_control(name, train, train_videos, val, val_videos, labels, **numbers).metrics
     write_text(path, json.dumps(controls, indent=2) + "\n")
@@ -108,7 +115,7 @@ def fit_control(
     num_views: int = 1,
     num_places: int = 1,
 ) -> Control:
-    """Fit "linear_control" or "pyramid_control" and score the validation videos; the arguments are `controls_of`'s."""
+    """Fit one of `POOLINGS` and score the validation videos; the other arguments are `controls_of`'s."""
     used_views = max(1, min(num_views, MAX_ROWS // len(train_videos)))
     places = [
         (index, index * num_views + view)
@@ -116,12 +123,7 @@ def fit_control(
         for view in range(used_views)
         if train.names[index * num_views + view] not in train.failed
     ]
-
-    def pool(features: torch.Tensor) -> torch.Tensor:
-        moments = features.float() if num_places == 1 else features.float().unflatten(1, (-1, num_places)).mean(2)
-        return pool_parts(moments, NUM_PARTS[name])
-
-    inputs = torch.cat([pool(train[place]) for _, place in places]).numpy()
+    inputs = torch.cat([_pool(train[place], name, num_places) for _, place in places]).numpy()
     truth = np.array([train_videos[index].label for index, _ in places])
     groups = np.array([train_videos[index].group or f"\0{train_videos[index].id}" for index, _ in places])
     scaler = StandardScaler().fit(inputs)
@@ -134,7 +136,7 @@ def fit_control(
     readable = [place for place in range(len(val_videos)) if val.names[place] not in val.failed]
     scores = []
     for place in readable:
-        clips = scaler.transform(pool(val[place]).numpy())
+        clips = scaler.transform(_pool(val[place], name, num_places).numpy())
         probabilities = torch.zeros(len(clips), len(labels.classes))
         probabilities[:, model.classes_] = torch.from_numpy(model.predict_proba(clips)).to(probabilities.dtype)
         scores.append(val.video_clips(place).weights @ probabilities)
@@ -147,6 +149,16 @@ def fit_control(
         "num_train_views": used_views,
     }
     return Control(stacked, val_truth, [val_videos[place].id for place in readable], metrics)
+
+
+def _pool(features: torch.Tensor, name: str, num_places: int) -> torch.Tensor:
+    """(N, T' P, C) -> what a control reads, (N, channels)"""
+    (num_parts, side), places = POOLINGS[name], features.float().unflatten(1, (-1, num_places))
+    pooled = pool_parts(places.mean(2), num_parts)
+    if side == 1:
+        return pooled
+    over_time = places.mean(1, keepdim=True).unflatten(2, (math.isqrt(num_places), -1))
+    return torch.cat([pooled, pool_places(over_time, side).flatten(1)], dim=-1)
 
 
 def _choose_weight_decay(inputs: np.ndarray, truth: np.ndarray, groups: np.ndarray) -> float:

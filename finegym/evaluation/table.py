@@ -26,6 +26,7 @@ from .report import METRICS_FILE, SCORES_FILE, read_metrics, read_scores
 CONTROLS = {
     "linear_control": "logistic regression on the mean",
     "pyramid_control": "logistic regression on mean and 3 parts",
+    "grid_control": "logistic regression on mean, 3 parts and 4 quarters",
 }
 METRICS = ("top1", "mean_class_accuracy")
 # A field of a row -> the head of its column.

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from finegym.data.index import Video
 from finegym.data.labels import ActionClass, Labels
 from finegym.evaluation import controls
-from finegym.evaluation.controls import controls_of, fit_control
+from finegym.evaluation.controls import controls_of, controls_on, fit_control
 from finegym.features.cache import Features
 from finegym.features.shards import CachedVideo
 
@@ -77,6 +77,28 @@ def test_controls_average_over_places(tmp_path):
     assert numbers[0] == numbers[1] and fitted[0].metrics["top1"] > 90
     # the values are rounded to half floats on their way
     torch.testing.assert_close(fitted[0].scores, fitted[1].scores, rtol=0, atol=0.02)
+
+
+def test_only_quarters_know_the_place(tmp_path):
+    """The class is which corner of the frame is bright; the mean over the frame is the same for both."""
+    sets = []
+    for split, seed in (("train", 0), ("val", 1)):
+        generator, videos, values = torch.Generator().manual_seed(seed), [], []
+        for index in range(100):
+            videos.append(Video(f"{split}-{index}", Path("x"), index % 2, 9))
+            values.append(torch.randn(1, NUM_TIMES, 4, 4, SIZE, generator=generator))
+            corner = values[-1][:, :, :2, :2] if index % 2 == 0 else values[-1][:, :, 2:, 2:]
+            corner[..., 0] += 2.0
+        tokens = [value.flatten(1, 3) for value in values]
+        sets += [features(tmp_path / split, tokens, [video.id for video in videos]), videos]
+    found = controls_of(*sets, LABELS, num_places=16)
+    assert found["pyramid_control"]["top1"] < 65 and found["grid_control"]["top1"] > 95
+    assert found["grid_control"]["num_parameters"] == 2 * ((1 + 3 + 4) * SIZE + 1)
+
+
+def test_a_grid_has_a_control_of_its_own_where_it_has_quarters():
+    assert controls_on(1) == controls_on(8) == ["linear_control", "pyramid_control"]
+    assert controls_on(4) == controls_on(49) == ["linear_control", "pyramid_control", "grid_control"]
 
 
 def test_the_objective_is_mean_cross_entropy_plus_the_decay():
