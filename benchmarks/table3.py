@@ -5,7 +5,7 @@ optical flow; on the class split, and on the order split, whose classes differ o
 It measures top-1, mean class accuracy, parameters, GFLOPs of a video under the system's own protocol (two for each
 multiply-add) and training time with that of its backbones. Spearman's rank correlation compares the order of the
 systems by mean class accuracy with that of their published ones on Gym99; its interval is over validation videos and
-training seeds.
+training seeds. Last, the networks in their full sizes are timed against other implementations; see `benchmarks.peers`.
 
 Everything is written below `--folder`, and the figures so far to `table3.json` there after every system; a stopped run
 resumes. Several hours for each seed on two CPU cores; `--seeds` and `--systems` choose a part.
@@ -28,6 +28,7 @@ from scipy.stats import spearmanr
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForVideoClassification
 
+from benchmarks import peers
 from benchmarks.common import write_results
 from benchmarks.synthgym import RECIPES, read_scores_of, right_order_accuracy, train_or_stop
 from finegym.data.files import write_text
@@ -43,6 +44,8 @@ from finegym.training.recipe_parsing import parse_recipe
 
 
 NUM_RESAMPLES = 2000
+# What systems are ordered by -> the figure that says how this order agrees with the published one.
+CORRELATIONS = {"mean_class_accuracy": "rank_correlation", "top1": "rank_correlation_of_top1"}
 # Run -> the run whose weights it starts from on the class split.
 BACKBONES = {
     "trn_rgb": "tsn_bn_inception_rgb",
@@ -208,9 +211,9 @@ def compute_figures(bench: Bench, rows: Sequence[dict[str, Any]]) -> dict[str, f
     for system, stream in dict.fromkeys((row["system"], row["stream"]) for row in rows):
         own = {split: _rows_of(rows, system, stream, split) for split in ("class", "order")}
         key = system if stream == _counted(system) else stream
-        for split, prefix in (("class", ""), ("order", "order_")):
-            for name in ("top1", "mean_class_accuracy"):
-                figures[f"{key}.{prefix}{name}"] = statistics.mean(row[name] for row in own[split])
+        for name in ("top1", "mean_class_accuracy"):
+            figures[f"{key}.{name}"] = statistics.mean(row[name] for row in own["class"])
+        figures[f"{key}.order_accuracy"] = statistics.mean(row["top1"] for row in own["order"])
         accuracies = [row["mean_class_accuracy"] for row in own["class"]]
         figures[f"{key}.std"] = statistics.stdev(accuracies) if len(accuracies) > 1 else 0.0
         scores, labels = read_scores_of(Path(row["folder"]) / SCORES_FILE for row in own["order"])
@@ -265,11 +268,12 @@ def rank_correlation(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
         accuracies = accuracies_of(right[:, seeds][:, :, videos].mean(1), labels[videos])
         for name, values in accuracies.items():
             resampled[name].append(spearmanr(values, published[name]).statistic)
-    figures: dict[str, float] = {"num_systems": len(systems), "seeds": num_seeds}
+    figures: dict[str, float] = {"systems": len(systems), "seeds": num_seeds, "num_validation_clips": num_videos}
     for name, values in accuracies_of(right.mean(1), labels).items():
-        figures[f"spearman_{name}"] = float(spearmanr(values, published[name]).statistic)
+        figure = CORRELATIONS[name]
+        figures[figure] = float(spearmanr(values, published[name]).statistic)
         low, high = np.percentile(resampled[name], [2.5, 97.5])
-        figures |= {f"spearman_{name}_low": float(low), f"spearman_{name}_high": float(high)}
+        figures |= {f"{figure}_low": float(low), f"{figure}_high": float(high)}
     return figures
 
 
@@ -295,7 +299,7 @@ def table_of(figures: Mapping[str, float]) -> str:
                     SYSTEMS[system].title if key == system else f"  {key}",
                     f"{get('top1'):.1f}",
                     f"{get('mean_class_accuracy'):.1f} +- {get('std'):.1f}",
-                    f"{get('order_top1'):.1f}",
+                    f"{get('order_accuracy'):.1f}",
                     f"{get('num_parameters') / 1e6:.2f} M",
                     f"{get('gflops_per_video'):.2f}",
                     f"{get('train_seconds') / 60:.1f} min",
@@ -312,6 +316,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("data/synthgym"), help="drawn if it is not there")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
+    parser.add_argument("--num_rounds", type=int, default=7, help="of the comparison with other implementations")
+    parser.add_argument("--before", type=Path, help="an earlier checkout, to compare the speed with")
     parser.add_argument("--smoke", action="store_true", help="one epoch, on few videos if none are there; no result")
     arguments = parser.parse_args()
     logging.basicConfig(format="%(message)s")
@@ -326,10 +332,16 @@ def main() -> None:
             figures = compute_figures(bench, rows)
             write_text(bench.folder / "table3.json", json.dumps({"figures": figures, "runs": rows}, indent=1) + "\n")
             print(table_of(figures), flush=True)
-    if not arguments.smoke:
-        write_results(
-            "table3", figures=figures, runs=[{k: v for k, v in row.items() if k != "folder"} for row in rows]
-        )
+    if arguments.smoke:
+        return
+    for row in rows:
+        row.pop("folder")
+    measured = [peers.measure_forwards(arguments.num_rounds)]
+    if arguments.before:
+        measured.append(peers.measure_before_and_after(arguments.before.resolve(), arguments.num_rounds))
+    for speeds, runs in measured:
+        figures, rows = figures | speeds, rows + runs
+    write_results("table3", figures=figures, runs=rows)
 
 
 if __name__ == "__main__":

@@ -42,20 +42,22 @@ def test_systems_in_the_published_order(tmp_path, few_resamples):
     published = ["nl_i3d", "tsn", "tsm", "video_text"]  # from the worst to the best
     levels = [0.2, 0.45, 0.7, 0.95]
     found = table3.rank_correlation(rows_of(tmp_path / "same", dict(zip(published, levels))))
-    assert (found["num_systems"], found["seeds"]) == (4, 2)
-    for name in ("top1", "mean_class_accuracy"):
-        values = [found[f"spearman_{name}{bound}"] for bound in ("", "_low", "_high")]
+    assert (found["systems"], found["seeds"]) == (4, 2)
+    for name in ("rank_correlation", "rank_correlation_of_top1"):
+        values = [found[f"{name}{bound}"] for bound in ("", "_low", "_high")]
         assert values == pytest.approx([1.0, 1.0, 1.0])
     found = table3.rank_correlation(rows_of(tmp_path / "reverse", dict(zip(published, reversed(levels)))))
-    assert found["spearman_top1"] == pytest.approx(-1)
+    assert found["rank_correlation_of_top1"] == pytest.approx(-1)
     found = table3.rank_correlation(rows_of(tmp_path / "level", dict(zip(published, [0.2, 0.6, 0.6, 0.95]))))
-    assert found["spearman_top1_low"] == pytest.approx(0.8)  # exchanging two neighbors costs 6 * 2 / (4 * 15)
-    assert found["spearman_top1_high"] == pytest.approx(1.0)
+    assert found["rank_correlation_of_top1_low"] == pytest.approx(
+        0.8
+    )  # exchanging two neighbors costs 6 * 2 / (4 * 15)
+    assert found["rank_correlation_of_top1_high"] == pytest.approx(1.0)
 
 
 def test_too_few_systems_or_unfinished_seeds_have_no_correlation(tmp_path, few_resamples):
     rows = rows_of(tmp_path, {"tsn": 0.3, "tsm": 0.5, "i3d": 0.8})
-    assert table3.rank_correlation(rows)["num_systems"] == 3
+    assert table3.rank_correlation(rows)["systems"] == 3
     assert table3.rank_correlation(rows[:-2]) == table3.rank_correlation(rows[:-1]) == {}
 
 
