@@ -191,6 +191,50 @@ def lora() -> list[list[str]]:
     return rows
 
 
+# The systems of the paper's table 3, by the names of `benchmarks.table3`.
+SYSTEMS = {
+    "tsn": "TSN",
+    "trn": "TRN, multi-scale",
+    "tsm": "TSM",
+    "i3d": "I3D",
+    "nl_i3d": "NL-I3D",
+    "vision_encoder": "3D vision encoder, B = 3",
+    "video_text": "video-text cross encoder",
+    "mtn": "MTN",
+    "tqn": "TQN",
+}
+STREAMS = {"rgb": "frames alone", "flow": "flow alone"}
+
+
+def table3() -> list[list[str]]:
+    """Return a row for each system, by mean class accuracy, and for each stream of those that have two."""
+    values = figures("table3")
+    titles = dict(SYSTEMS)
+    for key in (key.removesuffix(".top1") for key in values if key.endswith(".top1")):
+        if key not in SYSTEMS:
+            titles[key] = f"{SYSTEMS[key.split('_')[0]]}, {STREAMS[key.rpartition('_')[2]]}"
+    header = ["system", "top-1", "mean class accuracy", "order split", "parameters", "GFLOPs per video"]
+    rows = [[*header, "Gym99 as published: top-1 / mean"]]
+    shown = [key for key in titles if f"{key}.top1" in values]
+    for key in sorted(shown, key=lambda key: -values[f"{key}.mean_class_accuracy"]):
+        published = [values.get(f"{key}.published_gym99_{name}") for name in ("top1", "mean_class_accuracy")]
+        accuracies = [f"{values[f'{key}.{name}']:.1f}" for name in ("top1", "mean_class_accuracy", "order_accuracy")]
+        costs = [f"{values[f'{key}.num_parameters'] / 1e6:.2f} M", f"{values[f'{key}.gflops_per_video']:.2f}"]
+        rows.append(
+            [titles[key], *accuracies, *costs, "" if None in published else "{:.1f} / {:.1f}".format(*published)]
+        )
+    return rows
+
+
+def ranks() -> list[list[str]]:
+    values = figures("table3")
+    rows = [["systems ordered by", "Spearman's rank correlation with Gym99 (95 % interval)"]]
+    for key, text in (("rank_correlation", "mean class accuracy"), ("rank_correlation_of_top1", "top-1")):
+        if key in values:
+            rows.append([text, f"{values[key]:.2f} ({values[f'{key}_low']:.2f} to {values[f'{key}_high']:.2f})"])
+    return rows
+
+
 MEASURED = {
     "first_run": [
         ("minutes of `make train` after set-up, on two cores", "train_minutes_after", "n"),
@@ -202,6 +246,14 @@ MEASURED = {
         ("SlowOnly forward, bf16, against pytorchvideo fp32", "bf16_speedup_over_pytorchvideo", "x"),
         ("training step, fp32, against pytorchvideo", "training_step_speedup_over_pytorchvideo", "x"),
         ("peak memory of the forward, against pytorchvideo", "peak_memory_over_pytorchvideo", "x"),
+    ],
+    "table3": [
+        (
+            "forward of the nine systems' networks, against the fastest other code: the slowest",
+            "slowest_forward_ratio",
+            "x",
+        ),
+        ("SlowOnly forward, the first version's time against this one's", "slowonly_ratio_before_after", "x"),
     ],
     "throughput": [
         (
@@ -284,7 +336,7 @@ def rewrite(text: str) -> str:
     """Return a page's text with every table generated again."""
     tables = {"synthgym": synthgym, "measured": measured, "study": study, "learning": learning}
     tables |= {"explanations": explanations, "trusted": trusted}
-    tables |= {"grid": grid, "costs": costs, "lora": lora}
+    tables |= {"grid": grid, "costs": costs, "lora": lora, "table3": table3, "ranks": ranks}
     return TABLE.sub(lambda match: match[1] + render(tables[match[2]]()) + match[3], text)
 
 
