@@ -61,7 +61,7 @@ if __name__ == "__main__":
 TEXT = """
 # {title}
 
-The page of [{models}](https://huggingface.co/{models}): give it a video, and it says what the gymnast does, what each
+The page of [{models}](https://huggingface.co/{models}): give it a video, and it says which action this is, what each
 clip of the video says, and what the answer rests on. The files beside this one are the program; `app.py` starts it.
 """
 # Seconds in which the app must start; it loads a model and draws its examples.
