@@ -5,7 +5,7 @@ accuracies are in percent.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 
 import numpy as np
@@ -30,7 +30,7 @@ class GroupAccuracy:
         name: The name of the group.
         num_videos: The number of videos whose true class is in the group.
         top1: The percentage of them whose class is right.
-        found: The percentage of them whose predicted class is in the group; None where groups overlap.
+        found: The percentage of them whose predicted class is in the group; None where that says nothing.
     """
 
     name: str
@@ -98,13 +98,11 @@ def frequency_accuracies(
         labels: The true class ids (N,).
         num_training_videos: The number of training videos of each of the C classes.
     """
-    groups = [
-        f"many (more than {MANY})" if count > MANY else f"few (fewer than {FEW})" if count < FEW else "medium"
-        for count in num_training_videos
-    ]
-    order = {"many": 0, "medium": 1, "few": 2}
-    found = group_accuracies(scores, labels, groups)
-    return sorted(found, key=lambda group: order[group.name.split()[0]])
+    names = [f"many (more than {MANY})", f"medium ({FEW} to {MANY})", f"few (fewer than {FEW})"]
+    groups = [names[0] if count > MANY else names[2] if count < FEW else names[1] for count in num_training_videos]
+    # whether the predicted class is as frequent as the true one says nothing of a model
+    found = [replace(group, found=None) for group in group_accuracies(scores, labels, groups)]
+    return sorted(found, key=lambda group: names.index(group.name))
 
 
 def attribute_accuracies(scores: ArrayLike, labels: ArrayLike, classes: Labels) -> list[GroupAccuracy]:

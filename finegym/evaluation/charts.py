@@ -1,4 +1,5 @@
-"""The interactive charts of a report, as plotly figures without colors of the page: the page gives them its own.
+"""The interactive charts of a report, as plotly figures without colors and fonts of the page: the page gives them its
+own, and shortens the names of rows to its width. The text under the pointer has them in full.
 
 The palette is Okabe and Ito's, which color-blind readers can tell apart (https://jfly.uni-koeln.de/color).
 """
@@ -17,6 +18,9 @@ from .metrics import Interval, calibration, per_class_accuracy
 from .pictures import BLUE, GREEN, MAX_NAMED_CLASSES, ORANGE, VERMILION
 
 
+LEGEND_ABOVE = {"orientation": "h", "x": 0, "y": 1, "yanchor": "bottom", "traceorder": "normal"}
+
+
 def intervals_chart(rows: Sequence[tuple[str, str, Interval]]) -> go.Figure:
     """Return the metrics with their 95 % bootstrap intervals: one point for each (model, metric, interval)."""
     figure = go.Figure()
@@ -32,15 +36,20 @@ def intervals_chart(rows: Sequence[tuple[str, str, Interval]]) -> go.Figure:
                 "arrayminus": [interval.value - interval.low for _, interval in chosen],
             },
             mode="markers",
+            orientation="h",
             marker={"size": 10, "color": color},
             customdata=[(interval.low, interval.high) for _, interval in chosen],
             hovertemplate="%{y}: %{x:.1f} % (95 %: %{customdata[0]:.1f} to %{customdata[1]:.1f})"
             "<extra>%{fullData.name}</extra>",
         )
-    # models of one row are a little apart, or their intervals would cover one another
+    # the metrics of a row are a little apart, or their intervals would cover one another
     figure.update_layout(
         height=150 + 45 * len({model for model, _, _ in rows}), xaxis_title="percent", scattermode="group"
     )
+    figure.update_layout(legend=LEGEND_ABOVE)
+    # grouped points would draw the axis from zero on
+    figure.update_xaxes(range=[min(row[2].low for row in rows) - 1, max(row[2].high for row in rows) + 1])
+    figure.update_yaxes(autorange="reversed", automargin=True, showgrid=False)
     return figure
 
 
@@ -60,11 +69,17 @@ def groups_chart(groups: Sequence[GroupAccuracy]) -> go.Figure:
             orientation="h",
             marker_color=color,
             customdata=counts,
-            hovertemplate="%{y}: %{x:.1f} % of %{customdata} videos<extra>" + name + "</extra>",
+            hovertext=names,
+            hovertemplate="%{hovertext}: %{x:.1f} % of %{customdata} videos<extra>" + name + "</extra>",
         )
-    figure.update_layout(height=130 + 22 * len(series) * len(groups), barmode="group", showlegend=len(series) > 1)
+    figure.update_layout(
+        height=130 + 22 * len(series) * len(groups),
+        barmode="group",
+        showlegend=len(series) > 1,
+        legend=LEGEND_ABOVE,
+    )
     figure.update_xaxes(range=[0, 100], title="percent")
-    figure.update_yaxes(autorange="reversed", automargin=True, dtick=1)
+    figure.update_yaxes(autorange="reversed", automargin=True, dtick=1, showgrid=False)
     return figure
 
 
@@ -90,6 +105,7 @@ def classes_chart(
     def bars(order: Sequence[int]) -> dict[str, list]:
         return {
             names: [[classes.names[class_id] for class_id in order]],
+            "hovertext": [[classes.names[class_id] for class_id in order]],
             values: [[float(accuracy[class_id]) for class_id in order]],
             "customdata": [[(int(counts[class_id]), training[class_id]) for class_id in order]],
         }
@@ -100,7 +116,7 @@ def classes_chart(
             **{key: value[0] for key, value in first.items()},
             orientation="h" if named else "v",
             marker_color=BLUE,
-            hovertemplate=f"%{{{names}}}: %{{{values}:.1f}} % of %{{customdata[0]}} videos "
+            hovertemplate=f"%{{hovertext}}: %{{{values}:.1f}} % of %{{customdata[0]}} videos "
             "(%{customdata[1]} to train on)<extra></extra>",
         )
     )
@@ -118,7 +134,13 @@ def classes_chart(
         )
     )
     share_axis(range=[0, 100], title="percent right")
-    name_axis(showticklabels=named, automargin=True, dtick=1, title=None if named else "class (hover for its name)")
+    name_axis(
+        showticklabels=named,
+        automargin=True,
+        dtick=1,
+        showgrid=False,
+        title=None if named else "class (hover for its name)",
+    )
     if named:
         figure.update_yaxes(autorange="reversed")
     return figure
@@ -185,7 +207,7 @@ def confusion_chart(scores: ArrayLike, labels: ArrayLike, classes: Labels) -> go
     )
     if len(names) <= MAX_NAMED_CLASSES:
         ticks, columns = places, [str(place + 1) for place in places]
-        texts = [f"{_short(name)}  {number}" for name, number in zip(names, columns, strict=True)]
+        texts = [f"{name}  {number}" for name, number in zip(names, columns, strict=True)]
     else:  # the sets in place of the classes
         spans = set_spans(order, classes)
         ticks = [(start + stop - 1) / 2 for _, start, stop in spans]
@@ -202,10 +224,6 @@ def confusion_chart(scores: ArrayLike, labels: ArrayLike, classes: Labels) -> go
     return figure
 
 
-def _short(name: str, length: int = 38) -> str:
-    return name if len(name) <= length else f"{name[: length - 1]}…"
-
-
 def gains_chart(gains: np.ndarray, classes: Labels, *, count: int = 15) -> go.Figure:
     """Return the classes that gained and lost most between two models, in points."""
     order = [class_id for class_id in np.argsort(-gains) if gains[class_id] == gains[class_id] and gains[class_id]]
@@ -216,10 +234,11 @@ def gains_chart(gains: np.ndarray, classes: Labels, *, count: int = 15) -> go.Fi
             y=[classes.names[class_id] for class_id in chosen],
             orientation="h",
             marker_color=[BLUE if gains[class_id] > 0 else VERMILION for class_id in chosen],
-            hovertemplate="%{y}: %{x:+.1f} points<extra></extra>",
+            hovertext=[classes.names[class_id] for class_id in chosen],
+            hovertemplate="%{hovertext}: %{x:+.1f} points<extra></extra>",
         )
     )
     figure.update_layout(height=130 + 22 * len(chosen))
     figure.update_xaxes(title="points of the class's accuracy")
-    figure.update_yaxes(autorange="reversed", automargin=True, dtick=1)
+    figure.update_yaxes(autorange="reversed", automargin=True, dtick=1, showgrid=False)
     return figure

@@ -69,7 +69,7 @@ def write_html_report(path: str | Path, data: ReportData, models: Sequence[Model
     comparisons = [_comparison(model, models[0], data, figures) for model in models[1:]]
     content = render_page(
         TEMPLATE,
-        title=" and ".join(model.name for model in models) if len(models) < 4 else f"{len(models)} models",
+        title=_title([model.name for model in models]),
         subtitle=data.description,
         models=sections,
         comparisons=comparisons,
@@ -77,6 +77,12 @@ def write_html_report(path: str | Path, data: ReportData, models: Sequence[Model
         charts=_embedded(figures),
     )
     write_text(path, content)
+
+
+def _title(names: Sequence[str]) -> str:
+    if len(names) > 3:
+        return f"{len(names)} models"
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def _check(data: ReportData, models: Sequence[ModelScores]) -> None:
@@ -122,7 +128,8 @@ def _section(
             parts.append((key, f"By {name}", text, charts.groups_chart(found)))
     if data.num_training_videos is not None:
         found = analysis.frequency_accuracies(scores, labels, data.num_training_videos)
-        parts.append(("frequency", "By number of training videos of the class", "", charts.groups_chart(found)))
+        text = "" if len(found) > 1 else "All classes of this data set are in one group."
+        parts.append(("frequency", "By number of training videos of the class", text, charts.groups_chart(found)))
     found = analysis.attribute_accuracies(scores, labels, classes)
     if found:
         text = "The accuracy on the videos whose class has the attribute, worst first."
@@ -186,6 +193,7 @@ def _mistake(place: int, scores: np.ndarray, data: ReportData, pictures: "_Pictu
     return {
         "id": data.ids[place],
         "film": pictures.film(data.ids[place]),
+        "poster": pictures.poster(data.ids[place]),
         "confidence": round(100 * float(scores[place, predicted])),
         "predicted": data.classes.names[predicted],
         "true": data.classes.names[int(data.labels[place])],
@@ -209,7 +217,7 @@ def _comparison(
         "baseline": baseline.name,
         "top1": points(difference.top1),
         "mean_class_accuracy": points(difference.mean_class_accuracy),
-        "num_videos": len(data.ids),
+        "num_videos": f"{len(data.ids):,}",
         "test": test,
         "p_value": f"{test.p_value:.2g}",
         "chart": chart,
@@ -233,6 +241,11 @@ class _Pictures:
             found = (media.thumbnails(self.data.videos[video_id]) for video_id in ids if video_id in self.data.videos)
             self._thumbnails[label] = next((picture for picture in found if picture is not None), None)
         return self._thumbnails[label]
+
+    def poster(self, video_id: str) -> str | None:
+        """Return what stands for a film until it is played: the frame in the middle of the video."""
+        video = (self.data.videos or {}).get(video_id)
+        return None if video is None else media.thumbnails(video, count=1, short_side=media.SHORT_SIDE)
 
     def film(self, video_id: str) -> str | None:
         if video_id not in self._films:

@@ -146,6 +146,20 @@ def test_models_of_other_videos_are_refused(tmp_path):
         write_html_report(tmp_path / "report.html", data, [])
 
 
+def assert_points_are_at_their_values(browser):
+    """Measure in pixels where the points of the chart of intervals are drawn."""
+    shown = browser.execute_script("""
+        const chart = document.querySelector("[data-chart=intervals]"), { xaxis } = chart._fullLayout;
+        const traces = [...chart.querySelectorAll(".scatterlayer .trace")];
+        return traces.flatMap((trace, number) => [...trace.querySelectorAll("path.point")].map((path, place) => {
+          const { e, f } = path.transform.baseVal.consolidate().matrix;
+          return [xaxis.p2l(e), chart.data[number].x[place], f]; }));""")
+    assert len(shown) == 4
+    for drawn, value, _ in shown:
+        assert drawn == pytest.approx(value, abs=0.01)
+    assert len({round(height) for *_, height in shown}) == 4, "an interval covers another"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("num_classes", [8, 99, 288])
 @pytest.mark.parametrize("width", [390, 1280])
@@ -172,6 +186,12 @@ def test_the_page_works_in_a_browser(num_classes, width, tmp_path):
         ]
         assert all(re.match(r"file:|data:|blob:", address) for address in requested), requested
         assert browser.execute_script("return document.documentElement.scrollWidth <= innerWidth + 1")
+        shares = browser.execute_script(
+            "return [...document.querySelectorAll('[data-chart]')].map((place) =>"
+            " [place.dataset.chart, place._fullLayout._size.w / place.parentElement.clientWidth])"
+        )
+        assert [name for name, share in shares if not 0.4 < share < 1] == [], "names leave no room for what they name"
+        assert_points_are_at_their_values(browser)
         heading = browser.find_element(By.XPATH, "//th/button[normalize-space()='videos']")
         browser.execute_script("arguments[0].click()", heading)
         table = heading.find_element(By.XPATH, "ancestor::table")

@@ -56,7 +56,8 @@ class Visitor:
         return self.wait.until(lambda page: page.execute_script(f"return {script}"))
 
     def faults(self) -> list[str]:
-        """Return what axe finds that is serious or critical."""
+        """Return what axe finds that is serious or critical, once nothing is faded that waits for an answer."""
+        self.until("!document.querySelector('.pending')")
         source = resources.files("axe_playwright_python").joinpath("axe.min.js").read_text(encoding="utf-8")
         self.browser.execute_script(source)
         found = self.browser.execute_async_script("axe.run().then(arguments[0])")

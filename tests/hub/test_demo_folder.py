@@ -69,7 +69,11 @@ def test_nothing_of_a_visitor_is_left_when_the_page_is_closed(number, tmp_path):
     command = [sys.executable, "-m", "finegym", "demo", model, "--port", str(port), "--device", "cpu"]
     environment = os.environ | {"TMPDIR": str(temporary), "OMP_NUM_THREADS": "1"}
     environment.pop("GRADIO_TEMP_DIR", None)
+    before = signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # jobs in the background inherit that it is ignored
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    signal.signal(signal.SIGINT, before)
     try:
         wait_for(lambda: answers(f"http://127.0.0.1:{port}") or process.poll() is not None)
         assert process.poll() is None, process.communicate()[1]
