@@ -39,9 +39,10 @@ def table(
     for folder in folders:
         if not folder.is_dir():
             raise FileNotFoundError(f"There is no folder {folder}.")
-    from finegym.evaluation.table import EXPLANATION, render_text, table_rows, write_table
+    from finegym.evaluation.table import EXPLANATION, left_out, render_text, table_rows, write_table
 
     rows = table_rows(*folders, sort=sort, descending=descending)
     if output is not None:
         write_table(output, rows)
-    return "\n".join([render_text(rows), "", EXPLANATION, *([f"Written to {output}."] if output else [])])
+    written = [f"Written to {output}."] if output else []
+    return "\n".join([render_text(rows), "", EXPLANATION, *left_out(*folders), *written])

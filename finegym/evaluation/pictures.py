@@ -20,6 +20,8 @@ from .protocol import Evaluation
 BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 # The names of at most this many classes fit beside a matrix; for more there are those of the sets.
 MAX_NAMED_CLASSES = 40
+# What a letter of these names takes, on average, in the size of the names beside a matrix.
+INCHES_PER_LETTER = 0.056
 
 
 def new_figure(width: float, height: float):
@@ -43,11 +45,17 @@ def save_picture(figure, path: str | Path) -> None:
 def draw_confusion(path: Path, evaluation: Evaluation, labels: Labels) -> None:
     """Draw the percentage of each class's videos (rows) taken for each class (columns), related classes side by
     side."""
+    save_picture(confusion_figure(evaluation, labels), path)
+
+
+def confusion_figure(evaluation: Evaluation, labels: Labels):
+    """Return the matplotlib figure of `draw_confusion`."""
     order, counts, shares = ordered_confusion(evaluation.scores, evaluation.labels, labels)
     num_classes = len(order)
     named = num_classes <= MAX_NAMED_CLASSES
     side = 1.5 + 0.2 * num_classes if named else min(9.0, 4 + 0.05 * num_classes)
-    figure = new_figure(side + (4.5 if named else 1.5), side)
+    longest = max(map(len, labels.names)) if named else 0
+    figure = new_figure(side + 1.5 + INCHES_PER_LETTER * longest, side)
     axis = figure.subplots()
     image = axis.imshow(shares, cmap="cividis", vmin=0, vmax=100, interpolation="nearest")
     if named:
@@ -64,7 +72,7 @@ def draw_confusion(path: Path, evaluation: Evaluation, labels: Labels) -> None:
     axis.set(xlabel="predicted class", ylabel="true class")
     axis.spines[:].set_visible(False)
     figure.colorbar(image, ax=axis, shrink=0.5, label="percent of the true class")
-    save_picture(figure, path)
+    return figure
 
 
 def _name_sets(axis, spans: Sequence[tuple[str, int, int]]) -> None:
@@ -109,7 +117,7 @@ def draw_curves(rows: Iterable[Mapping[str, float]], path: Path, *, title: str) 
     """
     rows = list(rows)
     figure = new_figure(12, 3.2)
-    losses, rates, accuracies = figure.subplots(1, 3)
+    losses, rates, accuracies = figure.subplots(1, 3, sharex=True)
     epochs, values = _points(rows, "loss")
     losses.plot(epochs, values, color=BLUE, alpha=0.3, linewidth=0.8, label="each line")
     window = max(1, len(values) // 20)

@@ -103,7 +103,24 @@ class Row:
 
 def compare_checkpoints(*folders: Path, sort: str = "mean_class_accuracy", descending: bool = False) -> str:
     """Return the metrics of finished checkpoints, side by side, as text; see `table_rows`."""
-    return render_text(table_rows(*folders, sort=sort, descending=descending))
+    return "\n".join([render_text(table_rows(*folders, sort=sort, descending=descending)), *left_out(*folders)])
+
+
+def left_out(*folders: Path) -> list[str]:
+    """Return a line for each folder in `folders` whose metrics are of no checkpoint and name no data set, such as
+    those of a benchmark's control: a table has no row for them."""
+    others = [place for folder in map(Path, folders) for place in _places(folder) if _is_no_evaluation(place, folder)]
+    return [f"{place}: left out, its {METRICS_FILE} names no data set and is of no checkpoint." for place in others]
+
+
+def _places(folder: Path) -> list[Path]:
+    """Return the folders with metrics: `folder` itself, or those in it."""
+    files = [folder / METRICS_FILE] if (folder / METRICS_FILE).is_file() else folder.glob(f"*/{METRICS_FILE}")
+    return sorted(file.parent for file in files)
+
+
+def _is_no_evaluation(place: Path, folder: Path) -> bool:
+    return place != folder and not (place / "config.json").is_file() and "dataset" not in read_metrics(place)
 
 
 def table_rows(*folders: Path, sort: str = "mean_class_accuracy", descending: bool = False) -> list[Row]:
@@ -113,7 +130,7 @@ def table_rows(*folders: Path, sort: str = "mean_class_accuracy", descending: bo
     of one cache of features by its controls: what a linear model achieves on the same features.
 
     Args:
-        folders: Checkpoint folders, and folders that hold checkpoint folders.
+        folders: Checkpoint folders, and folders that hold checkpoint folders; `left_out` says what in them is none.
         sort: The column to sort by, a key of `COLUMNS`. Rows without a value in it come last.
         descending: Whether the largest comes first.
 
@@ -124,8 +141,7 @@ def table_rows(*folders: Path, sort: str = "mean_class_accuracy", descending: bo
     found: dict[str, dict[str, Any]] = {}
     rows = []
     for folder in map(Path, folders):
-        files = [folder / METRICS_FILE] if (folder / METRICS_FILE).is_file() else folder.glob(f"*/{METRICS_FILE}")
-        checkpoints = sorted(file.parent for file in files)
+        checkpoints = [place for place in _places(folder) if not _is_no_evaluation(place, folder)]
         if not checkpoints:
             raise FileNotFoundError(
                 f"There is no {METRICS_FILE} in any folder in {folder}. Train or evaluate a model first."
@@ -158,10 +174,15 @@ def read_row(model: str, folder: Path) -> Row:
                 _control_percentages([metrics["controls"][control]])
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(
-            f"{folder / METRICS_FILE} lacks a figure or has an impossible one ({error}). `finegym evaluate` writes it "
-            "again."
+            f"{folder / METRICS_FILE} lacks a figure or has an impossible one ({error}). {_remedy(folder)}"
         ) from error
     return row if not (folder / SCORES_FILE).is_file() else _row(model, metrics, _with_intervals(folder, row))
+
+
+def _remedy(folder: Path) -> str:
+    if (folder / "config.json").is_file():
+        return "`finegym evaluate` writes it again."
+    return "There is no checkpoint beside it to evaluate again: leave the folder out."
 
 
 def _row(model: str, metrics: Mapping[str, Any], percentages: Mapping[str, Percentage]) -> Row:

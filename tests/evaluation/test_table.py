@@ -108,3 +108,18 @@ def test_the_command_writes_a_file_and_refuses_what_it_cannot(runs, capsys):
     (runs / "other" / "scores.parquet").write_bytes(b"no table")
     with pytest.raises(ValueError, match=r"other/scores.parquet holds no scores"):
         compare_checkpoints(runs)
+
+
+def test_metrics_of_no_checkpoint_are_left_out_and_named(runs, capsys):
+    (runs / "control").mkdir()
+    (runs / "control" / "metrics.json").write_text('{"top1": 75.6, "mean_class_accuracy": 75.6, "num_parameters": 14}')
+    assert main(["table", str(runs)]) == 0
+    said = capsys.readouterr().out
+    assert "good_a&b" in said and "75.60" not in said
+    assert f"{runs / 'control'}: left out, its metrics.json names no data set and is of no checkpoint." in said
+    assert said.count("left out") == 1
+    assert main(["table", str(runs / "control")]) == 1
+    assert "no checkpoint beside it to evaluate again: leave the folder out" in capsys.readouterr().err
+    (runs / "control" / "config.json").write_text("{}")  # a checkpoint's damaged metrics are nothing to pass over
+    assert main(["table", str(runs)]) == 1
+    assert "`finegym evaluate` writes it again" in capsys.readouterr().err
