@@ -21,7 +21,7 @@ BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 # The names of at most this many classes fit beside a matrix; for more there are those of the sets.
 MAX_NAMED_CLASSES = 40
 # What a letter of these names takes, on average, in the size of the names beside a matrix.
-INCHES_PER_LETTER = 0.056
+INCHES_PER_LETTER = 0.06
 
 
 def new_figure(width: float, height: float):
