@@ -71,6 +71,8 @@ def _reason(explanation: Explanation | str) -> dict[str, Any]:
     return {
         "label": explanation.names[explanation.target.label],
         "trouble": "",
+        "start": min(moment["start"] for moment in moments),
+        "end": max(moment["end"] for moment in moments),
         "moments": moments,
         "maps": [_map(explanation, method) for method in explanation.attribution.over_time],
         "first": explanation.trust.method,

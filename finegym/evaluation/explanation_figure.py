@@ -16,9 +16,9 @@ from .explain import Explanation
 from .pictures import BLUE, GREEN, ORANGE, VERMILION, new_figure, save_picture
 
 
-# Inches: the margins for the names of attributes or without them and for the color bars, the width of the strip, and
-# the bars over attributes; the title of one line, and what a second adds.
-LEFT_OF_ROWS, LEFT, STRIP, BARS, RIGHT, GAP = 3.1, 1.0, 8.0, 1.9, 1.0, 0.25
+# Inches: the margin without names of attributes, what a letter of them takes, the width of the strip, the bars over
+# attributes, and the margins for the color bars and without them; the title of one line, and what a second adds.
+LEFT, LETTER, STRIP, BARS, RIGHT_OF_ROWS, RIGHT, GAP = 1.0, 0.07, 8.0, 1.9, 1.0, 0.2, 0.25
 ROW, PANEL_GAP, TOP, LINE, BOTTOM = 0.19, 0.4, 0.65, 0.2, 0.4
 MAX_FRAMES = 16
 OWN, CONTRAST = "\u25cf ", "\u25cb "
@@ -36,9 +36,9 @@ def draw_explanation(path: Path, explanation: Explanation) -> None:
     else:
         panels = [1.7] * len({_is_attention(name) for name in attribution.over_time})
     bars = BARS + GAP if has_rows else 0.0
-    left = LEFT_OF_ROWS if has_rows else LEFT
+    left = max(LEFT, LETTER * max(len(_short(row)) + len(OWN) for row in attribution.rows) if has_rows else 0)
     first = TOP if explanation.target.contrast is None else TOP + LINE
-    width = left + STRIP + bars + RIGHT
+    width = left + STRIP + bars + (RIGHT_OF_ROWS if has_rows else RIGHT)
     height = first + sum(strips) + 0.1 * len(strips) + sum(panels) + PANEL_GAP * len(panels) + BOTTOM
     figure = new_figure(width, height)
     figure.set_layout_engine("none")
@@ -191,6 +191,7 @@ def _draw_bars(axis, explanation: Explanation, name: str) -> None:
     axis.set(ylim=(len(rows) - 0.5, -0.5), yticks=[])
     axis.spines[["top", "right", "left"]].set_visible(False)
     axis.tick_params(axis="x", labelsize=7)
+    axis.locator_params(axis="x", nbins=4)
     axis.set_title("the attribute token itself (logit)", fontsize=7.5, loc="left", pad=3)
 
 

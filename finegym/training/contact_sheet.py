@@ -27,6 +27,8 @@ from .recipe import Recipe
 TEMPLATE = Path(__file__).with_name("contact_sheet_template.html")
 # The shorter side of a frame in pixels where no recipe says what the model sees.
 SHORT_SIDE = 112
+# The width of a sheet in PNG, which a row of frames fills.
+SHEET_INCHES = 11.0
 
 
 @dataclass(frozen=True)
@@ -152,7 +154,9 @@ def _write_html(path: Path, strips: Sequence[Strip], labels: Labels, title: str)
 
 
 def _write_png(path: Path, strips: Sequence[Strip], labels: Labels, title: str) -> None:
-    figure = new_figure(11, 0.6 + 1.45 * len(strips))
+    shapes = [strip.frames.shape for strip in strips if strip.frames is not None]
+    tallest = max((height / (width * count) for count, height, width, _ in shapes), default=0.0)
+    figure = new_figure(SHEET_INCHES, 0.6 + len(strips) * (0.45 + min(3.0, SHEET_INCHES * tallest)))
     for axis, strip in zip(figure.subplots(len(strips), 1, squeeze=False)[:, 0], strips, strict=True):
         attributes = _attributes(strip.video, labels)
         text = f"{labels.names[strip.video.label]}   ({strip.video.id})" + (f"\n{attributes}" if attributes else "")
