@@ -132,6 +132,17 @@ for arguments in {commands!r}:
     assert result.returncode == 0, result.stderr
 
 
+def test_neither_drawing_nor_tables_import_torch():
+    """Processes that draw videos import what they need once more; a table is looked at often."""
+    code = """
+import sys
+import finegym.synthgym.generate, finegym.evaluation.table
+assert not {"torch", "transformers", "scipy"} & sys.modules.keys()
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stderr
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_explains_itself(command, typed):
     status, output, errors = typed(command, "--help")

@@ -7,11 +7,9 @@ from typing import Self
 
 import av
 import numpy as np
-import torch
 from av.video.frame import PictureType
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
-
-from modeling_finegym.video_decoding import open_video
+from numpy.typing import ArrayLike
 
 from .files import replacing
 
@@ -126,7 +124,7 @@ class VideoWriter:
 
 def write_video(
     path: str | Path,
-    frames: torch.Tensor | np.ndarray | Iterable[np.ndarray],
+    frames: Iterable[ArrayLike],
     *,
     fps: float,
     key_interval: int = 12,
@@ -136,8 +134,8 @@ def write_video(
 
     Args:
         path: The file to write; it appears when it is complete.
-        frames: uint8 of shape (num_frames, height, width, 3), or an iterable of (height, width, 3) arrays. Height and
-            width are even: 4:2:0 chroma has no half samples.
+        frames: uint8 of shape (num_frames, height, width, 3), an array or a tensor, or an iterable of (height, width,
+            3) arrays. Height and width are even: 4:2:0 chroma has no half samples.
         fps: The number of frames per second.
         key_interval: The largest distance between two key frames, in frames.
         crf: x264's constant rate factor.
@@ -145,11 +143,9 @@ def write_video(
     Raises:
         ValueError: If there is no frame or the frames are not even-sized uint8 RGB; the message names the file.
     """
-    if isinstance(frames, torch.Tensor):
-        frames = frames.numpy()
     with replacing(path) as temporary:
         with VideoWriter(temporary, fps=fps, key_interval=key_interval, crf=crf) as writer:
-            for position, frame in enumerate(frames):
+            for position, frame in enumerate(map(np.asarray, frames)):
                 if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
                     raise ValueError(f"{path}: frame {position} is {frame.dtype} {frame.shape}, not uint8 (H, W, 3).")
                 if frame.shape[0] % 2 or frame.shape[1] % 2:
@@ -173,6 +169,8 @@ def recode(video: str | Path, path: str | Path, *, short_side: int) -> None:
     Raises:
         FileNotFoundError, VideoDecodingError: If there is no such video, or it cannot be read.
     """
+    from modeling_finegym.video_decoding import open_video  # imports torch and transformers
+
     with (
         open_video(video) as file,
         replacing(path) as temporary,

@@ -10,7 +10,6 @@ from difflib import SequenceMatcher
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import binomtest
 
 from finegym.data.labels import Labels
 
@@ -184,6 +183,8 @@ def differing_words(text: str, other: str) -> tuple[list[tuple[str, bool]], list
 
 def mcnemar(scores: ArrayLike, other_scores: ArrayLike, labels: ArrayLike) -> McNemar:
     """Test whether two models are right equally often on the same videos."""
+    from scipy.stats import binomtest  # imported only to test: it takes a second
+
     labels = np.asarray(labels)
     right = np.asarray(scores).argmax(axis=1) == labels
     other = np.asarray(other_scores).argmax(axis=1) == labels

@@ -6,6 +6,7 @@ which color-blind readers can tell apart (https://jfly.uni-koeln.de/color).
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,7 +15,10 @@ from finegym.data.labels import Labels
 
 from .analysis import ordered_confusion, set_spans
 from .metrics import calibration
-from .protocol import Evaluation
+
+
+if TYPE_CHECKING:
+    from .protocol import Evaluation
 
 
 BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
@@ -42,13 +46,13 @@ def save_picture(figure, path: str | Path) -> None:
         figure.savefig(temporary, format="pdf", metadata={"CreationDate": None})
 
 
-def draw_confusion(path: Path, evaluation: Evaluation, labels: Labels) -> None:
+def draw_confusion(path: Path, evaluation: "Evaluation", labels: Labels) -> None:
     """Draw the percentage of each class's videos (rows) taken for each class (columns), related classes side by
     side."""
     save_picture(confusion_figure(evaluation, labels), path)
 
 
-def confusion_figure(evaluation: Evaluation, labels: Labels):
+def confusion_figure(evaluation: "Evaluation", labels: Labels):
     """Return the matplotlib figure of `draw_confusion`."""
     order, counts, shares = ordered_confusion(evaluation.scores, evaluation.labels, labels)
     num_classes = len(order)
@@ -85,7 +89,7 @@ def _name_sets(axis, spans: Sequence[tuple[str, int, int]]) -> None:
         axis.axvline(start - 0.5, color="white", linewidth=0.4)
 
 
-def draw_calibration(path: Path, evaluation: Evaluation) -> None:
+def draw_calibration(path: Path, evaluation: "Evaluation") -> None:
     """Draw the accuracy against the confidence in bins of equal width, above the number of videos in each bin."""
     result = calibration(evaluation.scores, evaluation.labels)
     num_bins = len(result.num_videos)

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,14 +15,17 @@ from finegym.data.labels import Labels
 from finegym.data.text import read_json
 
 from .pictures import draw_calibration, draw_confusion
-from .protocol import Evaluation
+
+
+if TYPE_CHECKING:  # tables read what is written here, without torch
+    from .protocol import Evaluation
 
 
 METRICS_FILE = "metrics.json"
 SCORES_FILE = "scores.parquet"
 
 
-def write_report(folder: str | Path, evaluation: Evaluation, labels: Labels) -> None:
+def write_report(folder: str | Path, evaluation: "Evaluation", labels: Labels) -> None:
     """Write into `folder`: `metrics.json`, `scores.parquet`, `confusion.png` and `calibration.png`.
 
     What an earlier `metrics.json` says beyond the evaluation, such as the seconds of training, is kept.
@@ -79,7 +82,7 @@ def _with_current_names(metrics: dict[str, Any]) -> dict[str, Any]:
     return metrics
 
 
-def write_scores(path: Path, evaluation: Evaluation) -> None:
+def write_scores(path: Path, evaluation: "Evaluation") -> None:
     """Write one row per video: id, label, scores, and the scores and the weight of each distinct clip."""
     distinct = [int((weights > 0).sum()) for weights in evaluation.weights]
     table = pa.table(
