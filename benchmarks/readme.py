@@ -4,9 +4,11 @@ A table is between `<!-- table: NAME -->` and `<!-- end -->`; a test holds these
 also writes `finegym/evaluation/trust.json`, from which explanations say how far they can be trusted.
 """
 
+import argparse
 import json
 import re
 import statistics
+from collections.abc import Sequence
 from pathlib import Path
 
 from finegym.evaluation import trust
@@ -340,7 +342,12 @@ def rewrite(text: str) -> str:
     return TABLE.sub(lambda match: match[1] + render(tables[match[2]]()) + match[3], text)
 
 
-if __name__ == "__main__":
+def main(arguments: Sequence[str] | None = None) -> None:
+    argparse.ArgumentParser(prog="python -m benchmarks.readme", description=__doc__).parse_args(arguments)
     for page in PAGES:
         page.write_text(rewrite(page.read_text()))
     trust.MEASURED.write_text(trust_text())
+
+
+if __name__ == "__main__":
+    main()

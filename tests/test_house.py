@@ -230,3 +230,11 @@ def test_pages_show_the_measured_numbers(page):
     assert readme.rewrite(text) == text, "run `python -m benchmarks.readme`"
     for table in readme.TABLE.finditer(text):
         assert len(table[0].splitlines()) > 4, f"the table {table[2]} is empty"
+
+
+@pytest.mark.parametrize("option", ["--help", "--check"])
+def test_asking_how_the_pages_are_written_does_not_write_them(option, monkeypatch, capsys):
+    monkeypatch.setattr(readme, "PAGES", [None])  # which cannot be written
+    with pytest.raises(SystemExit):
+        readme.main([option])
+    assert "usage: python -m benchmarks.readme [-h]" in "".join(capsys.readouterr())
