@@ -11,6 +11,7 @@ from typing import Self
 import torch
 
 from .clip_sampling import TIME_TOLERANCE, resample
+from .video_headers import HeaderError, count_claimed_samples
 from .video_packets import Packet, are_frames, is_cut, scan
 
 
@@ -30,6 +31,8 @@ MAX_ASPECT_RATIO = 16
 MAX_SECONDS = 86_400.0
 MAX_FRAMES = 2**21
 MAX_STREAMS = 64
+# The samples of all streams, as an MP4 file claims them: those of a day of video and of its sound.
+MAX_SAMPLES = 2**23
 # Formats that only name other files or addresses, which a video of a stranger's must not make us read.
 PLAYLIST_FORMATS = {
     "avisynth",
@@ -73,7 +76,8 @@ class _IndexedFile:
 
     def _open(self) -> None:
         formats = ",".join(sorted(av.formats_available - PLAYLIST_FORMATS))
-        options = {"protocol_whitelist": "file", "format_whitelist": formats}
+        options = {"protocol_whitelist": "file", "format_whitelist": formats, "max_pixels": str(MAX_PIXELS)}
+        self._check_header()
         try:
             self._container = av.open(f"file:{self.path}", options=options)
         except (av.FFmpegError, ValueError) as error:
@@ -83,6 +87,17 @@ class _IndexedFile:
         except BaseException:
             self.close()
             raise
+
+    def _check_header(self) -> None:
+        try:
+            with open(self.path, "rb", buffering=0) as file:
+                num_samples = count_claimed_samples(file)
+        except HeaderError as error:
+            raise VideoDecodingError(f"{self.path} {error}.") from None
+        except OSError as error:
+            raise VideoDecodingError(f"{self.path} is not a readable video: {error}") from error
+        if num_samples > MAX_SAMPLES:
+            raise VideoDecodingError(f"{self.path} claims {num_samples} samples; the limit is {MAX_SAMPLES}.")
 
     def _choose_stream(self) -> None:
         if len(self._container.streams) > MAX_STREAMS:
@@ -98,6 +113,7 @@ class _IndexedFile:
         decoder.thread_count = 1
         decoder.options = {"max_pixels": str(MAX_PIXELS)}
         self.width, self.height, self.pixel_format = decoder.width, decoder.height, decoder.pix_fmt
+        self.codec = decoder.codec.canonical_name
         self._check_size(decoder)
 
     def _check_size(self, picture) -> None:
@@ -205,7 +221,8 @@ class VideoFile(_IndexedFile):
         times (`list[float]`): When each frame is shown, in seconds from the first one.
         fps (`float`): Mean frame rate in frames per second.
         width (`int`), height (`int`): Size of the coded frames in pixels, before any rotation.
-        pixel_format (`str`): FFmpeg's name for how the file stores pixels, such as "yuv420p".
+        codec (`str`), pixel_format (`str`): FFmpeg's names for how pictures are coded and pixels stored, such as "h264"
+            and "yuv420p".
     """
 
     def index_range(self, start: float | None = None, end: float | None = None) -> tuple[int, int]:

@@ -227,7 +227,7 @@ class FineGymVideoProcessor(BaseVideoProcessor):
         Load the distinct clips among `num_clips` clips of a video. Each frame is decoded and transformed once, and
         only one is held in full size. In addition to the clips, which take
         `4 * num_clips * num_frames * 3 * crop height * crop width` bytes, this takes up to 64 bytes for each pixel of
-        a frame, including the decoder's own frames, and 32 MB, however long the video is.
+        a frame, including the decoder's own frames, 512 bytes for each frame of the file, and 32 MB.
 
         Args:
             video: A path, a `VideoFile`, the bytes of a file, a file open in binary mode, or frames as

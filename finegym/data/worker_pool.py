@@ -4,6 +4,8 @@ In: a number of processes and the module whose functions they run. Out: an execu
 """
 
 import contextlib
+import faulthandler
+import functools
 import multiprocessing
 import multiprocessing.connection
 import multiprocessing.forkserver
@@ -18,6 +20,15 @@ from multiprocessing.context import BaseContext
 from typing import TypeVar
 
 
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
+
+# What a process that decodes strangers' videos may take: the largest frames allowed take 4.3e9 bytes, with all that a
+# decoder keeps of them (`modeling_finegym.video_decoding`).
+MAX_MEMORY = 8 * 2**30
+
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
@@ -29,16 +40,20 @@ def run_each(
     *,
     module: str,
     killed: Callable[[Job], Result],
+    seconds: float | None = None,
 ) -> Iterator[Result]:
     """Apply a function of a module to every job, and yield the results as they come, in any order.
 
     Args:
         num_workers: The number of processes; 0 works in this one.
         killed: The result of a job that kills the process that does it. It costs no other job.
+        seconds: The time after which a job's process is ended, even where a library hangs; None sets no limit, and
+            `num_workers=0` knows none.
     """
     if num_workers == 0:
         yield from map(function, jobs)
         return
+    function = function if seconds is None else functools.partial(_end_after, seconds, function)
     unfinished = list(jobs)
     while unfinished:
         with contextlib.suppress(BrokenProcessPool), worker_pool(num_workers, module) as pool:
@@ -57,6 +72,15 @@ def run_each(
                 except BrokenProcessPool:
                     result = killed(job)
             yield result
+
+
+def bound_memory() -> None:
+    """Let this process have no more than `MAX_MEMORY`; Linux refuses what is beyond, and the decoder reports it."""
+    if resource is not None:
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        limit = MAX_MEMORY if hard == resource.RLIM_INFINITY else min(MAX_MEMORY, hard)
+        with contextlib.suppress(ValueError, OSError):  # systems without this limit
+            resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
 
 
 @contextlib.contextmanager
@@ -105,6 +129,16 @@ def _interrupts_wait() -> Iterator[None]:
             signal.raise_signal(signal.SIGINT)
 
 
+def _end_after(seconds: float, function: Callable[[Job], Result], job: Job) -> Result:
+    with open(os.devnull, "w") as nowhere:
+        # A thread of its own, which needs no lock of Python's: it ends what hangs in C.
+        faulthandler.dump_traceback_later(seconds, exit=True, file=nowhere)
+        try:
+            return function(job)
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+
+
 def _begin() -> None:
     """Let a worker end at once with Ctrl-C, and when the process that started it is killed; otherwise it would go on
     with its work, and wait for more forever."""
@@ -114,6 +148,7 @@ def _begin() -> None:
         os._exit(1)
 
     threading.Thread(target=watch, args=(multiprocessing.parent_process().sentinel,), daemon=True).start()
+    bound_memory()
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])

@@ -13,7 +13,7 @@ from typing import Any
 import safetensors.torch
 import torch
 
-from finegym.data.worker_pool import server_context
+from finegym.data.worker_pool import bound_memory, server_context
 from modeling_finegym.clip_scoring import VideoClips
 from modeling_finegym.video_processing_finegym import FineGymVideoProcessor
 
@@ -114,6 +114,7 @@ def apart(processor: FineGymVideoProcessor) -> Iterator[ApartProcessor]:
 def _serve(connection: multiprocessing.connection.Connection, processor: FineGymVideoProcessor) -> None:
     """Decode what is asked for until the other side closes."""
     torch.set_num_threads(1)
+    bound_memory()
     threading.Thread(target=_end_with, args=(multiprocessing.parent_process().sentinel,), daemon=True).start()
     connection.send_bytes(b"ready")
     while True:
@@ -124,8 +125,11 @@ def _serve(connection: multiprocessing.connection.Connection, processor: FineGym
         try:
             tensors = function(processor, video, *arguments, **options)
             answer = TENSORS, safetensors.torch.save({name: value.contiguous() for name, value in tensors.items()})
-        except (ValueError, OSError, MemoryError) as error:
-            answer = ERROR, json.dumps([type(error).__name__, str(error) or type(error).__name__]).encode()
+        except (ValueError, OSError) as error:
+            answer = ERROR, json.dumps([type(error).__name__, str(error)]).encode()
+        except (MemoryError, RuntimeError) as error:  # torch's own, where memory ends
+            reason = str(error).partition("\n")[0] or type(error).__name__
+            answer = ERROR, json.dumps(["ValueError", f"{video} cannot be decoded: {reason}"]).encode()
         for part in answer:
             connection.send_bytes(part)
 

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import av
 import numpy as np
 import torch
 
@@ -84,10 +83,8 @@ def read_facts(processor: FineGymVideoProcessor, video: str) -> dict[str, torch.
     with open_video(video) as file:
         _, duration = shown_between(file)
         size = file.width, file.height
-    with av.open(f"file:{video}", options={"protocol_whitelist": "file"}) as container:
-        context = container.streams.video[0].codec_context
-        endings = PLAYABLE.get(context.codec.canonical_name, ())
-        playable = Path(video).suffix.lower() in endings and context.pix_fmt in ("yuv420p", "yuvj420p")
+        endings = PLAYABLE.get(file.codec, ())
+        playable = Path(video).suffix.lower() in endings and file.pixel_format in ("yuv420p", "yuvj420p")
     return {
         "duration": torch.tensor(duration, dtype=torch.float64),
         "size": torch.tensor(size),

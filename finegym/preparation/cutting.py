@@ -24,6 +24,9 @@ from .damage import reason_of_damage
 # A cut may end this much after its file does: cutting tools and annotators round to frames, and to tenths of a
 # second.
 END_TOLERANCE = 0.1
+# Seconds that one source may take: cutting the longest video allowed, a day at 25 frames per second, takes as long at
+# 150 per second.
+MAX_SECONDS = 4 * 3600.0
 MAX_NAME_BYTES = 255
 
 
@@ -86,13 +89,13 @@ def run_jobs(jobs: Sequence[Job], root: Path, encoding: Encoding, num_workers: i
     """Make the videos of all jobs under `root`, and yield the results as they come, in any order.
 
     Videos that are there already, made from the same source in the same way, are kept. A source that kills the process
-    that decodes it costs only its own videos.
+    that decodes it, or takes longer than `MAX_SECONDS`, costs only its own videos.
 
     Args:
         num_workers: The number of processes; 0 works in this one.
     """
     cut = functools.partial(cut_source, root=root, encoding=encoding)
-    for results in run_each(cut, jobs, num_workers, module=__name__, killed=_killed):
+    for results in run_each(cut, jobs, num_workers, module=__name__, killed=_killed, seconds=MAX_SECONDS):
         yield from results
 
 
@@ -210,5 +213,5 @@ def _reason_against(video: VideoFile, cut: Cut) -> str | None:
 
 
 def _killed(job: Job) -> list[CutResult]:
-    reason = f"undecodable: {job.source.name} kills the decoder"
+    reason = f"undecodable: {job.source.name} kills the decoder, or takes longer than {MAX_SECONDS:.0f} s"
     return [CutResult(cut.id, problem=reason) for cut in job.cuts]

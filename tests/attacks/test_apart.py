@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import time
 
 import pytest
@@ -17,13 +18,15 @@ SIZES = {"num_frames": 8, "frame_interval": 2, "size": {"shortest_edge": 36}, "c
 
 
 class Fragile(FineGymVideoProcessor):
-    """A processor that dies and hangs as a vulnerable decoder does, and decodes everything else."""
+    """A processor that dies, hangs and takes memory as a vulnerable decoder does, and decodes everything else."""
 
     def load_clips(self, video, *arguments, **options):
         if "deadly" in str(video):
             os.kill(os.getpid(), signal.SIGSEGV)
         if "endless" in str(video):
             time.sleep(3600)
+        if "greedy" in str(video):
+            torch.zeros(2**34, dtype=torch.uint8)
         return super().load_clips(video, *arguments, **options)
 
 
@@ -33,8 +36,11 @@ def test_a_decoder_that_dies_or_hangs_costs_one_video(video_path, tmp_path):
         for name, message in (
             ("deadly.mp4", "deadly.mp4 kills the decoder"),
             ("endless.mp4", "endless.mp4 takes longer than 1 s to decode"),
+            ("greedy.mp4", "greedy.mp4 cannot be decoded: .*allocate"),
             ("broken.mp4", "broken.mp4 is not a readable video"),
         ):
+            if name == "greedy.mp4" and sys.platform != "linux":
+                continue  # other systems do not bound a process's memory
             (tmp_path / name).write_bytes(b"no video")
             processor.seconds = 1 if name == "endless.mp4" else 60
             with pytest.raises(ValueError, match=message):

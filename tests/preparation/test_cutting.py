@@ -1,5 +1,6 @@
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import psutil
 import pytest
 from footage import encode, picture
 
+from finegym.data.worker_pool import run_each
 from finegym.preparation.cutting import Cut, Encoding, Job, cut_source, run_jobs
 from finegym.preparation.sources import Source
 
@@ -41,8 +43,19 @@ def test_a_source_that_kills_its_process_costs_its_own_clips_only(tmp_path):
     jobs = [Job(film(tmp_path / f"{n}.mp4"), (Cut(f"clip{n}", f"clips/clip{n}.mp4"),)) for n in range(4)]
     jobs.insert(1, Job(Killer("killer.mp4"), (Cut("lost", "clips/lost.mp4"),)))
     results = {result.id: result for result in run_jobs(jobs, tmp_path, Encoding(64), num_workers=1)}
-    assert results.pop("lost").problem == "undecodable: killer.mp4 kills the decoder"
+    assert results.pop("lost").problem == "undecodable: killer.mp4 kills the decoder, or takes longer than 14400 s"
     assert {video_id: result.num_frames for video_id, result in results.items()} == {f"clip{n}": 6 for n in range(4)}
+
+
+def hang(job):
+    """Hold Python's lock for years, as a library that never returns does."""
+    re.fullmatch("(a+)+b", "a" * 60)
+
+
+@pytest.mark.slow
+def test_a_job_that_never_ends_costs_only_itself():
+    results = run_each(hang, ["endless"], 1, module="re", killed=lambda job: f"{job} is given up", seconds=1.0)
+    assert list(results) == ["endless is given up"]
 
 
 WAITING = """
