@@ -221,8 +221,8 @@ class VideoFile(_IndexedFile):
         times (`list[float]`): When each frame is shown, in seconds from the first one.
         fps (`float`): Mean frame rate in frames per second.
         width (`int`), height (`int`): Size of the coded frames in pixels, before any rotation.
-        codec (`str`), pixel_format (`str`): FFmpeg's names for how pictures are coded and pixels stored, such as "h264"
-            and "yuv420p".
+        codec (`str`), pixel_format (`str`): FFmpeg's names for how the file codes pictures and stores pixels, such as
+            "h264" and "yuv420p".
     """
 
     def index_range(self, start: float | None = None, end: float | None = None) -> tuple[int, int]:

@@ -11,9 +11,7 @@ from typing import BinaryIO
 
 # The boxes at the top level of a file in which FFmpeg's demuxer looks for tables, and the free space in which it
 # recovers a movie that was deleted.
-HOLDERS = set(
-    b"moov moof trak traf mdia minf stbl stsd edts mvex udta tref dinf meta wave sinf schi iprp".split()
-)
+HOLDERS = set(b"moov moof trak traf mdia minf stbl stsd edts mvex udta tref dinf meta wave sinf schi iprp".split())
 FREE, RECOVERED = {b"free", b"hoov"}, {b"mvhd", b"cmov"}
 NAME = re.compile(rb"stsz|stz2|trun|elst|cmov|trak|stts|soun")
 # Where a table has its number of entries, counted from the end of its name.

@@ -17,7 +17,7 @@ from modeling_finegym.optical_flow import MAX_FLOW_LEN
 
 from .index import LABELS_FILE
 from .labels import Labels
-from .text import read_json
+from .text import read_json, shorten
 
 
 WEIGHTS = "model.safetensors"
@@ -28,6 +28,7 @@ FLOATS = ("F64", "F32", "F16", "BF16")
 MAX_SIDE = 4096
 MAX_CLIPS = 1024
 MAX_FRAME_RATE = 1000
+MAX_SETTING = 1e6
 
 
 def load_config(name: str | Path, *, revision: str | None = None) -> PreTrainedConfig:
@@ -114,7 +115,8 @@ def check_processor(processor) -> None:
     limits = {"num_frames": LARGEST["num_frames"], "frame_interval": LARGEST["frame_interval"], "num_clips": MAX_CLIPS}
     for name, largest in limits.items():
         value = getattr(processor, name, None)
-        if value is not None and (type(value) is not int or not 1 <= value <= largest):
+        is_left_out = value is None and not hasattr(processor, "load_clips")  # of Transformers' own processors
+        if not is_left_out and (type(value) is not int or not 1 <= value <= largest):
             raise ValueError(f"{name} of its video processor must be between 1 and {largest}, got {value!r}")
     flow_len = getattr(processor, "flow_len", 0)
     if type(flow_len) is not int or not 0 <= flow_len <= MAX_FLOW_LEN:
@@ -131,6 +133,33 @@ def check_processor(processor) -> None:
         for side in sides.values():
             if side is not None and (type(side) is not int or not 1 <= side <= MAX_SIDE):
                 raise ValueError(f"{name} of its video processor must be between 1 and {MAX_SIDE}, got {side!r}")
+    _check_values(processor, 2 if flow_len else 3)
+
+
+def _check_values(processor, num_channels: int) -> None:
+    """Refuse settings of the transform that are of another type than theirs."""
+    is_own = hasattr(processor, "load_clips")  # Transformers' own leave some out
+    for name in ("image_mean", "image_std"):
+        values = getattr(processor, name, None)
+        if values is None and not (is_own and processor.do_normalize):
+            continue
+        is_list = isinstance(values, (list, tuple)) and len(values) == num_channels
+        if not is_list or not all(_is_number(value) and (value > 0 or name == "image_mean") for value in values):
+            raise ValueError(f"{name} of its video processor must be {num_channels} numbers, got {shorten(values)}")
+    factor, resample = getattr(processor, "rescale_factor", 1.0), getattr(processor, "resample", None)
+    if not _is_number(factor):
+        raise ValueError(f"rescale_factor of its video processor must be a number, got {shorten(factor)}")
+    if resample is not None and not isinstance(resample, int):
+        raise ValueError(f"resample of its video processor must be one of PIL's numbers, got {shorten(resample)}")
+    for name, is_used in (("crop_size", "do_center_crop"), ("size", "do_resize")):
+        sides = dict(getattr(processor, name, None) or {})
+        is_given = (sides.get("height") and sides.get("width")) or (name == "size" and sides.get("shortest_edge"))
+        if is_own and getattr(processor, is_used) and not is_given:
+            raise ValueError(f"{name} of its video processor must have a height and a width, got {sides}")
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and abs(value) < MAX_SETTING
 
 
 @contextlib.contextmanager

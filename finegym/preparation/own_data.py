@@ -11,11 +11,12 @@ Splits are train, val (also validation, valid, dev) and test. Test videos are ke
 Where no validation split is given, it is drawn by class and by group from the training videos that can be read.
 """
 
+import contextlib
 import hashlib
 import json
 import shutil
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -167,7 +168,8 @@ def plan_own_data(
     if not entries:
         raise ValueError(_nothing_found(source, found))
     check_ids(entries, source)
-    entries = name_groups(entries, division.group)
+    with _about(source):
+        entries = name_groups(entries, division.group)
     classes = sorted({entry.label for entry in entries})
     by_class = attributes_by_class(entries, classes, attributes, folder)
     labels = _labels(name, path.name, license, classes, by_class)
@@ -183,9 +185,19 @@ def plan_own_data(
             rows.append(Row(entry.id, split, labels.label2id[entry.label], entry.group, fold))
         return rows
 
-    rows({entry.id for entry in entries})  # an impossible division is refused before anything is cut
+    with _about(source):
+        rows({entry.id for entry in entries})  # an impossible division is refused before anything is cut
     notes = [note for note in (warning_about(by_class), _groups_note(entries, source)) if note]
     return Plan(labels, "own", rows, _jobs(entries), missing, found.refused, found.ignored, notes)
+
+
+@contextlib.contextmanager
+def _about(source: str) -> Iterator[None]:
+    """Name the source in the errors of the block."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from error
 
 
 def _check_source(source: str) -> None:

@@ -166,14 +166,17 @@ def _read_diving48(folder: Path, *, name: str, license: str) -> PublishedSet:
     for number, texts in enumerate(vocabulary):
         attributes = tuple(first[group] + groups[group].index(text) for group, text in enumerate(texts))
         classes.append(ActionClass(number, " ".join(texts), " ".join(texts), attributes=attributes))
-    labels = Labels(
-        name,
-        classes,
-        ["", *(text for group in groups for text in group)],
-        source="Diving48 V2",
-        license=license,
-        attribute_group_sizes=tuple(map(len, groups)),
-    )
+    try:
+        labels = Labels(
+            name,
+            classes,
+            ["", *(text for group in groups for text in group)],
+            source="Diving48 V2",
+            license=license,
+            attribute_group_sizes=tuple(map(len, groups)),
+        )
+    except ValueError as error:
+        raise ValueError(f"{path}: {error} {REMEDY}") from error
     rows, num_later = [], 0
     for split, file in (("train", "Diving48_V2_train.json"), ("val", "Diving48_V2_test.json")):
         path = _locate(folder, file)

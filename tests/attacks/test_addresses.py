@@ -1,40 +1,20 @@
 """URLs from strangers, tested against a local server that does whatever servers should not."""
 
 import gzip
-import socket
-import threading
 import time
-from contextlib import contextmanager, suppress
 
 import pytest
 from huggingface_hub import constants
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
+from benchmarks.fuzz_names import run_case, served, try_address
 from modeling_finegym.downloading import DownloadError, download
 
 
 @pytest.fixture(autouse=True)
 def online(monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-
-
-@contextmanager
-def server(act):
-    """Serve one request: read it, and leave the rest to `act(connection)`."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-
-        def serve():
-            while True:
-                try:
-                    connection, _ = listening.accept()
-                except OSError:
-                    return
-                with connection:
-                    connection.recv(65536)
-                    with suppress(OSError):  # the other side may have disconnected
-                        act(connection)
-
-        threading.Thread(target=serve, daemon=True).start()
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}/video.mp4"
 
 
 def answer(content=b"", *, status="200 OK", length=None, **fields):
@@ -98,7 +78,7 @@ SENT = {
 @pytest.mark.parametrize(("act", "message"), SENT.values(), ids=SENT)
 def test_no_server_holds_or_fills_this_machine(tmp_path, act, message):
     start = time.perf_counter()
-    with server(act) as address, pytest.raises(DownloadError, match=message) as caught:
+    with served(act) as address, pytest.raises(DownloadError, match=message) as caught:
         download(address, tmp_path / "video", max_bytes=1000, max_seconds=1, max_silence=0.5)
     assert time.perf_counter() - start < 10
     assert address in str(caught.value) and len(str(caught.value)) < 1000
@@ -107,7 +87,7 @@ def test_no_server_holds_or_fills_this_machine(tmp_path, act, message):
 
 def test_what_is_sound_comes_whole(tmp_path):
     pieces = []
-    with server(lambda connection: connection.sendall(answer(b"video"))) as address:
+    with served(lambda connection: connection.sendall(answer(b"video"))) as address:
         download(address, tmp_path / "video", max_bytes=5, on_bytes=pieces.append)
         assert (tmp_path / "video").read_bytes() == b"video" and sum(pieces) == 5
         download_in_a_running_loop(address, tmp_path / "again")
@@ -132,7 +112,18 @@ def test_addresses_that_are_none(tmp_path, address):
 def test_offline_means_offline(tmp_path, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with (
-        server(lambda connection: connection.sendall(answer(b"video"))) as address,
+        served(lambda connection: connection.sendall(answer(b"video"))) as address,
         pytest.raises(DownloadError, match="offline mode"),
     ):
         download(address, tmp_path / "video")
+
+
+@settings(max_examples=40, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+@given(chance=st.randoms(use_true_random=False))
+def test_any_answer_is_bounded_and_named(tmp_path_factory, chance):
+    assert try_address(chance, tmp_path_factory.mktemp("case")) is None
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_names_and_members_stay_inside(tmp_path, seed):
+    assert run_case(seed // 2 * 3 + seed % 2, tmp_path) is None
