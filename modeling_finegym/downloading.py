@@ -16,6 +16,7 @@ MAX_SECONDS = 1800.0
 MAX_SILENCE = 10.0
 MAX_REDIRECTS = 5
 SCHEMES = ("http", "https")
+MAX_REASON = 300
 
 
 class DownloadError(ValueError):
@@ -54,8 +55,13 @@ def download(
     except TimeoutError:
         raise DownloadError(f"{address} cannot be downloaded: it takes longer than {max_seconds:.0f} s.") from None
     except Exception as error:  # the exceptions depend on the version of huggingface_hub
-        reason = str(error) or type(error).__name__
+        reason = _shorten(str(error) or type(error).__name__)
         raise DownloadError(f"{address} cannot be downloaded: {reason}") from error
+
+
+def _shorten(text: str) -> str:
+    """Return what a server says, which may be long, in a length that fits a message."""
+    return text if len(text) <= MAX_REASON else f"{text[:MAX_REASON]}..."
 
 
 def _run(attempt) -> None:
@@ -80,7 +86,7 @@ async def _fetch(
         target = address
         for _ in range(MAX_REDIRECTS + 1):
             if urlsplit(target).scheme not in SCHEMES or target.startswith("http:") and address.startswith("https:"):
-                raise DownloadError(f"{address} leads to {target}, where nothing is downloaded from.")
+                raise DownloadError(f"{address} leads to {_shorten(target)}, where nothing is downloaded from.")
             request = client.stream(
                 "GET", target, headers={"Accept-Encoding": "identity"}, follow_redirects=False, timeout=max_silence
             )

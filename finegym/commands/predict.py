@@ -66,7 +66,7 @@ def predict(
         repeated = next(file for file in files if files.count(file) > 1)
         raise ValueError(f"Several videos would write {repeated}: give them one by one, with a folder each.")
     require_path_or_hub_id(model, "checkpoint folder")
-    from finegym.evaluation.predict import predict, predict_timeline
+    from finegym.evaluation.predict import predict, predict_timelines
 
     shared = {"model": model, "revision": revision, "start": start, "end": end}
     shared |= {"batch_size": batch_size, "device": device}
@@ -77,17 +77,30 @@ def predict(
         return _as_json(answers) if json else _as_table(answers)
     timeline = {"window": window, "stride": stride, "min_score": min_score, "num_clips": num_clips or 1}
     timeline |= {"draw": video, "top_k": top_k}
-    found = {name: predict_timeline(name, **timeline, **shared) for name in names}
+    found = predict_timelines(names, **timeline, **shared)
     if srt is not None:
         from finegym.evaluation.timeline import to_subtitles
 
         for file, segments in zip(files, found.values(), strict=True):
-            write_text(srt / file, to_subtitles(segments))
+            if not isinstance(segments, str):
+                write_text(srt / file, to_subtitles(segments))
     if json:
         return _as_json(
-            [{"video": name, "segments": [segment.to_dict() for segment in found[name]]} for name in found]
+            [
+                {"video": name, "error": segments}
+                if isinstance(segments, str)
+                else {"video": name, "segments": [segment.to_dict() for segment in segments]}
+                for name, segments in found.items()
+            ]
         )
-    return "\n\n".join("\n".join([name, *map(str, segments)]) for name, segments in found.items())
+    return "\n\n".join(_as_timeline(name, segments) for name, segments in found.items())
+
+
+def _as_timeline(name: str, segments: list | str) -> str:
+    name = safe_text(name, one_line=True)
+    if isinstance(segments, str):
+        return f"{name}  not read: {safe_text(segments, one_line=True)}"
+    return "\n".join([name, *map(str, segments)])
 
 
 def _draw(answer: dict, path: Path, start: float | None, end: float | None) -> None:

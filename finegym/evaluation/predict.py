@@ -16,7 +16,7 @@ from modeling_finegym.clip_scoring import VideoClips, score_videos
 
 from .apart import apart
 from .labelled_video import label_stretches, write_labelled_video
-from .timeline import Segment, find_segments, score_windows
+from .timeline import Segment, find_segments, score_windows, slide
 
 
 def load_pipeline(
@@ -120,8 +120,8 @@ def predict(
     return [answers[name] for name in names]
 
 
-def predict_timeline(
-    video: str,
+def predict_timelines(
+    videos: Sequence[str],
     *,
     model: str,
     window: float,
@@ -136,38 +136,59 @@ def predict_timeline(
     progress: bool = True,
     draw: Path | None = None,
     top_k: int = 5,
-) -> list[Segment]:
-    """Find the actions of a whole routine by sliding a window over it.
+) -> dict[str, list[Segment] | str]:
+    """Find the actions of whole routines by sliding a window over them.
 
     Args:
-        video: The video file.
+        videos: Files, folders or patterns, as `expand_names` takes them.
         model, revision, batch_size, device, progress: The same as for `predict`.
         window: The number of seconds that are looked at as one action.
         stride: The seconds from one window to the next; by default a quarter of the window.
         min_score: The score below which a stretch is left blank.
         num_clips: The number of clips per window.
         start, end: The seconds of the file between which to look.
-        draw: The MP4 to write, with the best classes over the frames; None writes none.
+        draw: The MP4 to write of a single video, with the best classes over the frames; None writes none.
         top_k: The number of classes to draw.
+
+    Returns:
+        The actions of each video by its name, or the reason why it cannot be read.
+
+    Raises:
+        FileNotFoundError, ValueError: If a name leads to no video, the model cannot be loaded, a length is not
+            positive, or no video can be read.
+    """
+    names = expand_names(videos)
+    classify = load_pipeline(model, revision=revision, device=device, batch_size=batch_size)
+    classes = [classify.model.config.id2label[label] for label in range(classify.model.config.num_labels)]
+    stride = window / 4 if stride is None else stride
+    slide(0.0, window, window=window, stride=stride)  # refuses lengths that fit no video
+    options = {"window": window, "stride": stride, "num_clips": num_clips, "start": start, "end": end}
+    found: dict[str, list[Segment] | str] = {}
+    for name in names:
+        try:
+            windows, scores = score_windows(
+                classify.model, classify.video_processor, name, batch_size=batch_size, progress=progress, **options
+            )
+            if draw is not None:
+                stretches = label_stretches(windows, scores, classes, top_k=top_k)
+                write_labelled_video(name, draw, stretches, start=start, end=end)
+            found[name] = find_segments(windows, scores, classes, min_score=min_score)
+        except (ValueError, OSError) as error:
+            found[name] = str(error)
+    if all(isinstance(segments, str) for segments in found.values()):
+        raise ValueError("No video could be read. " + "; ".join(map(str, found.values())))
+    return found
+
+
+def predict_timeline(video: str, **options: Any) -> list[Segment]:
+    """Find the actions of a whole routine.
+
+    Args:
+        video: The video file.
+        options: The arguments of `predict_timelines`.
 
     Raises:
         FileNotFoundError, ValueError: If the file or the model cannot be read, or a length is not positive.
     """
-    classify = load_pipeline(model, revision=revision, device=device, batch_size=batch_size)
-    windows, scores = score_windows(
-        classify.model,
-        classify.video_processor,
-        video,
-        window=window,
-        stride=window / 4 if stride is None else stride,
-        num_clips=num_clips,
-        start=start,
-        end=end,
-        batch_size=batch_size,
-        progress=progress,
-    )
-    names = [classify.model.config.id2label[label] for label in range(classify.model.config.num_labels)]
-    if draw is not None:
-        stretches = label_stretches(windows, scores, names, top_k=top_k)
-        write_labelled_video(video, draw, stretches, start=start, end=end)
-    return find_segments(windows, scores, names, min_score=min_score)
+    [segments] = predict_timelines([video], **options).values()
+    return segments

@@ -65,6 +65,11 @@ SENT = {
         lambda c: c.sendall(HEADER * 10**5),
         "cannot be downloaded",
     ),
+    "a header line of 70 kB": (lambda c: c.sendall(b"HTTP/1.1 200 OK\r\n" + b"a" * 70_000 + b"\r\n\r\n"), "cannot be"),
+    "a redirection of 20 kB": (
+        lambda c: c.sendall(answer(status="302 Go", Location="ftp://" + "x" * 20_000)),
+        "nothing is downloaded from|cannot be downloaded",
+    ),
     "nothing": (lambda c: None, "cannot be downloaded"),
     "silence": (lambda c: time.sleep(2), "cannot be downloaded"),
     "a byte at a time": (lambda c: drip(c, answer(b"x" * 900)), "takes longer than 1 s"),
@@ -118,7 +123,7 @@ def test_offline_means_offline(tmp_path, monkeypatch):
         download(address, tmp_path / "video")
 
 
-@settings(max_examples=40, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=20, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
 @given(chance=st.randoms(use_true_random=False))
 def test_any_answer_is_bounded_and_named(tmp_path_factory, chance):
     assert try_address(chance, tmp_path_factory.mktemp("case")) is None

@@ -141,6 +141,20 @@ def test_timeline_as_text_json_and_subtitles(checkpoint, video_path, tmp_path):
     assert subtitles.count(" --> ") == len(segments)
 
 
+def test_a_bad_video_keeps_the_timelines_of_the_others(checkpoint, video_path, tmp_path):
+    (tmp_path / "bad.mp4").write_bytes(b"no video")
+    shutil.copy(video_path, tmp_path / "good.mp4")
+    arguments = [str(tmp_path), "--model", str(checkpoint), "--device", "cpu", "--window", "1", "--min_score", "0"]
+    bad, good = json.loads(command([*arguments, "--json", "--srt", str(tmp_path / "srt")]))
+    assert "bad.mp4 is not a readable video" in bad["error"] and good["segments"]
+    assert [path.name for path in (tmp_path / "srt").iterdir()] == ["good.srt"]
+    assert command(arguments).startswith(f"{tmp_path / 'bad.mp4'}  not read: ")
+    with pytest.raises(ValueError, match=r"No video could be read. .*bad\.mp4"):
+        predict_timeline(str(tmp_path / "bad.mp4"), model=str(checkpoint), window=1.0, progress=False)
+    with pytest.raises(ValueError, match="The stride must be positive"):
+        predict_timeline(str(video_path), model=str(checkpoint), window=1.0, stride=2.0, progress=False)
+
+
 def test_options_that_need_a_window(checkpoint, video_path, capsys):
     for option in (["--srt", "."], ["--stride", "1"]):
         assert main(["predict", str(video_path), "--model", str(checkpoint), *option]) == 2
