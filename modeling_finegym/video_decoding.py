@@ -48,6 +48,7 @@ PLAYLIST_FORMATS = {
     "sdp",
     "vapoursynth",
 }
+FORMATS = "" if av is None else ",".join(sorted(av.formats_available - PLAYLIST_FORMATS))
 # Jump to a key frame where that saves decoding at least this many frames.
 MIN_JUMP = 8
 # Where a key frame turns out not to be one (wrong flags, imprecise seeking), read again from this many before it.
@@ -75,8 +76,7 @@ class _IndexedFile:
             raise
 
     def _open(self) -> None:
-        formats = ",".join(sorted(av.formats_available - PLAYLIST_FORMATS))
-        options = {"protocol_whitelist": "file", "format_whitelist": formats, "max_pixels": str(MAX_PIXELS)}
+        options = {"protocol_whitelist": "file", "format_whitelist": FORMATS}
         self._check_header()
         try:
             self._container = av.open(f"file:{self.path}", options=options)

@@ -141,6 +141,7 @@ NETWORK = ("urlopen", "urlretrieve", "requests.", "download_url_to_file", "load_
 
 @pytest.mark.parametrize("path", [path for path in SOURCES if path.parts[-2] != "benchmarks"], ids=name)
 def test_what_strangers_wrote_is_read_in_one_place(path):
+    assert '"/tmp' not in path.read_text(), "tempfile's folders are private"
     for function, keywords in calls(ast.parse(path.read_text())):
         called = function.rsplit(".", 1)[-1]
         assert path == READS_TEXT or not re.fullmatch(r"json\.load|yaml\..*load(_all)?", function), function

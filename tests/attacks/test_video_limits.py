@@ -138,6 +138,26 @@ def test_frames_of_several_sizes_make_one_error(tmp_path):
         read_all(tmp_path / "sizes.mov")
 
 
+class Memory:
+    """How far the memory of this process grows from here on."""
+
+    PEAK = Path("/proc/self/clear_refs")
+
+    def __init__(self):
+        if not self.PEAK.exists():
+            pytest.skip("the largest memory of a process can be reset on Linux only")
+        self.PEAK.write_text("5")
+        self.before = self.read("VmRSS")
+
+    @staticmethod
+    def read(name: str) -> int:
+        line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name))
+        return int(line.split()[1]) * 1024
+
+    def grown(self) -> int:
+        return self.read("VmHWM") - self.before
+
+
 @pytest.mark.parametrize(
     "load",
     [
@@ -149,23 +169,37 @@ def test_frames_of_several_sizes_make_one_error(tmp_path):
 )
 def test_memory_does_not_grow_with_the_source(load, tmp_path):
     """Load clips of 64 distinct frames of 960 x 720 pixels, 0.5 GB as floats, for a result of 2 MB."""
-    peak = Path("/proc/self/clear_refs")
-    if not peak.exists():
-        pytest.skip("the largest memory of a process can be reset on Linux only")
     frames = [picture(number, 720, 960) for number in range(8)] * 8
     encode(tmp_path / "large.mp4", frames, np.arange(64) / 25, g="8")
     processor = FineGymVideoProcessor(
         num_frames=8, frame_interval=1, num_clips=8, size={"shortest_edge": 64}, crop_size={"height": 56, "width": 56}
     )
-
-    def status(name: str) -> int:
-        line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name))
-        return int(line.split()[1]) * 1024
-
     processor.load_clips(tmp_path / "large.mp4", num_clips=1)
-    peak.write_text("5")
-    before = status("VmRSS")
+    memory = Memory()
     pixel_values = load(processor, tmp_path / "large.mp4")
-    grown = status("VmHWM") - before
+    grown = memory.grown()
     assert pixel_values.flatten(0, -4).shape == (64, 3, 56, 56)
     assert grown < 4 * pixel_values.numel() + 64 * 960 * 720 + 32e6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("suffix", ["mov", "avi"])
+def test_memory_grows_with_the_number_of_frames_as_stated(tmp_path, suffix):
+    """Load clips of a film of two hours and more, whose packets tell its frames (mov) or do not (avi)."""
+    num_frames = 200_000
+    with av.open(str(tmp_path / f"long.{suffix}"), "w") as container:
+        stream = container.add_stream("png", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "gray"
+        content = png(64, 48)
+        for number in range(num_frames):
+            packet = av.Packet(content)
+            packet.stream, packet.time_base, packet.is_keyframe = stream, Fraction(1, 25), True
+            packet.pts = packet.dts = number
+            container.mux(packet)
+    processor = FineGymVideoProcessor(num_frames=4, size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
+    write_pngs(tmp_path / "short.mov", [content] * 4, [0, 40, 80, 120])
+    processor.load_clips(tmp_path / "short.mov")
+    memory = Memory()
+    pixel_values = processor.load_clips(tmp_path / f"long.{suffix}").pixel_values
+    grown = memory.grown()
+    assert grown < 4 * pixel_values.numel() + 64 * 64 * 48 + 512 * num_frames + 32e6
