@@ -19,6 +19,7 @@ class Packet(NamedTuple):
     is_discard: bool
     is_corrupt: bool
     may_hide: bool  # it may hold no frame, or more than one
+    is_b_picture: bool  # known only as long as times ascend
 
 
 # Containers in which one sample is one picture and has its own time, by the names that FFmpeg gives to their content.
@@ -96,11 +97,18 @@ def scan(container, stream, check_count: Callable[[int], None]) -> list[Packet]:
     from time to time with their number; it raises where there are too many."""
     may_hide = ONE_FRAME_CODECS.get(stream.codec_context.codec.canonical_name, _no_hidden_frame)
     looks_inside = may_hide is not _no_hidden_frame
+    size_of_length = _size_of_length(stream)
+    ascends, last = size_of_length > 0, None
     packets: list[Packet] = []
     for packet in container.demux(stream):
         if packet.size:
+            pts, is_discard = packet.pts, packet.is_discard
+            if ascends and not is_discard:
+                ascends = pts is not None and (last is None or pts > last)
+                last = pts
+            is_b_picture = ascends and _is_b_picture(memoryview(packet), size_of_length)
             hides = looks_inside and may_hide(memoryview(packet))
-            packets.append(Packet(packet.pts, packet.is_keyframe, packet.is_discard, packet.is_corrupt, hides))
+            packets.append(Packet(pts, packet.is_keyframe, is_discard, packet.is_corrupt, hides, is_b_picture))
             if not len(packets) & 4095:
                 check_count(len(packets))
     check_count(len(packets))
@@ -125,20 +133,22 @@ def are_frames(packets: Sequence[Packet], container, stream) -> bool:
     if not packets[0].is_keyframe or min(packet.pts for packet in packets) < packets[0].pts:
         return False
     # If pictures are reordered, times in the order of the packets were copied from a container without times.
-    return not decoder.has_b_frames or times != sorted(times) or not _has_b_pictures(container, stream)
-
-
-def _has_b_pictures(container, stream) -> bool:
-    """Return whether an H.264 stream has pictures that may be shown before those they need; True if unknown."""
-    settings = stream.codec_context.extradata
-    if stream.codec_context.codec.canonical_name != "h264" or not settings or settings[0] != 1:
+    if not decoder.has_b_frames or times != sorted(times):
         return True
-    size_of_length = (settings[4] & 3) + 1  # ISO/IEC 14496-15, 5.3.3.1
-    container.seek(0, backward=True)
-    return any(_is_b_picture(bytes(packet), size_of_length) for packet in container.demux(stream) if packet.size)
+    return _size_of_length(stream) > 0 and not any(packet.is_b_picture for packet in packets)
 
 
-def _is_b_picture(content: bytes, size_of_length: int) -> bool:
+def _size_of_length(stream) -> int:
+    """Return how many bytes say the length of a unit of an H.264 stream that may reorder pictures (ISO/IEC 14496-15,
+    5.3.3.1); 0 for other streams, and where it is not known."""
+    decoder = stream.codec_context
+    settings = decoder.extradata
+    if decoder.codec.canonical_name != "h264" or not decoder.has_b_frames or not settings or settings[0] != 1:
+        return 0
+    return (settings[4] & 3) + 1
+
+
+def _is_b_picture(content: memoryview, size_of_length: int) -> bool:
     """Read the first slice's header (ITU-T H.264, 7.3.3): first_mb_in_slice, 0 in one bit, and slice_type, 1 or 6."""
     place = 0
     while place + size_of_length + 2 < len(content):
