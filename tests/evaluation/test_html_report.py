@@ -160,6 +160,23 @@ def assert_points_are_at_their_values(browser):
     assert len({round(height) for *_, height in shown}) == 4, "an interval covers another"
 
 
+def assert_it_fits_a_sheet_of_paper(browser):
+    """Print a dark page, and look at its charts at that moment and afterwards."""
+    dark = [{"name": "prefers-color-scheme", "value": "dark"}]
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": dark})
+    widths = "[...document.querySelectorAll('.main-svg')].map((chart) => chart.getBoundingClientRect().width)"
+    before = browser.execute_script(f"return {widths}")
+    browser.execute_script(
+        "addEventListener('beforeprint', () => { window.printed = ["
+        f"{widths}, getComputedStyle(document.querySelector('.xtick text')).fill]; }})"
+    )
+    browser.execute_cdp_cmd("Page.printToPDF", {"paperWidth": 8.27, "paperHeight": 11.69})
+    printed, ink = browser.execute_script("return window.printed")
+    inches = 8.27 - 2 * 0.4  # what the browser's margins leave of A4
+    assert max(printed) <= 96 * inches and ink == "rgb(0, 0, 0)"
+    assert browser.execute_script(f"return {widths}") == before
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("num_classes", [8, 99, 288])
 @pytest.mark.parametrize("width", [390, 1280])
@@ -192,6 +209,7 @@ def test_the_page_works_in_a_browser(num_classes, width, tmp_path):
         )
         assert [name for name, share in shares if not 0.4 < share < 1] == [], "names leave no room for what they name"
         assert_points_are_at_their_values(browser)
+        assert_it_fits_a_sheet_of_paper(browser)
         heading = browser.find_element(By.XPATH, "//th/button[normalize-space()='videos']")
         browser.execute_script("arguments[0].click()", heading)
         table = heading.find_element(By.XPATH, "ancestor::table")
