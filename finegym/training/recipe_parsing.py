@@ -54,6 +54,10 @@ class RecipeParser(Parser):
             return Recipe(**{name: value for name, value in fields.items() if name in Recipe.__dataclass_fields__})
         except ValueError as error:
             raise UsageError(str(error)) from error
+        except TypeError as error:  # of a section that is a number, or a key of none
+            raise UsageError(
+                f"A section of the recipe is no mapping of keys, or a key that needs a value is null ({error})."
+            ) from error
 
 
 def parse_recipe(arguments: Sequence[str], *, prog: str = "finegym train") -> Recipe:

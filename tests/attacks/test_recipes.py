@@ -63,6 +63,12 @@ def test_nor_is_what_a_sweep_would_add(tmp_path, evil, argument):
     assert not evil.exists()
 
 
+@pytest.mark.parametrize("optimization", [0, {"epochs": None}, {"epochs": 1, "batch_size": None}], ids=str)
+def test_a_section_or_value_that_is_none_is_refused(tmp_path, optimization):
+    with pytest.raises(ValueError, match="is null|optimization"):
+        parse_recipe(["--config", recipe_file(tmp_path, optimization=optimization)])
+
+
 BOMB = "&a [x]\n" + "\n".join(
     f"{name}: &{name} [{','.join(['*' + before] * 9)}]" for before, name in itertools.pairwise("abcdefghijk")
 )
