@@ -195,7 +195,7 @@ def _add_video(found: FoundVideos, relative: PurePosixPath, source: Source) -> N
 
 def _reason_to_refuse(member: tarfile.TarInfo, archive: Path) -> str | None:
     name = PurePosixPath(member.name)
-    if name.is_absolute() or ".." in name.parts or "\0" in member.name:
+    if name.is_absolute() or ".." in member.name.replace("\\", "/").split("/") or "\0" in member.name:
         return "its path leaves the archive"
     if _stored(member.name) != member.name:
         return "its name is not UTF-8"

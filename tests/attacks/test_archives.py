@@ -67,6 +67,7 @@ MEMBERS = {
     "with a wrong checksum": b"x" * 512,
     "that is cut": header()[:300],
     "that leads out": header(b"../../jump/a.mp4"),
+    "that leads out on Windows": header(b"..\\..\\jump/a.mp4"),
     "from the root": header(b"/etc/jump/a.mp4"),
     "that is a link": header(kind=b"2", at_157=b"/etc/passwd"),
     "that is a hard link": header(kind=b"1", at_157=b"/etc/passwd"),
