@@ -37,6 +37,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "dropout 0.3": {"model.config.hidden_dropout_prob": 0.3, "model.config.classifier_dropout": 0.3},
     "positions start at 0.02": {"model.config.position_initializer_range": 0.02},
     "moving average of weights": {"optimization.ema_decay": 0.99},
+    "mixup 0.3": {"optimization.mixup": 0.3},
+    "mixup 0.3, 40 epochs": {"optimization.mixup": 0.3, "optimization.epochs": 40},
+    "mixup 0.8, 40 epochs": {"optimization.mixup": 0.8, "optimization.epochs": 40},
 }
 
 # Where the backbone learns too, both in as many passes over the videos, from the backbone that the others keep frozen.

@@ -30,6 +30,7 @@ from finegym.data.dataset import IGNORED_LABEL
 from finegym.data.transforms import derive_seed
 from finegym.evaluation.report import read_metrics
 
+from .mixup import mix_clips, sum_mixed_losses
 from .optimization import learning_rate_factor, set_learning_rate
 from .processes import StopSignals
 from .recipe import Recipe
@@ -105,6 +106,9 @@ def train(recipe: Recipe) -> dict[str, Any] | signal.Signals:
 def sum_losses(run: Run, piece: dict[str, torch.Tensor], labels: torch.Tensor) -> torch.Tensor:
     """Return the sum of the losses of the clips of a forward pass; those without a label count as 0."""
     if not ARCHITECTURES[run.recipe.model.architecture].has_own_loss:
+        if run.recipe.optimization.mixup is not None:
+            mixed, partners, shares = mix_clips(piece, labels, run.recipe.optimization.mixup)
+            return sum_mixed_losses(run.wrapped_model(**mixed).logits, labels, partners, shares)
         return F.cross_entropy(run.wrapped_model(**piece).logits, labels, reduction="sum")
     num_readable = (labels != IGNORED_LABEL).sum()
     # of no clip at all the mean is not a number: any label, times 0
@@ -117,8 +121,8 @@ def pieces(
 ) -> Iterator[tuple[dict[str, torch.Tensor], contextlib.AbstractContextManager]]:
     """Cut this process's share of a batch into its forward passes; gradients are exchanged in the last one.
 
-    Each piece of the global batch has its own seed for dropout, so that neither the number of processes nor a restart
-    changes its masks.
+    Each piece of the global batch has its own seed for mixup and dropout, so that neither the number of processes nor
+    a restart changes what is drawn.
     """
     process, device = run.accelerator.process_index, run.accelerator.device
     size = len(batch["labels"]) // run.num_pieces

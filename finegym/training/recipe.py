@@ -56,6 +56,11 @@ class Recipe:
                 "features.mode: cached is for models on a frozen backbone; "
                 f"{self.model.architecture} itself is trained on pixels (mode: online)."
             )
+        if self.optimization.mixup is not None and ARCHITECTURES[self.model.architecture].has_own_loss:
+            raise ValueError(
+                f"optimization.mixup mixes labels of classes, but the loss of {self.model.architecture} has others "
+                "too; leave it out."
+            )
         config = self.model.config
         if self.model.lora and (config.get("num_trainable_blocks") or config.get("freeze_backbone") is False):
             raise ValueError(
@@ -107,6 +112,7 @@ LATER_FIELDS = (
     "model.lora.alpha",
     "model.lora.targets",
     "optimization.layer_lr_decay",
+    "optimization.mixup",
 )
 
 

@@ -214,6 +214,8 @@ class OptimizationRecipe:
             follows it. By default, all blocks learn alike.
         gradient_checkpointing: Compute each block again in the backward pass rather than keep what it computed, which
             takes less memory and more time, and gives the same weights.
+        mixup: Mix the clips of a forward pass in pairs, and their labels (Zhang et al., 2018), by shares from
+            Beta(mixup, mixup), such as 0.3. By default, nothing is mixed.
     """
 
     optimizer: Literal["sgd", "adamw"] = "sgd"
@@ -240,8 +242,11 @@ class OptimizationRecipe:
     backbone_lr_scale: float = 0.1
     layer_lr_decay: float | None = None
     gradient_checkpointing: bool = False
+    mixup: float | None = None
 
     def __post_init__(self):
+        if self.mixup is not None and not 0 < self.mixup <= 10:
+            raise ValueError(f"optimization.mixup must lie between 0 and 10, got {self.mixup}.")
         if self.layer_lr_decay is not None and not 0 < self.layer_lr_decay <= 1:
             raise ValueError(f"optimization.layer_lr_decay must lie between 0 and 1, got {self.layer_lr_decay}.")
         if self.schedule == "cosine" and self.milestones:

@@ -66,6 +66,8 @@ def arguments(tmp_path):
         (["--optimization.milestones", "[5, 3]"], "optimization.milestones"),
         (["--features.mode", "cached"], "features.mode"),
         (["--checkpointing.keep", "0"], "checkpointing.keep"),
+        (["--optimization.mixup", "0"], "optimization.mixup must lie between 0 and 10"),
+        (["--model.architecture", "tqn", "--model.backbone", "x", "--optimization.mixup", "0.3"], "the loss of tqn"),
         (["--optimization.micro_batch_size", "4", "--optimization.gradient_accumulation", "2"], "micro_batch_size"),
     ],
 )

@@ -46,11 +46,12 @@ def test_killed_runs_end_with_the_same_weights(family, num_processes, recipe, tm
 
 
 def test_everything_that_moves_is_restored(recipe, tmp_path):
-    """Combine moving average, gradient accumulation, clipping, warm-up, frozen batch normalization and data
+    """Combine moving average, gradient accumulation, mixup, clipping, warm-up, frozen batch normalization and data
     workers."""
     changes = {
         "ema_decay": 0.9,
         "gradient_accumulation": 2,
+        "mixup": 0.3,
         "batch_norm": "frozen",
         "warmup_epochs": 1.0,
         "grad_clip": 0.5,
@@ -80,13 +81,14 @@ def test_any_number_of_processes_sees_the_same_losses(family, recipe, tmp_path):
 
 
 def test_a_shipped_recipe_sees_the_same_losses_on_two_processes(root, tmp_path):
-    """Batch normalization's statistics are those of a piece, whose size is the same on any number of processes."""
+    """Batch normalization's statistics and mixup's pairs are those of a piece, whose size is the same on any number of
+    processes."""
     arguments = ["--config", REPOSITORY / "configuration" / "synthgym" / "slowonly.yaml"]
     small = {"data.root": root, "data.clip_len": 4, "data.short_side": 32, "data.crop_size": 32}
     small |= {"optimization.epochs": 2, "logging.every_steps": 1, "logging.trackers": [], "logging.pictures": False}
     small |= {"evaluation.every_epochs": 0}
     small |= {"model.config.stem_width": 8, "model.config.hidden_sizes": [8, 16, 16, 32]}
-    small |= {"optimization.micro_batch_size": 4}
+    small |= {"optimization.micro_batch_size": 4, "optimization.mixup": 0.3}
     arguments += [str(part) for name, value in small.items() for part in (f"--{name}", value)]
     for num_processes in (1, 2):
         output_dir = tmp_path / str(num_processes)
