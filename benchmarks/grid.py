@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader
 from transformers import AutoConfig
 
 from benchmarks.common import median_ratio, time_in_turns, write_results
-from benchmarks.encoders_study import VARIANTS, folder_of
+from benchmarks.encoders_study import BASE, VARIANTS, folder_of
 from benchmarks.features import LABELS, draw_lengths, training_step, write_videos
 from benchmarks.synthgym import SCORES_FILE as BENCHMARK_SCORES_FILE
 from benchmarks.synthgym import Bench, compare, fit_control, read_scores_of, train_or_stop
@@ -48,9 +48,9 @@ from modeling_finegym.configuration_token_layouts import TOKEN_LAYOUTS
 
 MEAN = "mean pooling"
 # Variants of the study that read the mean over space, by their names there.
-ON_THE_MEAN = (MEAN, "attention pooling", "as shipped")
+ON_THE_MEAN = (MEAN, "attention pooling", "base")
 GRID = {"model.config.spatial_grid_size": 2}
-# name -> what differs from configuration/synthgym/vision_encoder.yaml
+# name -> what differs from the study's base
 ON_THE_GRID: dict[str, dict[str, Any]] = {
     f"2 x 2 grid, {MEAN}": GRID | VARIANTS[MEAN],
     "2 x 2 grid, attention pooling": GRID | VARIANTS["attention pooling"],
@@ -69,7 +69,7 @@ SIZES = {"timm_wrapper": {"architecture": "vit_base_patch16_224"}}
 def run_variant(bench: Bench, name: str, seed: int) -> dict[str, Any]:
     """Train one variant on the backbone of one seed, unless that is done, and return its row."""
     folder = folder_of(bench, seed, name, "study" if name in VARIANTS else "grid")
-    changes = (VARIANTS | ON_THE_GRID)[name] | {"output_dir": folder}
+    changes = BASE | (VARIANTS | ON_THE_GRID)[name] | {"output_dir": folder}
     metrics = train_or_stop(bench.recipe("vision_encoder_b3", seed, "class", others=changes))
     print(f"seed {seed}  {name:<40} top-1 {metrics['top1']:.2f} %", flush=True)
     kept = {key: metrics[key] for key in ("top1", "train_seconds", "num_parameters")}

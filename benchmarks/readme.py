@@ -83,14 +83,14 @@ def study(*, is_learning: bool = False) -> list[list[str]]:
     """Return a row for each variant of the encoders' study, or for what it trained together with the backbone."""
     values = figures("encoders_study")
     names = [key.removesuffix(".top1") for key in values if key.endswith(".top1")]
-    header = ["variant", "top-1", "gain over the shipped recipe", "gain over the better control (95 % interval)"]
+    header = ["variant", "top-1", "gain over the base recipe", "gain over the better control (95 % interval)"]
     rows = [header]
     for name in (name for name in names if name.startswith(LEARNING) == is_learning):
         title = name.removeprefix(LEARNING)
-        shipped = "–" if title == "as shipped" else f"{values[f'{name}.over_shipped']:+.2f}"
+        gain = "–" if title == "base" else f"{values[f'{name}.over_base']:+.2f}"
         for key, text in TITLES.items():
             title = title.replace(key, text)
-        rows.append([title, f"{values[f'{name}.top1']:.1f}", shipped, _gain(values, f"{name}.over_control")])
+        rows.append([title, f"{values[f'{name}.top1']:.1f}", gain, _gain(values, f"{name}.over_control")])
     return rows
 
 

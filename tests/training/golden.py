@@ -66,13 +66,17 @@ SMALL = {
 }
 SMALL_SLOWONLY = {"stem_width": 4, "hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1]}
 SMALL_ENCODER = {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 32}
+# As when these losses were first recorded.
+ENCODERS_AS_RECORDED = {"optimization.learning_rate": 1e-3, "optimization.mixup": "null"}
 NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 SMALL_FAMILY = {
     "slowonly": {f"model.config.{key}": value for key, value in SMALL_SLOWONLY.items()},
     "slowonly with SGD": {f"model.config.{key}": value for key, value in SMALL_SLOWONLY.items()}
     | {"optimization.milestones": [2, 3]},
-    "vision": {f"model.config.{key}": value for key, value in (SMALL_ENCODER | NO_DROPOUT).items()},
-    "video_text": {f"model.config.{key}": value for key, value in (SMALL_ENCODER | NO_DROPOUT).items()},
+    **dict.fromkeys(
+        ("vision", "video_text"),
+        {f"model.config.{key}": value for key, value in (SMALL_ENCODER | NO_DROPOUT).items()} | ENCODERS_AS_RECORDED,
+    ),
 }
 
 
