@@ -58,6 +58,7 @@ SMALL = {
     "optimization.batch_size": 4,
     "optimization.micro_batch_size": 2,
     "optimization.warmup_epochs": 0.7,
+    "optimization.mixup": "null",
     "evaluation.every_epochs": 0,
     "logging.every_steps": 1,
     "logging.trackers": [],
@@ -66,8 +67,6 @@ SMALL = {
 }
 SMALL_SLOWONLY = {"stem_width": 4, "hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1]}
 SMALL_ENCODER = {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 32}
-# As when these losses were first recorded.
-ENCODERS_AS_RECORDED = {"optimization.learning_rate": 1e-3, "optimization.mixup": "null"}
 NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 SMALL_FAMILY = {
     "slowonly": {f"model.config.{key}": value for key, value in SMALL_SLOWONLY.items()},
@@ -75,7 +74,7 @@ SMALL_FAMILY = {
     | {"optimization.milestones": [2, 3]},
     **dict.fromkeys(
         ("vision", "video_text"),
-        {f"model.config.{key}": value for key, value in (SMALL_ENCODER | NO_DROPOUT).items()} | ENCODERS_AS_RECORDED,
+        {f"model.config.{key}": value for key, value in (SMALL_ENCODER | NO_DROPOUT).items()},
     ),
 }
 
