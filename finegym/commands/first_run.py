@@ -12,8 +12,8 @@ import sys
 STAGES = (
     ("Drawing SynthGym", "data/synthgym", 155),
     ("Training SlowOnly", "outputs/synthgym/slowonly", 638),
-    ("Computing its features and training the vision encoder on them", "outputs/synthgym/vision_encoder", 170),
-    ("Training the video-text cross encoder on the same features", "outputs/synthgym/video_text", 85),
+    ("Computing its features and training the vision encoder on them", "outputs/synthgym/vision_encoder", 285),
+    ("Training the video-text cross encoder on the same features", "outputs/synthgym/video_text", 174),
 )
 MEASURED_CORES = 2
 BEST = STAGES[-1][1]
