@@ -54,6 +54,8 @@ class ModelRecipe:
     lora: LoraRecipe = field(default_factory=LoraRecipe)
 
     def __post_init__(self):
+        if self.architecture not in ARCHITECTURES:  # null passes for a value
+            raise ValueError(f"model.architecture must be one of {', '.join(ARCHITECTURES)}, got {self.architecture}.")
         if self.lora and not ARCHITECTURES[self.architecture].needs_backbone:
             raise ValueError(
                 f"model.lora is for what is built on a backbone; {self.architecture} is a network itself."

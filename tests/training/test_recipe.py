@@ -85,6 +85,7 @@ def test_mistakes_end_with_a_message_that_names_the_key(arguments, override, wor
         ),
         ("optimization: {lr: 1}", "no key optimization.lr in a recipe. Did you mean optimization.learning_rate?"),
         ("optimisation: {epochs: 1}", "there is no key optimisation in a recipe. Did you mean optimization?"),
+        ("model: {architecture: null}", "model.architecture must be one of slowonly, video_resnet,"),
         ("modle: {}", "more.yaml: there is no key modle in a recipe. Did you mean model?"),
         ("optimization: {epochs: many}", "optimization.epochs must be a whole number, not many."),
         ("data: {mean: [0.5]}", "data.mean must be 3 numbers, one for each channel, got (0.5,)."),
