@@ -243,7 +243,7 @@ class _Pictures:
         return self._thumbnails[label]
 
     def poster(self, video_id: str) -> str | None:
-        """Return what stands for a film until it is played: the frame in the middle of the video."""
+        """Return the picture that is shown until a film is played: the frame in the middle of the video."""
         video = (self.data.videos or {}).get(video_id)
         return None if video is None else media.thumbnails(video, count=1, short_side=media.SHORT_SIDE)
 

@@ -72,10 +72,8 @@ SMALL_FAMILY = {
     "slowonly": {f"model.config.{key}": value for key, value in SMALL_SLOWONLY.items()},
     "slowonly with SGD": {f"model.config.{key}": value for key, value in SMALL_SLOWONLY.items()}
     | {"optimization.milestones": [2, 3]},
-    **dict.fromkeys(
-        ("vision", "video_text"),
-        {f"model.config.{key}": value for key, value in (SMALL_ENCODER | NO_DROPOUT).items()},
-    ),
+    "vision": {f"model.config.{key}": value for key, value in (SMALL_ENCODER | NO_DROPOUT).items()},
+    "video_text": {f"model.config.{key}": value for key, value in (SMALL_ENCODER | NO_DROPOUT).items()},
 }
 
 
